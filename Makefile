@@ -1,0 +1,33 @@
+# Everything runs in .venv, which the first target that needs it makes from constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+book: .venv/installed  ## execute every chapter and render the book to _build/html
+	$(BIN)/jupyter-book build book/
+
+test: .venv/installed  ## run the tests
+	$(BIN)/python -m pytest
+
+lab: .venv/installed  ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab book/
+
+lint: .venv/installed  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the built book and caches; keeps .venv
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ctnet needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book,dev]'
+	touch $@

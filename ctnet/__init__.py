@@ -1,0 +1,1 @@
+"""A reproduction study of CT-Net (ICLR 2021)."""
