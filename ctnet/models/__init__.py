@@ -1,0 +1,30 @@
+"""CT-Net and the networks that it is compared with."""
+
+from ctnet.models.backbones import create_backbone, resnet_twin
+from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
+from ctnet.models.ctnet import BLOCKS, create_model, list_models, replace_convs, select_convs, tensorize
+from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
+from ctnet.models.official import load_official_checkpoint
+from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
+from ctnet.models.tsn import TSN
+
+__all__ = [
+    "BLOCKS",
+    "TSN",
+    "CTModule",
+    "SqueezeExcitation",
+    "TensorExcitation",
+    "TensorSeparableConv",
+    "c3d_module",
+    "create_backbone",
+    "create_model",
+    "csn_module",
+    "list_models",
+    "load_official_checkpoint",
+    "r2plus1d_module",
+    "replace_convs",
+    "resnet_twin",
+    "select_convs",
+    "sub_dimension_sizes",
+    "tensorize",
+]

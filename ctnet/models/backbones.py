@@ -1,0 +1,81 @@
+"""The 2D CNNs that become CT-Net: torchvision's, and narrow twins of them for small-scale studies."""
+
+import os
+from collections import OrderedDict
+from urllib.error import URLError
+
+import torchvision
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+
+def resnet_twin(
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3), width: int = 16, num_classes: int = 1000
+) -> nn.Module:
+    """A narrow ResNet-50 (or -101) for pictures of 32 x 32: same blocks, stem of stride 2, no max-pool.
+
+    Args:
+        layers: bottleneck blocks of the four stages.
+        width: channels of the stem and of the first stage's 3 x 3 convolutions, 64 in ResNet-50.
+        num_classes: of the head.
+    """
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    children["conv1"] = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
+    children["bn1"] = nn.BatchNorm2d(width)
+    children["relu"] = nn.ReLU(inplace=True)
+    channels = width
+    for stage, blocks in enumerate(layers):
+        planes, stride = width * 2**stage, 1 if stage == 0 else 2
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels, 4 * planes, 1, stride=stride, bias=False), nn.BatchNorm2d(4 * planes)
+        )
+        stack = [Bottleneck(channels, planes, stride, shortcut)]
+        channels = 4 * planes
+        stack += [Bottleneck(channels, planes) for _ in range(blocks - 1)]
+        children[f"layer{stage + 1}"] = nn.Sequential(*stack)
+    children |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(channels, num_classes)}
+    for module in nn.Sequential(children).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(children)
+
+
+def create_backbone(name: str, weights: str | None = None) -> nn.Module:
+    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3 (torchvision's), r50_twin or r101_twin.
+
+    Args:
+        name: of the network.
+        weights: "imagenet" for torchvision's IMAGENET1K_V1 weights, downloaded once into torch's hub folder.
+
+    Raises:
+        ValueError: for an unknown name, or for weights that do not exist.
+        RuntimeError: when the weights cannot be downloaded.
+    """
+    if weights not in (None, "imagenet"):
+        raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
+    if name in TWINS:
+        if weights:
+            raise ValueError(f"there are no ImageNet weights for the twin {name!r}")
+        return TWINS[name]()
+    if name not in TORCHVISION_NAMES:
+        raise ValueError(f"unknown backbone {name!r}; known are {', '.join([*TORCHVISION_NAMES, *TWINS])}")
+    builder = torchvision.models.get_model_builder(TORCHVISION_NAMES[name])
+    options = {"init_weights": True} if name == "inceptionv3" and not weights else {}
+    try:
+        return builder(weights="IMAGENET1K_V1" if weights else None, **options)
+    except (URLError, OSError) as error:
+        hub = os.path.join(os.environ.get("TORCH_HOME", "~/.cache/torch"), "hub", "checkpoints")
+        raise RuntimeError(
+            f"cannot download the ImageNet weights of {TORCHVISION_NAMES[name]} ({error}): "
+            f"put torchvision's file into {hub}, or build the model with weights=None"
+        ) from error
+
+
+TORCHVISION_NAMES = {
+    "r18": "resnet18",
+    "r34": "resnet34",
+    "r50": "resnet50",
+    "r101": "resnet101",
+    "inceptionv3": "inception_v3",
+}
+TWINS = {"r50_twin": resnet_twin, "r101_twin": lambda: resnet_twin((3, 4, 23, 3))}

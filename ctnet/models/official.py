@@ -1,0 +1,109 @@
+"""Loading checkpoints of the authors' code into the networks built here."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ctnet.models.ct_module import CTModule
+from ctnet.models.tensor_conv import OnClips
+
+# The authors' name -> ours, inside one CT-Module. x and z are the spatial and the temporal half of sub-operation 1,
+# y and z of sub-operation 2; sx, tx and cx are the spatial, temporal and channel attention.
+_HALVES = {"conv1_x": "0.spatial", "conv1_z": "0.temporal", "conv2_y": "1.spatial", "conv2_z": "1.temporal"}
+_ATTENTIONS = {"s": "excite_spatial", "t": "excite_temporal", "c": "excite_channel"}
+_ATTENTION_PARTS = {"fc1.0": "reduce.conv.conv", "fc1.1": "reduce.bn", "fc2.0": "expand.conv"}
+
+
+def convert_official_key(key: str) -> str:
+    """Name in this package of a parameter in the authors' code; the key itself, "module." removed, if there is none."""
+    key = key.removeprefix("module.").replace("new_fc.", "head.").replace("base_model.", "backbone.")
+    key = re.sub(r"(layer\d\.\d+)\.conv([13])\.0\.", r"\1.conv\2.", key)
+    key = re.sub(r"(layer\d\.\d+)\.conv([13])\.1\.", r"\1.bn\2.", key)
+    inside = re.fullmatch(r"(.*layer\d\.\d+\.conv2)\.(\w+)\.(.*)", key)
+    if not inside:
+        return key
+    block, part, rest = inside.groups()
+    leaf = re.sub(r"^1\.", "bn.", re.sub(r"^0\.", "conv.conv.", rest))
+    if part == "fusion":
+        return f"{block}.module.pointwise.0.{leaf}"
+    if part in _HALVES:
+        return f"{block}.module.sub_operations.{_HALVES[part]}.{leaf}"
+    attention = re.fullmatch(r"([stc])([xy])_attention", part)
+    attention_part = re.fullmatch(r"(fc\d\.\d)\.(.*)", rest)
+    if attention and attention_part and attention_part[1] in _ATTENTION_PARTS:
+        sub_operation = {"x": 0, "y": 1}[attention[2]]
+        name = f"{_ATTENTIONS[attention[1]]}.{_ATTENTION_PARTS[attention_part[1]]}.{attention_part[2]}"
+        return f"{block}.module.sub_operations.{sub_operation}.{name}"
+    return key
+
+
+def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """State dict of the authors' code -> state dict for `model`: names, kernel shapes and channel orders.
+
+    The authors transpose the channels before and after sub-operation 2. Here the PWConv before it and the
+    convolution after it (`conv3` of the block) have their weights in that order instead.
+    """
+    ours = model.state_dict()
+    converted = {}
+    for key, value in state_dict.items():
+        name = convert_official_key(key)
+        if name in ours and value.dim() == 5 and value.numel() == ours[name].numel():
+            value = value.reshape(ours[name].shape)  # (.., t, h, w) with a 1 among them -> our 2D kernel
+        converted[name] = value
+    for name, module in model.named_modules():
+        if not (isinstance(module, OnClips) and isinstance(module.module, CTModule) and len(module.module.sizes) == 2):
+            continue
+        order = module.module.output_order
+        rows = [key for key in converted if key.startswith(f"{name}.module.pointwise.0.")]
+        for key in rows:
+            if converted[key].shape[:1] == order.shape:
+                converted[key] = converted[key][order]
+        after = f"{name.rpartition('.')[0]}.conv3.weight"
+        if after in converted and converted[after].shape[1] == len(order):
+            converted[after] = converted[after][:, order]
+    return converted
+
+
+def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str, Tensor]) -> None:
+    """Load weights of the authors' code into `model`, using every entry and setting every parameter.
+
+    Args:
+        model: such as ``create_model("ctnet_r50", num_classes=174)``; the checkpoint does not depend on T.
+        checkpoint: a file that their training script wrote (read with ``weights_only=True``, nothing in it is
+            executed), or its state dict.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be read as a checkpoint, or does not fit: the message lists every entry that
+            is missing, left over or of another shape. The model is then unchanged.
+    """
+    source = "the state dict"
+    if not isinstance(checkpoint, dict):
+        source = str(checkpoint)
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f"no checkpoint at {checkpoint}")
+        try:
+            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises whatever the damage leads to
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f"{source} is not a checkpoint that can be read safely: {reason}") from error
+    state_dict = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if (
+        not state_dict
+        or not isinstance(state_dict, dict)
+        or not all(isinstance(v, Tensor) for v in state_dict.values())
+    ):
+        raise ValueError(f"{source} holds no state dict")
+    converted, ours = convert_official_state_dict(state_dict, model), model.state_dict()
+    problems = [f"missing {key}" for key in ours if key not in converted]
+    problems += [f"left over {key}" for key in converted if key not in ours]
+    problems += [
+        f"{key} is {tuple(converted[key].shape)}, the model needs {tuple(value.shape)}"
+        for key, value in ours.items()
+        if key in converted and converted[key].shape != value.shape
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit this model, {len(problems)} entries differ: " + "; ".join(problems))
+    model.load_state_dict(converted)

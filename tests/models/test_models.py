@@ -1,0 +1,176 @@
+import pytest
+import torch
+import torchvision
+
+import ctnet
+from ctnet.models import BLOCKS, CTModule, create_backbone, select_convs
+from ctnet.models.tensor_conv import OnClips
+
+
+def tiny(name="ctnet_r50_twin", **options):
+    torch.manual_seed(0)
+    return ctnet.create_model(name, num_classes=5, **options).eval()
+
+
+@pytest.mark.parametrize("name", ctnet.list_models())
+def test_every_model_scores_clips_of_any_length_and_trains_every_parameter(name):
+    model = ctnet.create_model(name, num_classes=7)
+    size = 96 if "inception" in name else 32
+    model.eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, 5, size, size)).shape == (2, 7)
+    model.train()
+    scores = model(torch.randn(2, 3, 2, size, size))
+    torch.nn.functional.cross_entropy(scores, torch.tensor([1, 4])).backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert scores.shape == (2, 7)
+    assert without == []
+
+
+def test_tsn_ignores_the_order_of_frames_and_ctnet_does_not():
+    clip = torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        tsn, ctnet_model = tiny("tsn_r50_twin"), tiny()
+        torch.testing.assert_close(tsn(clip), tsn(clip.flip(2)))
+        assert not torch.allclose(ctnet_model(clip), ctnet_model(clip.flip(2)), atol=1e-4)
+
+
+def test_tsn_is_the_mean_of_the_frames_scores():
+    model = tiny("tsn_r50_twin")
+    clip = torch.randn(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        frames = torch.stack([model(clip[:, :, [t]]) for t in range(3)])
+        torch.testing.assert_close(model(clip), frames.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_clips_in_a_batch_do_not_mix():
+    model, clips = tiny(), torch.randn(3, 3, 4, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips)[1:2], model(clips[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_features_and_head_compose_to_forward():
+    model, clip = tiny(), torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        features = model.forward_features(clip)
+        assert features.shape == (2, 512, 4, 2, 2)
+        torch.testing.assert_close(model.forward_head(features), model(clip))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_memory_format_of_the_input_does_not_matter(memory_format):
+    model, clip = tiny(), torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        expected = model(clip)
+        torch.testing.assert_close(model(clip.to(memory_format=memory_format)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 32, 32), (2, 8, 3, 32, 32), (2, 3, 32, 32)])
+def test_input_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected clips of shape \(N, 3, T, H, W\)"):
+        tiny()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_number_of_replaced_blocks(blocks):
+    model = ctnet.create_model("ctnet_r50_twin", blocks=blocks)
+    replaced = [name for name, module in model.named_modules() if isinstance(module, CTModule)]
+    assert len(replaced) == blocks
+    assert not any(".0.conv2" in name for name in replaced)
+
+
+def test_exported_program_gives_the_same_scores():
+    model, clip = tiny(), torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        program = torch.export.export(model, (clip,))
+        torch.testing.assert_close(program.module()(clip), model(clip), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cnn", "rule", "expected"),
+    [
+        ("r50", "odd", ["layer1.1", "layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5", "layer4.1"]),
+        ("r18", "odd", [f"layer{s}.{b}" for s in (1, 2, 3, 4) for b in (0, 1)]),
+        ("r50_twin", {"layer3": (1, 5)}, ["layer3.1", "layer3.5"]),
+        ("r50_twin", ["layer2.2.conv2"], ["layer2.2"]),
+        ("r50_twin", "none", []),
+    ],
+)
+def test_rules(cnn, rule, expected):
+    picked = select_convs(create_backbone(cnn), rule)
+    assert [name.rpartition(".")[0] for name in picked] == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("even", "unknown rule"),
+        ({"layer9": (1,)}, "not there"),
+        ({"layer4": (7,)}, "not there"),
+        (["layer1.1.conv9"], "cannot replace layer1.1.conv9"),
+        (["layer2.0.conv2"], "stride 1"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(rule, message):
+    with pytest.raises(ValueError, match=message):
+        select_convs(create_backbone("r50_twin"), rule)
+
+
+@pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2", "resnext50_32x4d"])
+def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
+    cnn = getattr(torchvision.models, builder)()
+    before = {key: value.clone() for key, value in cnn.state_dict().items()}
+    model = ctnet.tensorize(cnn, rule="odd", excitation="te")
+    assert model.head.out_features == 1000
+    if builder != "resnext50_32x4d":  # grouped 3 x 3 convolutions are no dense ones
+        assert any(isinstance(module, CTModule) for module in model.modules())
+    assert model(torch.randn(1, 3, 2, 64, 64)).shape == (1, 1000)
+    assert before.keys() == cnn.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in cnn.state_dict().items())
+    assert not any(isinstance(module, OnClips) for module in cnn.modules())
+
+
+def test_replaced_convolution_takes_its_batch_norm_along():
+    model = ctnet.create_model("ctnet_r50_twin")
+    block = model.backbone.layer1[1]
+    assert isinstance(block.bn2, torch.nn.Identity)
+    assert isinstance(model.backbone.layer1[0].bn2, torch.nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ctnet.create_model("ctnet_r52"), "unknown model 'ctnet_r52'"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
+        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "takes no options"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
+        (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "weights must be"),
+        (lambda: ctnet.tensorize(torch.nn.Conv2d(3, 8, 3)), "no linear head"),
+        (lambda: ctnet.tensorize(torch.nn.Sequential(torch.nn.Linear(3, 8))), "where the features"),
+    ],
+)
+def test_bad_requests_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    source = torchvision.models.resnet50()
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(source.state_dict(), folder / torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    model = ctnet.create_model("ctnet_r50", weights="imagenet")
+    torch.testing.assert_close(model.backbone.layer4[1].conv3.weight, source.layer4[1].conv3.weight)
+    torch.testing.assert_close(model.backbone.conv1.weight, source.conv1.weight)
+
+
+def test_without_a_network_imagenet_weights_fail_with_one_line(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("name resolution failed")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    with pytest.raises(RuntimeError, match=r"cannot download the ImageNet weights.*weights=None"):
+        ctnet.create_model("ctnet_r50", weights="imagenet")

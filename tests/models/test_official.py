@@ -1,0 +1,158 @@
+"""The authors' layout is rebuilt here literally, from what is known of it, and must load and agree."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import ctnet
+from ctnet.models.official import convert_official_key, load_official_checkpoint
+
+
+def unit(in_channels, out_channels, kernel, groups):
+    padding = tuple(extent // 2 for extent in kernel)
+    conv = nn.Conv3d(in_channels, out_channels, kernel, padding=padding, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm3d(out_channels), nn.ReLU())
+
+
+class OfficialAttention(nn.Module):
+    def __init__(self, channels, kernel, groups, pooled):
+        super().__init__()
+        padding = tuple(extent // 2 for extent in kernel)
+        self.pooled = pooled
+        self.fc1 = unit(channels, channels // 4, kernel, groups)
+        conv = nn.Conv3d(channels // 4, channels, kernel, padding=padding, groups=groups, bias=False)
+        self.fc2 = nn.Sequential(conv, nn.Sigmoid())
+
+    def forward(self, x):
+        return x * self.fc2(self.fc1(x.mean(self.pooled, keepdim=True)))
+
+
+class OfficialModule(nn.Module):
+    def __init__(self, channels, x, y, frames):
+        super().__init__()
+        self.x, self.y, self.frames = x, y, frames
+        for number, (letter, groups) in enumerate((("x", x), ("y", y)), start=1):
+            setattr(self, f"conv{number}_{letter}", unit(channels, channels, (1, 3, 3), groups))
+            setattr(self, f"conv{number}_z", unit(channels, channels, (3, 1, 1), groups))
+            setattr(self, f"s{letter}_attention", OfficialAttention(channels, (1, 3, 3), groups, 2))
+            setattr(self, f"t{letter}_attention", OfficialAttention(channels, (3, 1, 1), groups, (3, 4)))
+            setattr(self, f"c{letter}_attention", OfficialAttention(channels, (1, 1, 1), groups, (3, 4)))
+        self.fusion = unit(channels, channels, (1, 1, 1), 1)
+
+    def forward(self, x):
+        x = x.reshape(-1, self.frames, *x.shape[1:]).transpose(1, 2)
+        n, c, t, h, w = x.shape
+        x = self.cx_attention(self.sx_attention(self.conv1_x(x)) + self.tx_attention(self.conv1_z(x)))
+        x = self.fusion(x)
+        x = x.reshape(n, self.x, self.y, t, h, w).transpose(1, 2).reshape(n, c, t, h, w)
+        x = self.cy_attention(self.sy_attention(self.conv2_y(x)) + self.ty_attention(self.conv2_z(x)))
+        x = x.reshape(n, self.y, self.x, t, h, w).transpose(1, 2).reshape(n, c, t, h, w)
+        return x.transpose(1, 2).reshape(-1, c, h, w)
+
+
+class OfficialNet(nn.Module):
+    """Input (N, T*3, H, W), frame-major; the names are those of the authors' state dict."""
+
+    def __init__(self, classes=174, frames=4):
+        super().__init__()
+        self.base_model = torchvision.models.resnet50()
+        self.frames = frames
+        for layer, channels, x, y in ((1, 64, 8, 8), (2, 128, 8, 16), (3, 256, 16, 16), (4, 512, 16, 32)):
+            for index, block in enumerate(getattr(self.base_model, f"layer{layer}")):
+                if index % 2:
+                    block.conv1 = nn.Sequential(block.conv1, block.bn1)
+                    block.conv2 = OfficialModule(channels, x, y, frames)
+                    block.conv3 = nn.Sequential(block.conv3, block.bn3)
+                    block.bn1 = block.bn2 = block.bn3 = nn.Identity()
+        self.base_model.fc = nn.Identity()
+        self.new_fc = nn.Linear(2048, classes)
+
+    def forward(self, x):
+        scores = self.new_fc(self.base_model(x.reshape(-1, 3, *x.shape[2:])))
+        return scores.reshape(-1, self.frames, scores.shape[1]).mean(1)
+
+
+@pytest.fixture(scope="module")
+def official():
+    torch.manual_seed(0)
+    net = OfficialNet().eval()
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if "running_mean" in name:
+                tensor.normal_(std=0.1)
+            elif "running_var" in name or (tensor.dim() == 1 and name.endswith("weight")):
+                tensor.uniform_(0.5, 1.5)
+    return net
+
+
+@pytest.fixture(scope="module")
+def state_dict(official):
+    return {f"module.{key}": value for key, value in official.state_dict().items()}
+
+
+def test_the_layout_has_the_recorded_number_of_entries(state_dict):
+    assert len(state_dict) == 782
+
+
+def test_loaded_network_gives_the_authors_scores(official, state_dict, tmp_path):
+    path = tmp_path / "ct_net_8f_r50.pth.tar"
+    torch.save({"epoch": 45, "arch": "resnet50", "state_dict": state_dict, "optimizer": {}, "best_prec1": 50.1}, path)
+    model = ctnet.create_model("ctnet_r50", num_classes=174, checkpoint=str(path)).eval()
+    clip = torch.randn(2, 3, 4, 64, 64)
+    with torch.no_grad():
+        expected = official(clip.transpose(1, 2).reshape(2, 12, 64, 64))
+        torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_every_entry_sets_a_parameter_of_its_own(state_dict):
+    converted = [convert_official_key(key) for key in state_dict]
+    assert sorted(converted) == sorted(ctnet.create_model("ctnet_r50").state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("module.new_fc.bias"), "1 entries differ: missing head.bias"),
+        (lambda state: state.update({"module.extra.weight": torch.zeros(3)}), "left over extra.weight"),
+        (
+            lambda state: state.update({"module.new_fc.weight": torch.zeros(400, 2048)}),
+            r"head.weight is \(400, 2048\), the model needs \(174, 2048\)",
+        ),
+        (lambda state: state.clear(), "holds no state dict"),
+    ],
+    ids=["missing", "left over", "shape", "empty"],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_whole(state_dict, change, message):
+    model, changed = ctnet.create_model("ctnet_r50"), dict(state_dict)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    change(changed)
+    with pytest.raises(ValueError, match=message):
+        load_official_checkpoint(model, changed)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_plain_tsn_refuses_a_ctnet_checkpoint(state_dict):
+    with pytest.raises(ValueError, match=r"missing backbone.layer1.1.conv2.weight"):
+        load_official_checkpoint(ctnet.create_model("tsn_r50"), state_dict)
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("content", ["junk", "payload", "truncated"])
+def test_unreadable_files_are_refused_and_execute_nothing(content, tmp_path, capsys):
+    path = tmp_path / "checkpoint.pth.tar"
+    torch.save({"state_dict": Payload() if content == "payload" else {"a": torch.zeros(1000)}}, path)
+    if content != "payload":
+        path.write_bytes(b"junk" if content == "junk" else path.read_bytes()[:700])
+    with pytest.raises(ValueError, match="not a checkpoint that can be read safely"):
+        load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), path)
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), "nowhere.pth")
