@@ -1,1 +1,7 @@
-"""A reproduction study of CT-Net (ICLR 2021)."""
+"""A reproduction study of "CT-Net: Channel Tensorization Network for Video Classification" (ICLR 2021)."""
+
+from ctnet.analysis import count_cost
+from ctnet.models import create_model, list_models, load_official_checkpoint, tensorize
+
+__all__ = ["count_cost", "create_model", "list_models", "load_official_checkpoint", "tensorize"]
+__version__ = "0.1.0"

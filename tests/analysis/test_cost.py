@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import ctnet
+
+TINY = {"num_classes": 10}
+
+
+def test_count_by_hand():
+    """TSN twin, 2 frames of 32 x 32, counted from the architecture with pencil and paper."""
+    bottlenecks = 0
+    position, channels = 16 * 16, 16
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        planes = 16 * 2**stage
+        for block in range(blocks):
+            out = position if stage == 0 or block > 0 else position // 4
+            bottlenecks += position * channels * planes + out * planes * planes * 9 + out * planes * 4 * planes
+            if block == 0:
+                bottlenecks += out * channels * 4 * planes
+            position, channels = out, 4 * planes
+    stem, head = 16 * 16 * 16 * 27, 512 * 10
+    cost = ctnet.count_cost(ctnet.create_model("tsn_r50_twin", **TINY), size=32, frames=2)
+    assert cost.conv_linear_gmacs * 1e9 == pytest.approx(2 * (stem + bottlenecks + head), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["tsn_r50_twin", "ctnet_r50_twin", "c3d_r50_twin", "r2plus1d_r50_twin", "csn_r50_twin"]
+)
+@pytest.mark.parametrize(("size", "frames"), [(32, 4), (48, 3)])
+def test_a_second_counter_agrees(name, size, frames):
+    """torch's own counter counts two operations for a multiply-add, and convolutions and products alone."""
+    model = ctnet.create_model(name, **TINY).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, frames, size, size))
+    cost = ctnet.count_cost(model, size=size, frames=frames)
+    assert cost.conv_linear_gmacs * 2e9 == pytest.approx(counter.get_total_flops(), rel=1e-12)
+
+
+def test_full_size_network_costs_what_the_paper_prints():
+    cost = ctnet.count_cost(ctnet.create_model("ctnet_r50", num_classes=174, num_frames=8), size=256)
+    assert (round(cost.gmacs, 2), round(cost.conv_linear_gmacs, 2), round(cost.params_m, 2)) == (37.32, 37.04, 20.96)
+
+
+def test_operators_sum_to_the_total_and_batch_norm_is_the_difference():
+    cost = ctnet.count_cost(ctnet.create_model("ctnet_r50_twin", **TINY), size=32)
+    assert sum(cost.by_operator.values()) == cost.gmacs
+    assert cost.by_operator["batch_norm"] > 0.9 * (cost.gmacs - cost.conv_linear_gmacs) > 0
+
+
+def test_cost_is_linear_in_frames_and_area_but_for_pooled_attention():
+    model = ctnet.create_model("tsn_r50_twin", **TINY)
+    one, four = ctnet.count_cost(model, size=32, frames=2), ctnet.count_cost(model, size=32, frames=8)
+    assert four.gmacs == pytest.approx(4 * one.gmacs, rel=1e-12)
+
+
+def test_frames_default_to_the_models_own_and_a_rectangle_is_taken():
+    model = ctnet.create_model("tsn_r50_twin", num_frames=3)
+    assert ctnet.count_cost(model, size=32) == ctnet.count_cost(model, size=(32, 32), frames=3)
+    assert ctnet.count_cost(model, size=(32, 64)).gmacs > 1.9 * ctnet.count_cost(model, size=32).gmacs
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_the_model_as_it_was(training):
+    model = ctnet.create_model("ctnet_r50_twin").train(training)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    ctnet.count_cost(model, size=32)
+    assert model.training is training
+    assert all(module.training is training for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("size", "frames"), [(0, 8), (32, 0), (-32, 8)])
+def test_sizes_must_be_positive(size, frames):
+    with pytest.raises(ValueError, match="must be positive"):
+        ctnet.count_cost(ctnet.create_model("tsn_r50_twin"), size=size, frames=frames)
+
+
+def test_a_model_that_cannot_take_the_clip_is_an_error_that_says_so():
+    with pytest.raises(ValueError, match="cannot process a clip of 8 x 16 x 16"):
+        ctnet.count_cost(nn.Conv2d(3, 4, 3), size=16)

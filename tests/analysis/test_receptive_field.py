@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from ctnet.analysis import progressive_fields, receptive_field
+from ctnet.models import CTModule, c3d_module, csn_module, r2plus1d_module
+
+PLAIN = {"excitation": "none", "pointwise": False}
+
+
+@pytest.mark.parametrize("connection", ["parallel", "serial", "coupling"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_ct_module_reaches_a_cube_of_2k_plus_1_and_all_channels_after_k(k, connection):
+    module = CTModule(64, sizes=k, connection=connection, **PLAIN)
+    fields = progressive_fields(module, 64)
+    assert [field.extent for field in fields] == [(2 * j + 1,) * 3 for j in range(1, k + 1)]
+    interacting = torch.tensor(module.sizes).cumprod(0).tolist()
+    assert [field.channels for field in fields] == interacting
+    assert interacting[-1] == 64
+
+
+def test_parallel_convolutions_leave_corners_of_the_cube_out():
+    parallel, serial = (
+        progressive_fields(CTModule(16, connection=connection, **PLAIN), 16)[-1]
+        for connection in ("parallel", "serial")
+    )
+    assert int(parallel.positions.sum()) == 25 + 2 * 9 + 2 * 1  # frames 0, +-1 and +-2 of the output's
+    assert int(serial.positions.sum()) == 5**3
+    assert parallel.filled == 45 / 125
+
+
+@pytest.mark.parametrize("build", [c3d_module, r2plus1d_module, csn_module])
+def test_the_compared_modules_reach_a_cube_of_3(build):
+    field = receptive_field(build(12), 12)
+    assert (field.channels, field.extent, field.filled) == (12, (3, 3, 3), 1.0)
+
+
+def test_every_output_channel_has_the_same_field():
+    module = CTModule(16, **PLAIN)
+    assert {receptive_field(module, 16, channel=c).extent for c in range(16)} == {(5, 5, 5)}
+
+
+def test_excitation_reaches_the_whole_probe_and_is_refused():
+    with pytest.raises(ValueError, match="larger odd size"):
+        receptive_field(CTModule(16), 16)
+
+
+def test_the_module_is_left_as_it_was():
+    module = CTModule(16, **PLAIN)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    progressive_fields(module, 16)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert len(module.sub_operations) == 2
