@@ -24,6 +24,8 @@ class Cost:
     """Millions of parameters."""
     by_operator: Mapping[str, float]
     """Giga multiply-adds of each kind of operator; they sum to `gmacs`."""
+    by_stage: Mapping[str, float]
+    """Giga multiply-adds of each stage of the backbone, such as "layer1", in order."""
 
 
 def count_cost(model: nn.Module, size: int | tuple[int, int] = 256, frames: int | None = None) -> Cost:
@@ -51,13 +53,16 @@ def count_cost(model: nn.Module, size: int | tuple[int, int] = 256, frames: int 
     try:
         with torch.no_grad():
             by_operator = {operator: count / 1e9 for operator, count in analysis.by_operator().items()}
+            by_module = analysis.by_module()
     except RuntimeError as error:
         raise ValueError(f"the model cannot process a clip of {frames} x {height} x {width}: {error}") from error
     finally:
         model.train(training)
+    stages = [name for name, _ in getattr(model, "backbone", nn.Module()).named_children()]
     return Cost(
         gmacs=sum(by_operator.values()),
         conv_linear_gmacs=by_operator.get("conv", 0.0) + by_operator.get("linear", 0.0),
         params_m=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         by_operator=by_operator,
+        by_stage={stage: by_module[f"backbone.{stage}"] / 1e9 for stage in stages},
     )

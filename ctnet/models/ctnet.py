@@ -1,6 +1,7 @@
 """CT-Net (section 3.3, Fig. 2): a CNN for pictures whose 3 x 3 convolutions become CT-Modules."""
 
 import copy
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -191,7 +192,8 @@ def create_model(
     """
     prefix, _, backbone = name.partition("_")
     if name not in list_models():
-        raise ValueError(f"unknown model {name!r}; known are {', '.join(list_models())}")
+        nearest = difflib.get_close_matches(name, list_models(), n=1, cutoff=0)[0]
+        raise ValueError(f"unknown model {name!r}; did you mean {nearest!r}? `ctnet models` lists all")
     rule: Rule = _RULES[backbone] if blocks is None else BLOCKS.get(blocks, ()) if isinstance(blocks, int) else blocks
     if isinstance(blocks, int) and blocks not in BLOCKS:
         raise ValueError(f"no rule for {blocks} blocks; known are {', '.join(map(str, BLOCKS))}")

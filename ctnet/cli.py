@@ -1,0 +1,129 @@
+"""The command line: parses, calls, prints. Errors that a user can cause are one line, exit code 2."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    help="CT-Net (ICLR 2021), reproduced: networks, costs, claims.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width to fit
+        console = Console(width=200)
+    console.print(table)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the networks that can be built by name."""
+    from ctnet.models import list_models
+
+    if as_json:
+        print(json.dumps(list_models()))
+    else:
+        print("\n".join(list_models()))
+
+
+@app.command()
+def flops(
+    model: Annotated[str, typer.Argument(help="A name that `ctnet models` lists.")],
+    frames: Annotated[int, typer.Option(help="Frames T of the clip.")] = 8,
+    size: Annotated[int, typer.Option(help="Height and width of the clip in pixels.")] = 256,
+    classes: Annotated[int, typer.Option(help="Classes of the head.")] = 174,
+    as_json: Json = False,
+) -> None:
+    """Count a network's multiply-adds for one clip, and its parameters."""
+    from ctnet import count_cost, create_model
+
+    if classes < 1:
+        raise ValueError(f"classes must be positive, got {classes}")
+    cost = count_cost(create_model(model, num_classes=classes), size=size, frames=frames)
+    figures = {
+        "gmacs": round(cost.gmacs, 2),
+        "conv_linear_gmacs": round(cost.conv_linear_gmacs, 2),
+        "params_m": round(cost.params_m, 2),
+    }
+    if as_json:
+        settings = {"model": model, "frames": frames, "size": size, "classes": classes}
+        print(json.dumps(settings | figures))
+    else:
+        print(f"{model}, {frames} x {size} x {size}, {classes} classes")
+        print(f"{figures['gmacs']:>8} GMACs in all (what the paper calls GFLOPs)")
+        print(f"{figures['conv_linear_gmacs']:>8} GMACs in convolutions and linear layers")
+        print(f"{figures['params_m']:>8} M parameters")
+
+
+@app.command()
+def verify(
+    table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
+    live: Annotated[bool, typer.Option(help="Measure every cost again, at full size, and keep it.")] = False,
+    update: Annotated[bool, typer.Option(help="Write the verdicts to results/ledger.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
+    from tqdm import tqdm
+
+    from ctnet.study.claims import claims, fallen, ledger_verdicts, write_ledger
+
+    if update and table:
+        raise ValueError("--update writes all verdicts: give it without --table")
+    bar = lambda items: tqdm(items, desc="measuring", unit="network", disable=None)  # noqa: E731
+    decided = claims(table, live=live, progress=bar)
+    lost = fallen(decided, ledger_verdicts())
+    stale = [claim for claim in decided if claim.stale]
+    if update:
+        write_ledger(decided)
+    if as_json:
+        print(json.dumps([asdict(claim) for claim in decided], indent=1))
+    else:
+        rows = [
+            [claim.statement, _figure(claim.published), _figure(claim.measured), claim.verdict, claim.note]
+            for claim in decided
+        ]
+        _print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
+        counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
+        print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+    if stale:
+        print(
+            f"{len(stale)} claims rest on results of other code than today's: measure again with --live",
+            file=sys.stderr,
+        )
+    for claim in lost:
+        print(f"fallen: {claim.statement} is now {claim.verdict}", file=sys.stderr)
+    raise typer.Exit(1 if lost else 0)
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Run the command line, turning errors that a user can cause into one line."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except TyperException as error:
+        message = error.format_message()
+    except (ValueError, OSError, RuntimeError) as error:
+        message = str(error)
+    print(f"ctnet: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

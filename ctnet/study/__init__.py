@@ -1,0 +1,1 @@
+"""The paper as data, what was measured beside it, and the verdicts that follow."""

@@ -1,0 +1,256 @@
+"""Claims of the paper, each with a rule that decides it from files or from a measurement, and its verdict."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ctnet.analysis import Cost, progressive_fields, receptive_field
+from ctnet.models import CTModule, c3d_module, compared, csn_module, r2plus1d_module
+from ctnet.study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
+from ctnet.study.experiments import PLAIN, ROWS, Network
+from ctnet.study.provenance import config_hash, write_json
+from ctnet.study.published import published_table, results_dir
+
+HOLDS = ("reproduced", "consistent")
+"""Verdicts of a claim that stands; the others are "differs", "inconsistent" and "paper inconsistent"."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and what became of it."""
+
+    id: str
+    kind: str
+    """"exact": measured on the full-size network; "derived": recomputed from the paper's own numbers."""
+    statement: str
+    published: Any
+    measured: Any
+    verdict: str
+    note: str = ""
+    evidence: tuple[str, ...] = ()
+    """Files under `results` that the measured value comes from."""
+    stale: bool = False
+    """Whether a file was made by other code than today's."""
+
+
+def tolerance(published: float) -> float:
+    """Largest difference in GFLOPs that counts as reproduced: 0.1, or 0.15 % above 120.
+
+    A figure printed with fewer digits stands for every number that rounds to it.
+    """
+    half_a_digit = 0.5 if isinstance(published, int) else 0.05
+    return max(0.1 if published <= 120 else 0.0015 * published, half_a_digit)
+
+
+OWN_SUMS = {("6", "16x1x2"): ("560 - 75 - 112 - 224", 149)}
+"""Printed GFLOPs that another printed sum contradicts: the sum's other terms taken away, and what they leave."""
+
+
+def gmacs_verdict(
+    published: float, measured: float, views: int = 1, own_sum: tuple[str, float] | None = None
+) -> tuple[str, str]:
+    """Verdict on printed GFLOPs, and the arithmetic behind it when they are the paper's slip.
+
+    A slip is a figure outside the tolerance that the paper's own numbers explain: it contradicts their sum, or it is
+    the figure of one clip, rounded first and then multiplied by the views.
+    """
+    if abs(measured - published) <= tolerance(published):
+        return "reproduced", ""
+    if own_sum and abs(measured - own_sum[1]) <= tolerance(own_sum[1]):
+        return "paper inconsistent", f"the paper's own sum gives {own_sum[0]} = {own_sum[1]:g}"
+    clip = measured / views
+    if views > 1 and views * round(clip) == published:
+        slip = f"{views} x {round(clip)} = {published:g} was rounded before it was multiplied"
+        return "paper inconsistent", f"{slip}; {views} x {clip:.2f} = {measured:.1f}"
+    return "differs", ""
+
+
+def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:
+    """The printed GFLOPs and parameters of a table, against the costs of its networks.
+
+    Args:
+        table: with rows in `ROWS`.
+        costs: of every network of the table, under the hash of its configuration.
+        stale: hashes of costs that other code than today's has measured.
+    """
+    printed = published_table(table)
+    for row_id, row in ROWS[table].items():
+        gmacs, _, params = total(row, costs)
+        hashes = [config_hash(network.config()) for network in row.networks]
+        evidence = tuple(f"cost/{cost_file(network).name}" for network in row.networks)
+        outdated = not set(hashes).isdisjoint(stale)
+        label = f"Table {table}, {row_id}"
+        for column, views in (("gflops", row.views), ("clip_gflops", 1)):
+            value: Any = printed.loc[row_id].get(column)
+            if value is not None:
+                measured = gmacs / row.views * views
+                verdict, note = gmacs_verdict(value, measured, views, OWN_SUMS.get((table, row_id)))
+                statement = f"{label}: {value} GFLOPs" + (" per clip" if column == "clip_gflops" else "")
+                yield Claim(
+                    f"{table}/{row_id}/{column}", "exact", statement, value, measured, verdict, note, evidence, outdated
+                )
+        value = printed.loc[row_id].get("params")
+        if value is not None:
+            verdict = "reproduced" if abs(params - value) <= 0.1 else "differs"
+            statement = f"{label}: {value} M parameters"
+            yield Claim(f"{table}/{row_id}/params", "exact", statement, value, params, verdict, "", evidence, outdated)
+
+
+def _check(id: str, kind: str, statement: str, published: Any, measured: Any, holds: bool, note: str = "") -> Claim:
+    verdict = {("exact", True): "reproduced", ("exact", False): "differs", ("derived", True): "consistent"}
+    return Claim(id, kind, statement, published, measured, verdict.get((kind, holds), "inconsistent"), note)
+
+
+def _order_claims(table: str, costs: Mapping[str, Cost]) -> Iterator[Claim]:
+    """What the text says of how the cost moves along a table."""
+    gmacs = [round(total(row, costs)[0], 2) for row in ROWS[table].values()]
+    falling = all(a > b for a, b in pairwise(gmacs))
+    if table == "2b":
+        yield _check(
+            "2b/text", "exact", "the higher the dimension K, the smaller the GFLOPs", "falling", gmacs, falling
+        )
+    if table == "2d":
+        lowest = gmacs[-1] == min(gmacs)
+        yield _check(
+            "2d/text", "exact", "the cost is lowest when C2 = sqrt(C)", "lowest in the last row", gmacs, lowest
+        )
+    if table == "2e":
+        yield _check("2e/text", "exact", "replacing more blocks decreases the GFLOPs", "falling", gmacs, falling)
+    if table == "2f":
+        one_five, three_three, three_five, five_five = gmacs[1:]
+        rising = three_three < one_five < three_five < five_five
+        note = "kernels of 3 and 3 cost less than 1 and 5, which reach as far"
+        yield _check("2f/text", "exact", "larger kernels bring more computation", "rising", gmacs, rising, note)
+
+
+def _field_claims() -> Iterator[Claim]:
+    """Table 1 and the captions of Fig. 1, measured from gradients at C = 64."""
+    channels = 64
+    for name, build in (("C3D", c3d_module), ("R(2+1)D", r2plus1d_module), ("CSN", csn_module)):
+        field = receptive_field(build(channels), channels)
+        measured = "x".join(map(str, field.extent))
+        yield _check(f"1/{name}", "exact", f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3")
+    for k in (1, 2, 3):
+        module = CTModule(channels, sizes=k, **PLAIN)
+        fields = progressive_fields(module, channels)
+        extent = f"{2 * k + 1}x" * 2 + f"{2 * k + 1}"
+        measured = "x".join(map(str, fields[-1].extent))
+        note = f"the parallel connection reaches {fields[-1].filled:.0%} of the positions in this box"
+        statement = f"CT-Module, K = {k}: interact field (2K+1)^3"
+        yield _check(f"1/CT K={k}", "exact", statement, extent, measured, measured == extent, note)
+        reached = [field.channels for field in fields]
+        expected = [int(n) for n in torch.tensor(module.sizes).cumprod(0)]
+        statement = f"CT-Module, K = {k}: C_1, then C_1 x C_2, ... = C channels interact"
+        holds = reached == expected and reached[-1] == channels
+        yield _check(f"1/CT K={k} channels", "exact", statement, expected, reached, holds)
+
+
+def special_case_difference(
+    special_case: Callable[..., torch.nn.Module], definition: Callable[..., torch.nn.Module]
+) -> float:
+    """Largest difference between a special case of the CT-Module and its own paper's module, with shared weights.
+
+    Both are built for 16 channels, get the same random parameters and statistics, and see the same clip (section 3.3).
+    """
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = special_case(16, 16).eval(), definition(16, 16).eval()
+    for mine, value in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) / max(value[0].numel(), 1) ** 0.5)
+            mine.copy_(value.reshape(mine.shape))
+    clip = torch.randn(2, 16, 6, 9, 7, generator=generator)
+    with torch.no_grad():
+        return float((ours(clip) - theirs(clip)).abs().max())
+
+
+SPECIAL_CASES = {
+    "C3D": (c3d_module, compared.c3d),
+    "R(2+1)D": (r2plus1d_module, compared.r2plus1d),
+    "CSN": (csn_module, compared.csn),
+}
+"""Name -> (the CT-Module's special case, the module as its own paper defines it)."""
+
+
+def _special_case_claims() -> Iterator[Claim]:
+    for name, (special_case, definition) in SPECIAL_CASES.items():
+        difference = special_case_difference(special_case, definition)
+        statement = f"{name} is a special case of the CT-Module (section 3.3): outputs agree to 1e-5"
+        yield _check(f"3.3/{name}", "exact", statement, "equal", difference, difference <= 1e-5)
+
+
+def _derived_claims() -> Iterator[Claim]:
+    """Figures of the running text that the tables let a program recompute."""
+    t2e, t2g, t3, t4 = (published_table(table) for table in ("2e", "2g", "3", "4"))
+    ct3, nl, slowfast = t3.loc["ct-net-8"], t3.loc["nl-i3d-gcn-32x3x2"], t4.loc["slowfast-80-16-64-x3x10"]
+    r101, ensemble = t4.loc["ct-net-r101-16x3x4"], t4.loc["ct-net-en-16-16-x3x4"]
+    figures = [
+        ("4.2", "49.1x fewer GFLOPs than NL I3D + GCN", 49.1, nl.gflops / ct3.gflops),
+        ("4.2", "4.0 points more than NL I3D + GCN", 4.0, ct3.v1_top1 - nl.v1_top1),
+        ("4.2", "3.7x fewer GFLOPs than SlowFast-R101", 3.7, slowfast.gflops / r101.gflops),
+        ("4.2", "ensemble 2.4x faster than SlowFast-R101", 2.4, slowfast.gflops / ensemble.gflops),
+        ("4.2", "ensemble 0.9 points better than SlowFast-R101", 0.9, ensemble.top1 - slowfast.top1),
+        ("4.1", "stages 2 and 3 add 0.4 points", 0.4, t2e.loc["blocks-7"].top1 - t2e.loc["blocks-4"].top1),
+        ("4.1", "TE adds 2.1 points", 2.1, t2g.loc["ct-module-pwconv-te"].top1 - t2g.loc["ct-module-pwconv"].top1),
+    ]
+    for where, statement, printed, value in figures:
+        yield _check(f"{where}/{statement}", "derived", statement, printed, value, bool(round(value, 1) == printed))
+    for row_id, row in t4.to_dict(orient="index").items():
+        clip, views, printed = row["clip_gflops"], row["views"], row["gflops"]
+        if views is not None:
+            slack = views * (0.5 if isinstance(clip, int) else 0.05) + 0.5  # both figures are rounded
+            statement = f"Table 4, {row_id}: {clip:g} x {views} = {printed} GFLOPs"
+            holds = abs(clip * views - printed) <= slack
+            yield _check(f"4/{row_id}/views", "derived", statement, printed, clip * views, holds)
+
+
+def claims(
+    tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
+) -> list[Claim]:
+    """Decide every claim that this edition covers: costs, receptive fields, special cases, figures of the text.
+
+    Args:
+        tables: only claims on these tables; all claims unless given.
+        live: measure all costs again, and keep them, instead of reading `results/cost`.
+        progress: wraps the list of networks that are measured or read, for a progress bar.
+
+    Raises:
+        ValueError: for a table without claims, or when a kept result is damaged.
+        FileNotFoundError: when a result is missing.
+    """
+    known = ["1", *ROWS]
+    if tables and (unknown := [table for table in tables if table not in known]):
+        raise ValueError(f"no claims on table {', '.join(unknown)}; there are some on {', '.join(known)}")
+    chosen = [table for table in ROWS if not tables or table in tables]
+    needed = networks(chosen)
+    if live:
+        for network in progress(list(needed.values())):
+            measure_and_keep(network)
+    records = {key: record(network) for key, network in needed.items()}
+    costs = {key: content["cost"] for key, content in records.items()}
+    stale = {key for key, content in records.items() if is_stale(content)}
+
+    decided: list[Claim] = []
+    for table in chosen:
+        decided += [*cost_claims(table, costs, stale), *_order_claims(table, costs)]
+    decided += [*_field_claims(), *_special_case_claims(), *_derived_claims()]
+    return [claim for claim in decided if not tables or claim.id.split("/")[0] in tables]
+
+
+def ledger_verdicts() -> dict[str, str]:
+    """Verdict of each claim when the ledger was last written; empty when it never was."""
+    path = results_dir() / "ledger.json"
+    return {entry["id"]: entry["verdict"] for entry in json.loads(path.read_text())["claims"]} if path.is_file() else {}
+
+
+def write_ledger(decided: list[Claim]) -> None:
+    """Write the verdicts to `results/ledger.json`, against which later ones are held."""
+    write_json(results_dir() / "ledger.json", {"claims": [asdict(claim) for claim in decided]})
+
+
+def fallen(decided: list[Claim], before: Mapping[str, str]) -> list[Claim]:
+    """Claims that stood in the ledger and stand no more."""
+    return [claim for claim in decided if before.get(claim.id) in HOLDS and claim.verdict not in HOLDS]

@@ -1,0 +1,102 @@
+"""Which network stands behind each row of the paper's tables."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network at the size that a row is about. The fields are those of `ctnet.create_model` and `count_cost`."""
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    frames: int = 8
+    size: int = 256
+    classes: int = 174
+
+    def config(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's networks, all of them run on each of `views` clips and crops of a video."""
+
+    networks: tuple[Network, ...]
+    views: int = 1
+
+
+def _row(model: str = "ctnet_r50", *, views: int = 1, frames: int = 8, size: int = 256, **options: Any) -> Row:
+    return Row((Network(model, options, frames, size),), views)
+
+
+def _ensemble(*frames: int, views: int = 1) -> Row:
+    return Row(tuple(Network("ctnet_r50", frames=number) for number in frames), views)
+
+
+PLAIN: dict[str, Any] = {"excitation": "none", "pointwise": False}
+"""The CT-Module alone, as in Tables 2a-2f and 7: no PWConv, no TE."""
+
+_MODULES = {
+    "c3d-module": _row("c3d_r50"),
+    "r-2-1-d-module": _row("r2plus1d_r50"),
+    "csn-module": _row("csn_r50"),
+    "ct-module": _row(**PLAIN),
+}
+_R50_KINETICS = Network("ctnet_r50", frames=16, classes=400)
+_R101_KINETICS = Network("ctnet_r101", frames=16, classes=400)
+
+ROWS: dict[str, dict[str, Row]] = {
+    "2a": _MODULES,
+    "2b": {f"k{k}": _row(sizes=k, **PLAIN) for k in (1, 2, 3, 4)},
+    "2c": {name: _row(connection=name, **PLAIN) for name in ("coupling", "serial", "parallel")},
+    "2d": {f"c2-{c2}": _row(sizes=[-1, c2], **PLAIN) for c2 in (1, 4, 16)} | {"c2-sqrt": _row(**PLAIN)},
+    "2e": {"blocks-0": _row("tsn_r50")} | {f"blocks-{b}": _row(blocks=b, **PLAIN) for b in (1, 4, 6, 7, 12)},
+    "2f": {f"kernels-{a}-{b}": _row(kernels=[a, b], **PLAIN) for a, b in ((1, 3), (1, 5), (3, 3), (3, 5), (5, 5))},
+    "2g": {
+        "baseline-tsn": _row("tsn_r50"),
+        "ct-module": _row(**PLAIN),
+        "ct-module-pwconv": _row(excitation="none"),
+        "ct-module-pwconv-se": _row(excitation="se"),
+        "ct-module-pwconv-te": _row(),
+    },
+    "2h": {
+        "train-224-test-224": _row(size=224),
+        "train-224-test-256": _row(),
+        "train-256-test-256": _row(),
+    },
+    "3": {
+        "tsn-8": _row("tsn_r50", size=224),
+        "ct-net-8": _row(),
+        "ct-net-8x3x2": _row(views=6),
+        "tsn-16": _row("tsn_r50", frames=16, size=224),
+        "ct-net-16": _row(frames=16),
+        "ct-net-16x3x2": _row(frames=16, views=6),
+        "ct-net-en-8-12-16-24": _ensemble(8, 12, 16, 24),
+    },
+    "4": {
+        "ct-net-r50-16x3x4": Row((_R50_KINETICS,), 12),
+        "ct-net-r101-16x3x4": Row((_R101_KINETICS,), 12),
+        "ct-net-en-16-16-x3x4": Row((_R50_KINETICS, _R101_KINETICS), 12),
+    },
+    "6": {
+        f"{frames}{suffix}": _row(frames=frames, views=views)
+        for suffix, views in (("", 1), ("x1x2", 2), ("x3x2", 6))
+        for frames in (8, 12, 16, 24)
+    }
+    | {
+        "8-16": _ensemble(8, 16),
+        "8-12-16-24-x1x1": _ensemble(8, 12, 16, 24),
+        "8-12-16-24-x1x2": _ensemble(8, 12, 16, 24, views=2),
+        "8-12-16-24-x3x2": _ensemble(8, 12, 16, 24, views=6),
+    },
+    "7": _MODULES,
+    "8": {
+        "tsn-resnet-50": _row("tsn_r50"),
+        "ct-net-resnet-50": _row(),
+        "tsn-inceptionv3": _row("tsn_inceptionv3", size=299),
+        "ct-net-inceptionv3": _row("ctnet_inceptionv3", size=299),
+    },
+}
+"""Table -> id of a row -> its networks. A row that is missing here is not measured."""

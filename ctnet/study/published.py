@@ -1,0 +1,50 @@
+"""The numbers that the paper prints, read from `results/published`."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
+
+
+def results_dir() -> Path:
+    """Folder of the results: that of the clone this package is run from, or `CTNET_RESULTS`.
+
+    Raises:
+        FileNotFoundError: when there is none, as in a package that was copied out of its repository.
+    """
+    folder = Path(os.environ.get("CTNET_RESULTS", Path(__file__).parents[2] / "results"))
+    if not (folder / "published").is_dir():
+        raise FileNotFoundError(f"no results in {folder}: run from a clone of the repository, or set CTNET_RESULTS")
+    return folder
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((results_dir() / "published" / f"{name}.json").read_text())
+
+
+def published_table(table: str) -> pd.DataFrame:
+    """One table of the paper, as printed: a row each under its id, None where the paper prints nothing.
+
+    Args:
+        table: one of `TABLES`, such as "2a".
+
+    The table's title and the units of its columns are in the frame's `attrs`.
+    """
+    if table not in TABLES:
+        raise ValueError(f"the paper has no table {table!r}; its tables are {', '.join(TABLES)}")
+    content = _read(f"table_{table}")
+    frame = pd.DataFrame(content["rows"], dtype=object).set_index("id")
+    frame = frame.where(frame.notna(), None)
+    frame.attrs = {"table": table, "title": content["title"], "units": content["units"]}
+    return frame
+
+
+def text_claims() -> list[dict[str, str]]:
+    """Claims of the running text: where they stand and what they say."""
+    return _read("text_claims")["claims"]

@@ -1,0 +1,156 @@
+"""The paper's tables as the book shows them: published and measured side by side, with a verdict in words."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+from pandas.io.formats.style import Styler
+
+from ctnet.analysis import Cost
+from ctnet.study.claims import HOLDS, Claim, claims, cost_claims
+from ctnet.study.costs import measure, networks, record, total
+from ctnet.study.experiments import ROWS
+from ctnet.study.published import published_table
+
+HEADINGS = {
+    "gflops": "GFLOPs",
+    "clip_gflops": "GFLOPs per clip",
+    "params": "Parameters, M",
+    "top1": "Top-1",
+    "top5": "Top-5",
+    "v1_top1": "SSv1 Top-1",
+    "v1_top5": "SSv1 Top-5",
+    "v2_top1": "SSv2 Top-1",
+    "v2_top5": "SSv2 Top-5",
+    "mini_kinetics_top1": "Mini-Kinetics Top-1",
+    "mini_kinetics_top5": "Mini-Kinetics Top-5",
+    "ucf101": "UCF101 Top-1",
+    "hmdb51": "HMDB51 Top-1",
+    "k": "K",
+    "c1": "Kernels of sub-operation 1",
+    "c2": "C₂",
+}
+_COSTS = ("clip_gflops", "gflops", "params")
+_ACCURACY = "Accuracy in %: published, not run here"
+
+
+def measure_table(table: str) -> dict[str, Cost]:
+    """Build every network of a table at full size, now, and count its cost; keyed as `cost_claims` wants them."""
+    return {key: measure(network) for key, network in networks([table]).items()}
+
+
+def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
+    """A table of the paper with its cost columns beside measured ones.
+
+    A row that no network here stands for says "not measured". Accuracies are the published ones and are marked so.
+
+    Args:
+        table: such as "2a".
+        costs: of the table's networks, as `measure_table` returns them.
+    """
+    printed = published_table(table)
+    decided = {claim.id: claim for claim in cost_claims(table, costs)}
+    rows, notes = [], []
+    for row_id, values in printed.iterrows():
+        cells: dict[tuple[str, str], Any] = {}
+        for column, value in values.items():
+            name = HEADINGS.get(str(column), str(column).capitalize())
+            if column in _COSTS:
+                claim = decided.get(f"{table}/{row_id}/{column}")
+                cells[name, "published"] = _number(value)
+                cells[name, "measured"] = "–" if claim is None else f"{claim.measured:.2f}"
+                cells[name, "difference"] = "–" if claim is None else f"{claim.measured - claim.published:+.2f}"
+                cells[name, "verdict"] = "not measured" if claim is None else claim.verdict
+                if claim is None and row_id in ROWS[table] and value is None and column == "gflops":
+                    cells[name, "measured"] = f"{total(ROWS[table][str(row_id)], costs)[0]:.2f}"
+                    cells[name, "verdict"] = "not printed"
+                if claim is not None and claim.note:
+                    notes.append(f"{_label(values)}: {claim.note}.")
+            elif column == "note":
+                if value is not None:
+                    notes.append(f"{_label(values)}: {value}.")
+            elif column in HEADINGS and column not in ("k", "c1", "c2"):
+                cells[_ACCURACY, name] = _number(value)
+            elif column != "views":
+                cells["", "Kernels of sub-operation 2" if table == "2f" and column == "c2" else name] = _number(value)
+        rows.append(cells)
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
+    title = printed.attrs["title"]
+    return _styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
+
+
+def _label(values: pd.Series) -> str:
+    return str(next(value for value in values if isinstance(value, str)))
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def verdict_class(verdict: str) -> str:
+    """CSS class of a cell that holds a verdict."""
+    return f"verdict verdict-{verdict.replace(' ', '-')}"
+
+
+def _styled(frame: pd.DataFrame, caption: str) -> Styler:
+    classes = pd.DataFrame("", index=frame.index, columns=frame.columns)
+    for column in frame.columns:
+        if "verdict" in (column[-1].lower() if isinstance(column, tuple) else str(column).lower()):
+            classes[column] = [verdict_class(verdict) for verdict in frame[column]]
+    return (
+        frame.style.hide(axis="index")
+        .set_caption(caption)
+        .set_table_attributes('class="ctnet"')
+        .set_td_classes(classes)
+        .set_uuid(f"t{abs(hash(caption)) % 10**8}")
+    )
+
+
+def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
+    """Claims as a table: statement, published, measured, verdict, note."""
+    rows = [
+        {
+            "Claim": claim.statement,
+            "Published": figure(claim.published),
+            "Measured": figure(claim.measured),
+            "Verdict": claim.verdict,
+            "Note": claim.note,
+        }
+        for claim in decided
+    ]
+    return _styled(pd.DataFrame(rows), caption)
+
+
+def figure(value: Any) -> str:
+    """A published or measured value in a few characters."""
+    if isinstance(value, float):
+        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def card(table: str, claim: str) -> HTML:
+    """The card that opens a chapter on a table: what is claimed, what was measured, how long that took, the verdict.
+
+    It reads `results/cost`; the chapter measures again below.
+
+    Args:
+        table: such as "2a".
+        claim: the paper's claim, in a sentence.
+    """
+    decided = [found for found in claims([table]) if found.kind == "exact"]
+    standing = sum(found.verdict in HOLDS for found in decided)
+    records = [record(network)["provenance"] for network in networks([table]).values()]
+    hardware = records[0]["hardware"]
+    rest = "".join(f"; {found.statement}: {found.verdict}" for found in decided if found.verdict not in HOLDS)
+    items = {
+        "Claim": claim,
+        "Measured here": f"{len(decided)} figures, on {len(records)} networks built and counted at full size",
+        "Accuracy": "published, not run here: it needs the real dataset and GPUs",
+        "Verdict on the costs": f"{standing} of {len(decided)} reproduced{rest}",
+        "Time": f"{sum(each['seconds'] for each in records):.0f} s on {hardware['cores']} cores ({hardware['cpu']})",
+        "Make it again": f"<code>ctnet verify --table {table} --live</code>",
+    }
+    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
+    return HTML(f'<table class="ctnet card">{rows}</table>')
