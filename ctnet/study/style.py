@@ -1,0 +1,61 @@
+"""The look of every figure of the book: one set of settings, and one colour for each thing that recurs."""
+
+import seaborn as sns
+from matplotlib.colors import to_hex, to_rgb
+
+WIDTH = 6.4
+"""Inches of a figure as wide as a page of text; a letter of 9 points is then 14 pixels high on 720."""
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+"""Okabe and Ito's colours, which colour-blind readers tell apart too, in the order in which series take them."""
+
+COLORS = {
+    "spatial": "#56B4E9",
+    "temporal": "#E69F00",
+    "channel": "#009E73",
+    "pointwise": "#CC79A7",
+    "plain": "#999999",  # a 2D network's own layers and residual connections
+    "ct": "#0072B2",
+    "published": "#555555",
+    "measured": "#D55E00",
+}
+"""What a colour stands for in every figure."""
+
+VERDICT_COLORS = {
+    **dict.fromkeys(("reproduced", "consistent", "supported", "within interval"), "#009E73"),
+    "inconclusive": "#E69F00",
+    **dict.fromkeys(("differs", "inconsistent", "paper inconsistent", "contradicted"), "#D55E00"),
+    "not run here": "#999999",
+}
+"""The colour of each verdict; the word always stands beside it."""
+
+
+def set_style() -> None:
+    """Give every figure drawn from here on the look of the book; each chapter calls it first."""
+    settings = {
+        "figure.figsize": (WIDTH, 3.6),
+        "figure.dpi": 130,
+        "figure.facecolor": "white",  # a dark page shows it on white too
+        "figure.constrained_layout.use": True,
+        "savefig.facecolor": "white",
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so that text is as wide everywhere
+        "font.size": 9.5,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 9.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "grid.color": "#E6E6E6",
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+    }
+    sns.set_theme(style="whitegrid", palette=PALETTE, rc=settings)
+
+
+def tint(color: str, strength: float) -> str:
+    """A colour thinned with white: of strength 0 it is white, of 1 itself."""
+    r, g, b = (1 - strength * (1 - part) for part in to_rgb(color))
+    return to_hex((r, g, b))
