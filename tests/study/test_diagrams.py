@@ -193,6 +193,10 @@ def test_network_of_another_backbone_is_drawn_and_left_as_it_was():
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())
 
 
+def test_notebook_shows_a_diagram_without_pyplot():
+    assert draw_ct_block(MODULES["k1"])._repr_png_().startswith(b"\x89PNG")
+
+
 def test_set_style_sets_size_and_palette():
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
