@@ -34,8 +34,8 @@ MODULES = {
 
 
 @cache
-def fields_of(connection="parallel", k=2, channels=16):
-    return progressive_fields(CTModule(channels, sizes=k, connection=connection, **PLAIN), channels, size=2 * k + 3)
+def fields_of(connection="parallel", channels=16, sizes=2):
+    return progressive_fields(CTModule(channels, sizes=sizes, connection=connection, **PLAIN), channels, size=9)
 
 
 @cache
@@ -61,12 +61,11 @@ def boxes_colored(figure, color):
 DRAWN = {
     **{f"block {name}": lambda module=module: draw_ct_block(module) for name, module in MODULES.items()},
     "tensorization": lambda: draw_tensorization((4, 4), fields_of()),
-    "tensorization large": lambda: draw_tensorization((16, 8), fields_of(channels=128)),
-    "fields": lambda: draw_receptive_fields({"parallel": fields_of(), "K = 3": fields_of(k=3, channels=8)}),
+    "tensorization large": lambda: draw_tensorization((16, 4), fields_of(channels=64, sizes=(16, 4))),
+    "fields": lambda: draw_receptive_fields({"parallel": fields_of(), "K = 3": fields_of(channels=8, sizes=3)}),
     "excitation": lambda: draw_tensor_excitation(MODULES["te"].sub_operations[1]),
     "excitation wide": lambda: draw_tensor_excitation(CTModule(512, connection="coupling").sub_operations[0]),
-    "resnet": lambda: draw_network(network("ctnet_r50")),
-    "deep resnet": lambda: draw_network(network("ctnet_r101")),
+    "resnet": lambda: draw_network(network("ctnet_r101")),
     "inception": lambda: draw_network(network("ctnet_inceptionv3"), 299),
 }
 
