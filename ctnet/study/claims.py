@@ -95,7 +95,7 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
                 )
         value = printed.loc[row_id].get("params")
         if value is not None:
-            verdict = "reproduced" if abs(params - value) <= 0.1 else "differs"
+            verdict = "reproduced" if round(params, 1) == value else "differs"
             statement = f"{label}: {value} M parameters"
             yield Claim(f"{table}/{row_id}/params", "exact", statement, value, params, verdict, "", evidence, outdated)
 
@@ -207,13 +207,17 @@ def _derived_claims() -> Iterator[Claim]:
             yield _check(f"4/{row_id}/views", "derived", statement, printed, clip * views, holds)
 
 
+_SECTIONS = ("3.3", "4.1", "4.2")
+"""Sections whose text makes claims that are decided here."""
+
+
 def claims(
     tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
 ) -> list[Claim]:
     """Decide every claim that this edition covers: costs, receptive fields, special cases, figures of the text.
 
     Args:
-        tables: only claims on these tables; all claims unless given.
+        tables: only claims on these tables, or of these sections of the text; all claims unless given.
         live: measure all costs again, and keep them, instead of reading `results/cost`.
         progress: wraps the list of networks that are measured or read, for a progress bar.
 
@@ -221,10 +225,11 @@ def claims(
         ValueError: for a table without claims, or when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    known = ["1", *ROWS]
-    if tables and (unknown := [table for table in tables if table not in known]):
-        raise ValueError(f"no claims on table {', '.join(unknown)}; there are some on {', '.join(known)}")
-    chosen = [table for table in ROWS if not tables or table in tables]
+    known = ["1", *ROWS, *_SECTIONS]
+    if unknown := [table for table in tables or () if table not in known]:
+        raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
+    wanted = set(tables or known)
+    chosen = [table for table in ROWS if table in wanted]
     needed = networks(chosen)
     if live:
         for network in progress(list(needed.values())):
@@ -236,8 +241,11 @@ def claims(
     decided: list[Claim] = []
     for table in chosen:
         decided += [*cost_claims(table, costs, stale), *_order_claims(table, costs)]
-    decided += [*_field_claims(), *_special_case_claims(), *_derived_claims()]
-    return [claim for claim in decided if not tables or claim.id.split("/")[0] in tables]
+    if "1" in wanted:
+        decided += _field_claims()
+    if "3.3" in wanted:
+        decided += _special_case_claims()
+    return decided + [claim for claim in _derived_claims() if claim.id.split("/")[0] in wanted]
 
 
 def ledger_verdicts() -> dict[str, str]:

@@ -34,14 +34,14 @@ def published_table(table: str) -> pd.DataFrame:
     Args:
         table: one of `TABLES`, such as "2a".
 
-    The table's title and the units of its columns are in the frame's `attrs`.
+    The table's title, the paper's claim on it and the units of its columns are in the frame's `attrs`.
     """
     if table not in TABLES:
         raise ValueError(f"the paper has no table {table!r}; its tables are {', '.join(TABLES)}")
     content = _read(f"table_{table}")
     frame = pd.DataFrame(content["rows"], dtype=object).set_index("id")
     frame = frame.where(frame.notna(), None)
-    frame.attrs = {"table": table, "title": content["title"], "units": content["units"]}
+    frame.attrs = {key: value for key, value in content.items() if key != "rows"}
     return frame
 
 

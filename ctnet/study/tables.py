@@ -1,17 +1,19 @@
 """The paper's tables as the book shows them: published and measured side by side, with a verdict in words."""
 
-from collections.abc import Iterable
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
 from ctnet.study.claims import HOLDS, Claim, claims, cost_claims
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
-from ctnet.study.published import published_table
+from ctnet.study.published import TABLES, published_table
 
 HEADINGS = {
     "gflops": "GFLOPs",
@@ -130,14 +132,13 @@ def figure(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def card(table: str, claim: str) -> HTML:
+def card(table: str) -> HTML:
     """The card that opens a chapter on a table: what is claimed, what was measured, how long that took, the verdict.
 
     It reads `results/cost`; the chapter measures again below.
 
     Args:
         table: such as "2a".
-        claim: the paper's claim, in a sentence.
     """
     decided = [found for found in claims([table]) if found.kind == "exact"]
     standing = sum(found.verdict in HOLDS for found in decided)
@@ -145,12 +146,61 @@ def card(table: str, claim: str) -> HTML:
     hardware = records[0]["hardware"]
     rest = "".join(f"; {found.statement}: {found.verdict}" for found in decided if found.verdict not in HOLDS)
     items = {
-        "Claim": claim,
-        "Measured here": f"{len(decided)} figures, on {len(records)} networks built and counted at full size",
+        "Claim": published_table(table).attrs["claim"],
+        "Measured here": f"the cost of {len(records)} networks, built and counted at full size",
         "Accuracy": "published, not run here: it needs the real dataset and GPUs",
-        "Verdict on the costs": f"{standing} of {len(decided)} reproduced{rest}",
+        "Verdict on the costs": f"{standing} of {len(decided)} reproduced{rest}"
+        if decided
+        else "the paper prints none",
         "Time": f"{sum(each['seconds'] for each in records):.0f} s on {hardware['cores']} cores ({hardware['cpu']})",
         "Make it again": f"<code>ctnet verify --table {table} --live</code>",
     }
     rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
     return HTML(f'<table class="ctnet card">{rows}</table>')
+
+
+def summary(decided: Iterable[Claim]) -> Styler:
+    """The whole study in one table: what the paper prints, what was measured or recomputed of it, the verdicts.
+
+    Args:
+        decided: all claims, as `ctnet.study.claims.claims` returns them.
+    """
+    printed: Counter[str] = Counter()
+    for table in TABLES:
+        for column in published_table(table).items():
+            if column[0] in HEADINGS and column[0] not in ("k", "c1", "c2"):
+                name = {"params": "Parameters"}.get(str(column[0]), "GFLOPs" if column[0] in _COSTS else "Accuracies")
+                printed[name] += int(column[1].notna().sum())
+    verdicts: dict[str, Counter[str]] = {}
+    for claim in decided:
+        verdicts.setdefault(_subject(claim), Counter())[claim.verdict] += 1
+    rows = []
+    for subject in [*printed, *[subject for subject in verdicts if subject not in printed]]:
+        counts = verdicts.get(subject, Counter())
+        in_paper = printed.get(subject, counts.total())
+        rest = f"{in_paper - counts.total()} not measured" if subject != "Accuracies" else f"{in_paper} not run here"
+        words = [f"{count} {verdict}" for verdict, count in counts.most_common()]
+        rows.append(
+            {
+                "Subject": subject,
+                "In the paper": in_paper,
+                "Decided here": counts.total(),
+                "Outcome": ", ".join(words + [rest] * (in_paper > counts.total())),
+            }
+        )
+    return _styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def _subject(claim: Claim) -> str:
+    where, *_, last = claim.id.split("/")
+    if claim.kind == "derived":
+        return "Figures recomputed from the paper's own"
+    if last == "text":
+        return "Statements on how the cost moves"
+    named = {"1": "Receptive fields and interacting channels (Table 1)", "3.3": "Special cases (section 3.3)"}
+    return named.get(where, "Parameters" if last == "params" else "GFLOPs")
+
+
+def source(thing: Callable[..., Any] | type) -> Markdown:
+    """The package's own code of a function or class, for a chapter to show."""
+    return Markdown(f"```python\n{inspect.getsource(thing)}```")

@@ -1,0 +1,134 @@
+"""The book's plots of costs and published accuracies; each returns a matplotlib figure."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ctnet.analysis import Cost
+from ctnet.study.claims import cost_claims
+from ctnet.study.style import COLORS, PALETTE, WIDTH
+
+
+def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
+    """Measured minus published GFLOPs of every row of a table, beside what rounding alone allows.
+
+    Args:
+        table: such as "2a".
+        costs: of its networks, as `ctnet.study.tables.measure_table` returns them.
+    """
+    decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops")]
+    labels = [claim.id.split("/")[1] for claim in decided]
+    differences = [claim.measured - claim.published for claim in decided]
+    halves = [0.5 if isinstance(claim.published, int) else 0.05 for claim in decided]
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
+    axes.barh(labels, [2 * half for half in halves], left=[-half for half in halves], color="#E6E6E6", height=0.6)
+    axes.scatter(differences, labels, color=COLORS["measured"], zorder=3)
+    axes.axvline(0, color=COLORS["published"], linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("measured − published, GFLOPs (grey: numbers that round to the printed one)")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def plot_stages(costs: Mapping[str, Cost]) -> Figure:
+    """Where the multiply-adds go: GMACs of each stage of the backbone, a bar for each network.
+
+    Args:
+        costs: label -> cost, of networks with the same backbone.
+    """
+    stages = list(next(iter(costs.values())).by_stage)
+    stem = [stage for stage in stages if not stage.startswith("layer")]
+    groups = {"stem": stem} | {stage: [stage] for stage in stages if stage not in stem}
+    shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
+    labels, lefts = list(costs), [0.0] * len(costs)
+    for group, members in groups.items():
+        widths = [sum(cost.by_stage[stage] for stage in members) for cost in costs.values()]
+        axes.barh(labels, widths, left=lefts, label=group, color=shades[group], height=0.7)
+        lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+    for height, left in enumerate(lefts):
+        axes.text(left, height, f" {left:.1f}", va="center")
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(lefts) * 1.09)
+    axes.set_xlabel("GFLOPs per clip")
+    axes.grid(axis="y", visible=False)
+    axes.legend(ncols=len(groups), loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1)
+    return figure
+
+
+def plot_curve(
+    measured: Mapping[float, float],
+    published: Mapping[float, float],
+    xlabel: str,
+    ylabel: str = "GFLOPs per clip",
+    log: bool = False,
+    baseline: tuple[str, float] | None = None,
+) -> Figure:
+    """A cost measured along one setting, the settings that the paper prints marked on it.
+
+    Args:
+        measured, published: setting -> GFLOPs.
+        xlabel, ylabel: with units.
+        log: whether the settings are powers of two.
+        baseline: name and GFLOPs of a network to compare with, drawn as a line.
+    """
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.1))
+    axes.plot(list(measured), list(measured.values()), "o-", color=COLORS["measured"], label="measured here")
+    style = {"marker": "s", "s": 110, "facecolors": "none", "edgecolors": COLORS["published"], "linewidths": 1.5}
+    axes.scatter(list(published), list(published.values()), label="published", zorder=3, **style)  # type: ignore[arg-type]
+    if baseline:
+        axes.axhline(baseline[1], color=COLORS["plain"], linestyle="--", label=baseline[0])
+    if log:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(list(measured), [f"{setting:g}" for setting in measured])
+    axes.minorticks_off()
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.legend()
+    return figure
+
+
+def plot_published_tradeoff(
+    frame: pd.DataFrame,
+    cost: str,
+    accuracy: str,
+    ylabel: str,
+    ours: Sequence[str] = ("CT-Net", "CT-Net-EN"),
+    log: bool = False,
+) -> Figure:
+    """Published accuracy against published cost (Fig. 5), rows of one method joined by a line.
+
+    Args:
+        frame: a published table with a column "method".
+        cost, accuracy: names of the columns; rows that lack one are left out.
+        ylabel: what the accuracy is and of which dataset.
+        ours: methods that are drawn in the colour of CT-Net.
+        log: whether the cost axis is logarithmic.
+    """
+    rows = frame.dropna(subset=[cost, accuracy])
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
+    markers = "osD^vP*Xh<>p"
+    methods = list(dict.fromkeys(rows["method"]))
+    others = [method for method in methods if method not in ours]
+    for index, method in enumerate([*others, *[method for method in methods if method in ours]]):
+        points = rows[rows["method"] == method].sort_values(cost)
+        is_ours = method in ours
+        axes.plot(
+            points[cost].astype(float),
+            points[accuracy].astype(float),
+            marker=markers[index % len(markers)],
+            color=COLORS["ct"] if is_ours else PALETTE[1:][index % (len(PALETTE) - 1)],
+            linewidth=2 if is_ours else 1,
+            markersize=8 if is_ours else 6,
+            linestyle="-" if method != "CT-Net-EN" else "none",
+            label=method,
+            zorder=3 if is_ours else 2,
+        )
+    if log:
+        axes.set_xscale("log")
+    axes.set_xlabel("GFLOPs" + (", logarithmic" if log else ""))
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -1,0 +1,219 @@
+import json
+import shutil
+
+import pytest
+
+from ctnet.study import claims as claims_module
+from ctnet.study.claims import (
+    HOLDS,
+    OWN_SUMS,
+    SPECIAL_CASES,
+    claims,
+    fallen,
+    gmacs_verdict,
+    ledger_verdicts,
+    special_case_difference,
+    tolerance,
+    write_ledger,
+)
+from ctnet.study.costs import cost_file, is_stale, networks, record, total
+from ctnet.study.experiments import ROWS, Network, Row
+from ctnet.study.provenance import code_hash, config_hash, write_json
+from ctnet.study.published import TABLES, published_table, results_dir
+
+
+@pytest.fixture
+def own_results(tmp_path, monkeypatch):
+    """A copy of the results that a test may damage."""
+    shutil.copytree(results_dir(), tmp_path / "results")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def test_every_kept_result_supports_its_claims():
+    decided = claims()
+    assert {claim.verdict for claim in decided} == {"reproduced", "consistent", "paper inconsistent"}
+    assert [claim.id for claim in decided if claim.verdict not in HOLDS] == ["6/16x1x2/gflops", "6/24x3x2/gflops"]
+    assert len({claim.id for claim in decided}) == len(decided)
+
+
+def test_the_ledger_holds_what_the_results_say():
+    assert ledger_verdicts() == {claim.id: claim.verdict for claim in claims()}
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_every_printed_cost_of_a_row_that_is_built_has_a_claim(table):
+    decided = {claim.id for claim in claims([table])}
+    frame = published_table(table)
+    for row_id in ROWS[table]:
+        for column in ("gflops", "clip_gflops", "params"):
+            if frame.loc[row_id].get(column) is not None:
+                assert f"{table}/{row_id}/{column}" in decided
+
+
+def test_rows_exist_in_the_published_tables_and_all_of_table_2_and_8_is_built():
+    for table, rows in ROWS.items():
+        assert set(rows) <= set(published_table(table).index)
+    for table in [table for table in TABLES if table[0] in "268"]:
+        assert set(ROWS[table]) == set(published_table(table).index)
+    for table in ("3", "4"):
+        frame = published_table(table)
+        assert {row for row in frame.index if frame.loc[row, "method"].startswith("CT-Net")} <= set(ROWS[table])
+
+
+@pytest.mark.parametrize(
+    ("published", "allowed"), [(37.3, 0.1), (120.0, 0.1), (145.5, 0.21825), (37, 0.5), (447, 0.6705), (1746, 2.619)]
+)
+def test_tolerance(published, allowed):
+    assert tolerance(published) == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize(
+    ("published", "measured", "views", "own_sum", "verdict"),
+    [
+        (37.3, 37.39, 1, None, "reproduced"),
+        (37.3, 37.42, 1, None, "differs"),
+        (37, 37.49, 1, None, "reproduced"),
+        (37, 37.6, 1, None, "differs"),
+        (447, 447.6, 6, None, "reproduced"),
+        (151, 149.1, 2, ("560 - 75 - 112 - 224", 149), "paper inconsistent"),
+        (151, 149.1, 2, None, "differs"),
+        (151, 155.0, 2, ("560 - 75 - 112 - 224", 149), "differs"),
+        (672, 670.8, 6, None, "paper inconsistent"),
+        (672, 668.0, 6, None, "differs"),
+    ],
+)
+def test_gmacs_verdict(published, measured, views, own_sum, verdict):
+    found, note = gmacs_verdict(published, measured, views, own_sum)
+    assert found == verdict
+    assert bool(note) == (verdict == "paper inconsistent")
+
+
+@pytest.mark.parametrize(("key", "slip"), OWN_SUMS.items())
+def test_the_arithmetic_of_a_slip_is_the_papers_own(key, slip):
+    table, row_id = key
+    arithmetic, result = slip
+    first, *rest = [int(term) for term in arithmetic.split(" - ")]
+    printed = set(published_table(table)["gflops"])
+    assert first - sum(rest) == result != published_table(table).loc[row_id, "gflops"]
+    assert {first, *rest} <= printed
+
+
+@pytest.mark.parametrize(
+    ("table", "row_id", "claim_id"),
+    [
+        ("2a", "csn-module", "2a/csn-module/gflops"),
+        ("4", "ct-net-r101-16x3x4", "4/ct-net-r101-16x3x4/clip_gflops"),
+        ("8", "ct-net-inceptionv3", "8/ct-net-inceptionv3/params"),
+        ("6", "24", "6/8-12-16-24-x1x1/gflops"),
+    ],
+)
+def test_a_changed_result_turns_the_claim_that_rests_on_it(own_results, table, row_id, claim_id):
+    before = ledger_verdicts()
+    (network,) = ROWS[table][row_id].networks
+    content = json.loads(cost_file(network).read_text())
+    content["cost"]["gmacs"] *= 1.02
+    content["cost"]["params_m"] *= 1.02
+    write_json(cost_file(network), content)
+    lost = [claim.id for claim in fallen(claims(), before)]
+    assert claim_id in lost
+    untouched = [key for key in before if not key.startswith(("2", "3", "4", "6", "7", "8"))]
+    assert not set(lost) & set(untouched)
+
+
+def test_a_row_that_no_longer_costs_least_fells_the_statement_on_it(own_results):
+    (network,) = ROWS["2d"]["c2-16"].networks
+    content = json.loads(cost_file(network).read_text())
+    content["cost"]["gmacs"] = 36.2
+    write_json(cost_file(network), content)
+    assert "2d/text" in [claim.id for claim in fallen(claims(["2d"]), ledger_verdicts())]
+
+
+def test_a_special_case_with_another_kernel_would_be_noticed(monkeypatch):
+    from ctnet.models import CTModule, compared
+
+    def wrong(in_channels, out_channels):
+        return CTModule(in_channels, out_channels, sizes=1, connection="serial", excitation="none")
+
+    assert special_case_difference(*SPECIAL_CASES["C3D"]) <= 1e-5
+    assert special_case_difference(wrong, compared.r2plus1d) <= 1e-5  # serial with K = 1 is R(2+1)D
+    monkeypatch.setitem(claims_module.SPECIAL_CASES, "CSN", (wrong, compared.r2plus1d))
+    assert {claim.verdict for claim in claims(["3.3"])} == {"reproduced"}
+    monkeypatch.setitem(claims_module.SPECIAL_CASES, "CSN", (SPECIAL_CASES["R(2+1)D"][0], _swapped))
+    assert [claim.verdict for claim in claims(["3.3"])] == ["reproduced", "reproduced", "differs"]
+
+
+def _swapped(in_channels, out_channels):
+    """R(2+1)D with a 1 x 3 x 3 kernel turned on its side."""
+    from torch import nn
+
+    from ctnet.models.compared import r2plus1d
+
+    module = r2plus1d(in_channels, out_channels)
+    module[0][0] = nn.Conv3d(
+        in_channels, out_channels, (1, 3, 3), padding=(0, 1, 1), padding_mode="circular", bias=False
+    )
+    return module
+
+
+def test_unknown_tables_are_refused():
+    with pytest.raises(ValueError, match="no claims on 9"):
+        claims(["9"])
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "no cost"])
+def test_damaged_results_are_named(own_results, damage):
+    path = cost_file(Network("tsn_r50"))
+    content = json.loads(path.read_text())
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_text(path.read_text()[:100])
+    elif damage == "other network":
+        write_json(path, content | {"config": {"model": "tsn_r101"}})
+    else:
+        write_json(path, {key: value for key, value in content.items() if key != "cost"})
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"{path.name}.*ctnet verify --live"):
+        record(Network("tsn_r50"))
+
+
+def test_results_of_other_code_are_stale(own_results):
+    path = cost_file(Network("tsn_r50"))
+    content = json.loads(path.read_text())
+    content["provenance"]["code"] = "0" * 12
+    write_json(path, content)
+    assert is_stale(record(Network("tsn_r50")))
+    assert {claim.stale for claim in claims(["2e"]) if "blocks-0" in claim.id} == {True}
+
+
+def test_kept_results_carry_their_provenance():
+    for network in networks(ROWS).values():
+        content = record(network)
+        assert content["hash"] == config_hash(network.config())
+        assert content["provenance"].keys() >= {"made", "seconds", "code", "commit", "versions", "hardware"}
+        assert content["provenance"]["versions"]["torch"]
+
+
+def test_a_row_sums_networks_and_multiplies_views():
+    tsn, ct = Network("tsn_r50"), Network("ctnet_r50")
+    costs = {config_hash(network.config()): record(network)["cost"] for network in (tsn, ct)}
+    one, other = costs.values()
+    gmacs, conv_linear, params = total(Row((tsn, ct), views=6), costs)
+    assert gmacs == pytest.approx(6 * (one.gmacs + other.gmacs))
+    assert conv_linear == pytest.approx(6 * (one.conv_linear_gmacs + other.conv_linear_gmacs))
+    assert params == pytest.approx(one.params_m + other.params_m)
+
+
+def test_live_measurement_is_kept_with_provenance(own_results, monkeypatch):
+    monkeypatch.setitem(ROWS, "2e", {"blocks-0": Row((Network("tsn_r50_twin", size=32),))})
+    decided = [claim for claim in claims(["2e"], live=True) if claim.id.endswith("gflops")]
+    assert [claim.verdict for claim in decided] == ["differs"]  # a twin does not cost what the paper prints
+    kept = record(Network("tsn_r50_twin", size=32))
+    assert not is_stale(kept)
+    assert kept["provenance"]["code"] == code_hash("models", "analysis/cost.py")
+
+
+def test_the_ledger_round_trips(own_results):
+    decided = claims(["2b"])
+    write_ledger(decided)
+    assert ledger_verdicts() == {claim.id: claim.verdict for claim in decided}

@@ -1,0 +1,100 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from ctnet import cli, list_models
+from ctnet.study.published import results_dir
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ctnet", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call
+
+
+def test_models(run):
+    assert run("models") == (0, "\n".join(list_models()) + "\n", "")
+    assert json.loads(run("models", "--json")[1]) == list_models()
+
+
+def test_flops_prints_the_papers_figures_as_json(run):
+    code, out, _ = run("flops", "ctnet_r50", "--frames", "8", "--size", "256", "--classes", "174", "--json")
+    figures = json.loads(out)
+    assert code == 0
+    assert (figures["gmacs"], figures["conv_linear_gmacs"], figures["params_m"]) == (37.32, 37.04, 20.96)
+
+
+def test_flops_for_people(run):
+    code, out, _ = run("flops", "tsn_r50_twin", "--size", "32", "--frames", "2")
+    assert code == 0
+    assert "GMACs in all" in out
+    assert "2 x 32 x 32, 174 classes" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["flops", "ctnet_r52"], "did you mean 'ctnet_r50'"),
+        (["flops", "ctnet_r50", "--frames", "0"], "must be positive"),
+        (["flops", "tsn_r50_twin", "--classes", "0"], "classes must be positive"),
+        (["flops", "tsn_r50", "--frames", "eight"], "--frames"),
+        (["flops"], "Missing argument"),
+        (["fops"], "No such command"),
+        (["verify", "--table", "9"], "no claims on 9"),
+        (["verify", "--table", "2a", "--update"], "without --table"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("ctnet: ")
+    assert message in err
+
+
+def test_verify_stands(run):
+    code, out, err = run("verify")
+    assert code == 0
+    assert "fallen" not in err
+    assert "2 paper inconsistent" in out
+
+
+def test_verify_exits_with_1_when_a_claim_has_fallen(run, tmp_path, monkeypatch):
+    shutil.copytree(results_dir(), tmp_path / "results")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
+    for path in (tmp_path / "results" / "cost").glob("csn_r50-*.json"):
+        content = json.loads(path.read_text())
+        content["cost"]["gmacs"] += 0.2
+        path.write_text(json.dumps(content))
+    code, out, err = run("verify", "--table", "2a", "--json")
+    assert code == 1
+    assert "fallen: Table 2a, csn-module" in err
+    assert [claim["verdict"] for claim in json.loads(out)].count("differs") == 1
+
+
+def test_verify_reports_a_missing_result_in_one_line(run, tmp_path, monkeypatch):
+    shutil.copytree(results_dir() / "published", tmp_path / "published")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    code, _, err = run("verify")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "ctnet verify --live" in err
+
+
+def test_the_installed_command_is_this_one():
+    command = shutil.which("ctnet", path=f"{sys.prefix}/bin")
+    assert command, "the package is not installed"
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    assert "verify" in done.stdout

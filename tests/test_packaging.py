@@ -1,0 +1,79 @@
+"""One list of dependencies, one list of versions: what installs and documents the project must agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = {
+    canonicalize_name(name): pinned
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+    for name, pinned in [line.split("==")]
+}
+REQUIREMENTS = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["dev"]]
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_dependency_is_pinned_and_installed_at_its_pin(requirement):
+    pin = PINS[canonicalize_name(requirement.name)]
+    assert Version(pin) in requirement.specifier
+    assert version(requirement.name) == pin
+
+
+def test_the_versions_that_everything_hangs_on():
+    assert PINS["torch"] == "2.14.1"
+    assert PINS["torchvision"] == "0.29.1"
+    assert PINS["jupyter-book"] == "1.0.4.post1"
+
+
+def test_conda_installs_the_same_thing_as_make():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *packages, from_pip = environment["dependencies"]
+    makefile = (ROOT / "Makefile").read_text()
+    extras = re.search(r"--editable '\.\[(.*?)\]'", makefile)[1]
+    assert from_pip["pip"] == ["--constraint constraints.txt", f"--editable .[{extras}]"]
+    assert "--constraint constraints.txt" in makefile
+    python = next(package for package in packages if package.startswith("python="))
+    assert Version(python.partition("=")[2]) in Requirement(f"python{PROJECT['requires-python']}").specifier
+
+
+def test_pins_name_no_index_and_no_file():
+    assert not re.search(r"://|@", (ROOT / "constraints.txt").read_text())
+
+
+def test_versions_of_the_package_agree():
+    import ctnet
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert ctnet.__version__ == PROJECT["version"] == str(citation["version"]) == version("ctnet")
+
+
+def test_importing_has_no_side_effects_and_needs_no_book():
+    code = "import sys, ctnet; print([m for m in ('matplotlib', 'seaborn', 'IPython') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert done.stderr == ""
+
+
+def test_imports_point_one_way():
+    """study -> analysis, engine -> data, models; models import torch and torchvision only."""
+    layers = {"models": set(), "data": set(), "analysis": {"models", "data"}, "engine": {"models", "data", "analysis"}}
+    for layer, allowed in layers.items():
+        for path in (ROOT / "ctnet" / layer).rglob("*.py"):
+            imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))
+            assert imported <= allowed | {layer}, path
+    for path in (ROOT / "ctnet" / "models").glob("*.py"):
+        for package in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE):
+            assert package in {"torch", "torchvision", "ctnet"} | sys.stdlib_module_names, path
