@@ -112,3 +112,11 @@ def test_built_pages_load_nothing_from_elsewhere_and_describe_their_pictures(cha
             assert (PAGES / source.partition("?")[0]).is_file(), source
     assert all(image.get("alt") for image in page.images)
     assert "Traceback" not in text
+
+
+@pytest.mark.skipif(not PAGES.is_dir(), reason="the book is not built: make book")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_is_on_its_built_page(path):
+    sources = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    figures = sum(bool(re.search(r"^(draw|plot)_", source, re.MULTILINE)) for source in sources)
+    assert (PAGES / f"{path.stem}.html").read_text().count("<figcaption>") == figures

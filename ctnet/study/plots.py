@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ctnet.analysis import Cost
 from ctnet.study.claims import cost_claims
-from ctnet.study.style import COLORS, PALETTE, WIDTH
+from ctnet.study.style import COLORS, PALETTE, WIDTH, BookFigure
 
 
 def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
@@ -22,7 +21,8 @@ def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
     labels = [claim.id.split("/")[1] for claim in decided]
     differences = [claim.measured - claim.published for claim in decided]
     halves = [0.5 if isinstance(claim.published, int) else 0.05 for claim in decided]
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
+    figure = BookFigure(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
+    axes = figure.subplots()
     axes.barh(labels, [2 * half for half in halves], left=[-half for half in halves], color="#E6E6E6", height=0.6)
     axes.scatter(differences, labels, color=COLORS["measured"], zorder=3)
     axes.axvline(0, color=COLORS["published"], linewidth=1)
@@ -42,7 +42,8 @@ def plot_stages(costs: Mapping[str, Cost]) -> Figure:
     stem = [stage for stage in stages if not stage.startswith("layer")]
     groups = {"stem": stem} | {stage: [stage] for stage in stages if stage not in stem}
     shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
+    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
+    axes = figure.subplots()
     labels, lefts = list(costs), [0.0] * len(costs)
     for group, members in groups.items():
         widths = [sum(cost.by_stage[stage] for stage in members) for cost in costs.values()]
@@ -74,7 +75,8 @@ def plot_curve(
         log: whether the settings are powers of two.
         baseline: name and GFLOPs of a network to compare with, drawn as a line.
     """
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.1))
+    figure = BookFigure(figsize=(WIDTH, 3.1))
+    axes = figure.subplots()
     axes.plot(list(measured), list(measured.values()), "o-", color=COLORS["measured"], label="measured here")
     style = {"marker": "s", "s": 110, "facecolors": "none", "edgecolors": COLORS["published"], "linewidths": 1.5}
     axes.scatter(list(published), list(published.values()), label="published", zorder=3, **style)  # type: ignore[arg-type]
@@ -108,7 +110,8 @@ def plot_published_tradeoff(
         log: whether the cost axis is logarithmic.
     """
     rows = frame.dropna(subset=[cost, accuracy])
-    figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
+    figure = BookFigure(figsize=(WIDTH, 4.6))
+    axes = figure.subplots()
     markers = "osD^vP*Xh<>p"
     methods = list(dict.fromkeys(rows["method"]))
     others = [method for method in methods if method not in ours]

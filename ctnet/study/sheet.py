@@ -1,6 +1,5 @@
 """What the book's diagrams are drawn with: boxes, arrows, flows of boxes and grids of cells, measured in inches."""
 
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from torch import Tensor
 
-from ctnet.study.style import COLORS, WIDTH, tint
+from ctnet.study.style import COLORS, WIDTH, BookFigure, tint
 
 Point = tuple[float, float]
 HEADING, BODY, SMALL = 10.0, 9.0, 8.5  # points
@@ -28,20 +27,11 @@ class Step(NamedTuple):
     shape: str = ""
 
 
-class Diagram(Figure):
-    """A figure that a notebook shows once as the value of a cell, whether or not pyplot is in use."""
-
-    def _repr_png_(self) -> bytes:
-        image = io.BytesIO()
-        self.savefig(image, format="png")
-        return image.getvalue()
-
-
 class Sheet:
     """White paper measured in inches from its upper left corner, cut by `finish` to the height that was used."""
 
     def __init__(self) -> None:
-        self.figure = Diagram(figsize=(WIDTH, 1), facecolor="white")
+        self.figure = BookFigure(figsize=(WIDTH, 1), facecolor="white")
         self.figure.set_layout_engine("none")
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set_axis_off()

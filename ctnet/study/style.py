@@ -1,7 +1,10 @@
 """The look of every figure of the book: one set of settings, and one colour for each thing that recurs."""
 
+import io
+
 import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 
 WIDTH = 6.4
 """Inches of a figure as wide as a page of text; a letter of 9 points is then 14 pixels high on 720."""
@@ -58,3 +61,12 @@ def tint(color: str, strength: float) -> str:
     """A colour thinned with white: of strength 0 it is white, of 1 itself."""
     r, g, b = (1 - strength * (1 - part) for part in to_rgb(color))
     return to_hex((r, g, b))
+
+
+class BookFigure(Figure):
+    """A figure that a notebook shows once, as the value of a cell, whether or not pyplot is in use."""
+
+    def _repr_png_(self) -> bytes:
+        image = io.BytesIO()
+        self.savefig(image, format="png")
+        return image.getvalue()

@@ -103,7 +103,7 @@ def _styled(frame: pd.DataFrame, caption: str) -> Styler:
             classes[column] = [verdict_class(verdict) for verdict in frame[column]]
     return (
         frame.style.hide(axis="index")
-        .set_caption(caption)
+        .set_caption(f"<span>{caption}</span>")  # a span can be narrower than its table
         .set_table_attributes('class="ctnet"')
         .set_td_classes(classes)
         .set_uuid(f"t{abs(hash(caption)) % 10**8}")

@@ -1,12 +1,17 @@
-"""Renders formulas with the MathJax 2 that the package jupyter_server_mathjax installs, instead of one from a CDN."""
+"""Keeps the pages from asking the network for anything: formulas come from an installed package, live code goes.
+
+MathJax 2 is copied from the package jupyter_server_mathjax instead of a CDN. The scripts of Thebe, which would load its
+library from a CDN, are dropped: the chapters run in JupyterLab, not in the page.
+"""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jupyter_server_mathjax
 from sphinx.application import Sphinx
 
-CONFIG = {
+MATHJAX = {
     "config": ["TeX-AMS-MML_HTMLorMML-full.js"],
     "jax": ["input/TeX", "output/HTML-CSS"],
     "showMathMenu": False,
@@ -27,17 +32,25 @@ CONFIG = {
 
 
 def _configure(app: Sphinx, config: object) -> None:
-    app.config.mathjax2_config = CONFIG
+    app.config.mathjax2_config = MATHJAX
     app.config.mathjax3_config = None
 
 
-def _copy(app: Sphinx) -> None:
+def _copy_mathjax(app: Sphinx) -> None:
     source = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(source, Path(app.outdir) / "_static" / "mathjax", dirs_exist_ok=True)
+
+
+def _drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    scripts = context.get("script_files", [])
+    context["script_files"] = [
+        script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', '')}".lower()
+    ]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to the build."""
     app.connect("config-inited", _configure, priority=900)
-    app.connect("builder-inited", _copy)
+    app.connect("builder-inited", _copy_mathjax)
+    app.connect("html-page-context", _drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,122 @@
+import re
+
+import matplotlib as mpl
+import pytest
+
+from ctnet.study import plots, tables
+from ctnet.study.claims import claims
+from ctnet.study.costs import networks, record
+from ctnet.study.experiments import ROWS
+from ctnet.study.published import published_table
+
+mpl.use("agg")
+
+
+def kept_costs(table):
+    return {key: record(network)["cost"] for key, network in networks([table]).items()}
+
+
+def cells(table):
+    return tables.cost_table(table, kept_costs(table)).data
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_cost_tables_say_for_every_row_whether_it_was_measured(table):
+    frame = cells(table)
+    verdicts = frame["GFLOPs", "verdict"]
+    allowed = {"reproduced", "paper inconsistent", "not measured", "not printed"}
+    assert len(frame) == len(published_table(table))
+    assert set(verdicts) <= allowed
+    measured = frame["GFLOPs", "measured"] != "–"
+    assert list(measured) == [row in ROWS[table] for row in published_table(table).index]
+    assert all(verdicts[~measured] == "not measured")
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_published_accuracies_stand_under_a_heading_that_says_so(table):
+    frame = cells(table)
+    for group, name in frame.columns:
+        if "Top" in name:
+            assert group == "Accuracy in %: published, not run here"
+    assert any("Top-1" in name for _, name in frame.columns)
+
+
+def test_a_table_shows_the_printed_digits_and_the_difference():
+    frame = cells("2e")
+    row = frame.iloc[0]
+    assert row["GFLOPs", "published"] == "43.0"
+    assert row["GFLOPs", "measured"] == "42.94"
+    assert row["GFLOPs", "difference"] == "-0.06"
+
+
+def test_slips_and_notes_stand_in_the_caption():
+    caption = tables.cost_table("6", kept_costs("6")).caption
+    assert "560 - 75 - 112 - 224 = 149" in caption
+    assert "6 x 112 = 672" in caption
+    assert "top5 as scanned" in tables.cost_table("2e", kept_costs("2e")).caption
+
+
+def test_verdicts_are_words_with_a_class_for_their_colour():
+    html = tables.cost_table("6", kept_costs("6")).to_html()
+    assert re.search(r'class="[^"]*verdict-paper-inconsistent[^"]*"[^>]*>paper inconsistent<', html)
+
+
+def test_the_summary_accounts_for_every_printed_number():
+    frame = tables.summary(claims()).data.set_index("Subject")
+    assert frame.loc[["GFLOPs", "Parameters", "Accuracies"], "In the paper"].sum() == 417
+    assert frame.loc["Accuracies", "Outcome"] == "276 not run here"
+    assert frame.loc["GFLOPs", "Decided here"] == sum(claim.id.endswith("gflops") for claim in claims())
+
+
+@pytest.mark.parametrize("table", ROWS)
+def test_cards_tell_claim_time_and_command(table):
+    html = tables.card(table).data
+    assert published_table(table).attrs["claim"] in html
+    assert f"ctnet verify --table {table} --live" in html
+    assert re.search(r"\d+ s on \d+ cores", html)
+
+
+def test_figures_of_claims_are_short():
+    assert tables.figure(4.77e-7) == "5e-07"
+    assert tables.figure(37.3204) == "37.32"
+    assert tables.figure([8, 64]) == "8, 64"
+
+
+def test_source_is_the_packages_own():
+    assert "def tolerance" in tables.source(claims.__globals__["tolerance"]).data
+
+
+def test_stage_bars_add_up_to_the_backbones_cost():
+    costs = {"TSN": next(iter(kept_costs("2e").values()))}
+    figure = plots.plot_stages(costs)
+    widths = sum(bar.get_width() for container in figure.axes[0].containers for bar in container)
+    assert widths == pytest.approx(costs["TSN"].gmacs - costs["TSN"].by_operator["linear"], rel=1e-3)
+    assert figure.axes[0].get_legend().texts[0].get_text() == "stem"
+
+
+def test_differences_are_drawn_for_every_measured_row():
+    figure = plots.plot_differences("8", kept_costs("8"))
+    (points,) = (c for c in figure.axes[0].collections if len(c.get_offsets()) == 4)
+    published = published_table("8")["gflops"]
+    assert all(abs(x) < 0.1 for x, _ in points.get_offsets())
+    assert len(published) == 4
+
+
+def test_a_curve_shows_measured_and_published_points():
+    figure = plots.plot_curve({1: 2.0, 2: 4.0, 4: 8.0}, {2: 4.1}, "setting", log=True, baseline=("TSN", 9.0))
+    (axes,) = figure.axes
+    assert axes.lines[0].get_ydata().tolist() == [2.0, 4.0, 8.0]
+    assert axes.collections[0].get_offsets().tolist() == [[2.0, 4.1]]
+    assert {text.get_text() for text in axes.get_legend().texts} == {"measured here", "published", "TSN"}
+
+
+def test_tradeoff_draws_every_method_that_prints_both_numbers():
+    frame = published_table("4")
+    figure = plots.plot_published_tradeoff(frame, "gflops", "top1", "top-1")
+    drawn = {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines}
+    assert sum(drawn.values()) == int(frame[["gflops", "top1"]].notna().all(axis=1).sum()) == 21
+    assert "I3D" not in drawn
+
+
+def test_a_figure_shows_itself_as_png():
+    assert plots.plot_curve({1: 1.0}, {1: 1.0}, "x")._repr_png_().startswith(b"\x89PNG")
