@@ -1,0 +1,1 @@
+from ctnet.data.video import read_frames
