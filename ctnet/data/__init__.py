@@ -1,1 +1,40 @@
-from ctnet.data.video import read_frames
+"""Real videos: exact frames, the paper's datasets, samplers and transforms, and a torch Dataset that joins them."""
+
+from ctnet.data.check import check, info
+from ctnet.data.dataset import VideoDataset
+from ctnet.data.layouts import DATASETS, VideoList, detect_dataset, load_videos
+from ctnet.data.sampling import sample_dense, sample_sparse
+from ctnet.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MultiScaleCrop,
+    RandomFlip,
+    ThreeCrop,
+    eval_transform,
+    left_right_swap,
+    train_transform,
+)
+from ctnet.data.video import VideoError, count_frames, read_frames
+
+__all__ = [
+    "DATASETS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MultiScaleCrop",
+    "RandomFlip",
+    "ThreeCrop",
+    "VideoDataset",
+    "VideoError",
+    "VideoList",
+    "check",
+    "count_frames",
+    "detect_dataset",
+    "eval_transform",
+    "info",
+    "left_right_swap",
+    "load_videos",
+    "read_frames",
+    "sample_dense",
+    "sample_sparse",
+    "train_transform",
+]

@@ -19,8 +19,6 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
-from torchvision.transforms.v2 import functional as F
 
 Indices = Sequence[int] | Callable[[int], Sequence[int]]
 
@@ -50,18 +48,19 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
         VideoError: the file is damaged, ends early or is no video.
     """
     path = _existing(path)
+    convert = _Converter(short_side)
     if path.is_dir():
         pictures = _pictures(path)
         wanted = _resolve(path, indices, len(pictures))
-        return _read_pictures([pictures[i] for i in wanted], short_side)
-    with _demux(path) as video:
-        wanted = _resolve(path, indices, video.count() if callable(indices) or video.order else None)
-        frames: dict[int, NDArray[Any]] = {}
-        convert = _Converter(short_side)
-        for index, frame in video.decode(set(wanted)):
-            if frame.is_corrupt:
-                raise VideoError(f"{path}: frame {index} is damaged")
-            frames[index] = convert(frame)
+        frames = {i: convert(_decode_picture(pictures[i])) for i in sorted(set(wanted))}
+    else:
+        with _demux(path) as video:
+            wanted = _resolve(path, indices, video.count() if callable(indices) or video.order else None)
+            frames = {}
+            for index, frame in video.decode(set(wanted)):
+                if frame.is_corrupt:
+                    raise VideoError(f"{path}: frame {index} is damaged")
+                frames[index] = convert(frame)
         if missing := sorted(set(wanted) - set(frames)):
             raise VideoError(f"{path}: frame {missing[0]} does not decode")
     return torch.from_numpy(np.stack([frames[i] for i in wanted])).permute(0, 3, 1, 2)
@@ -202,7 +201,10 @@ def _demux(path: Path) -> Iterator[_Video]:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             stream.codec_context.open(strict=False)  # before skip_frame is set: some decoders read it only here
-            packets = [packet for packet in container.demux(stream) if packet.size]
+            try:
+                packets = [packet for packet in container.demux(stream) if packet.size]
+            except IndexError:  # PyAV's report of a stream that begins in the middle of a damaged file
+                raise VideoError(f"{path}: damaged") from None
             if not packets:
                 raise VideoError(f"{path}: holds no frames")
             _check_complete(path, container, stream, packets)
@@ -284,15 +286,12 @@ def _pictures(folder: Path) -> list[Path]:
     return pictures
 
 
-def _read_pictures(pictures: list[Path], short_side: int | None) -> Tensor:
-    frames: list[Tensor] = []
-    for picture in pictures:
-        try:
-            frame = decode_jpeg(read_file(str(picture)), ImageReadMode.RGB, apply_exif_orientation=True)
-        except RuntimeError as error:
-            raise VideoError(f"{picture}: {str(error).splitlines()[0]}") from error
-        if frames and frame.shape != frames[0].shape:
-            raise VideoError(f"{picture}: its size differs from that of the frames before")
-        frames.append(frame)
-    clip = torch.stack(frames).contiguous(memory_format=torch.channels_last)
-    return clip if short_side is None else F.resize(clip, [short_side])
+def _decode_picture(path: Path) -> VideoFrame:
+    data = path.read_bytes()
+    try:
+        frames = av.CodecContext.create("mjpeg", "r").decode(av.Packet(data)) if data else []
+    except av.FFmpegError as error:
+        raise VideoError(f"{path}: {error.strerror}") from error
+    if not frames or frames[0].is_corrupt or b"\xff\xd9" not in data[-64:]:  # the end marker, and perhaps padding
+        raise VideoError(f"{path}: damaged or truncated")
+    return frames[0]

@@ -1,0 +1,88 @@
+"""Clips for training and testing: a list of videos, a sampler and a transform joined."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ctnet.data.layouts import VideoList
+from ctnet.data.video import read_frames
+
+
+class VideoDataset(Dataset[tuple[Tensor, int]]):
+    """Clips and labels of a list of videos.
+
+    An item is `(clip, label)`, the clip float of shape (3, T, H, W), or (views, 3, T, H, W) where the sampler gives
+    several clips or the transform several crops (views = crops x clips). A video that cannot be read raises a
+    VideoError; `check` finds such videos beforehand, and `skip` leaves them out.
+
+    Args:
+        videos: what to read, from `load_videos`.
+        sampler: `sampler(num_frames, generator=...)` gives frame indices (clips, T): a partial of `sample_sparse` or
+            `sample_dense`.
+        transform: called with (clip, label), from `train_transform` or `eval_transform`.
+        train: draw frames at random, afresh in each epoch; otherwise the sampler gets no generator.
+        short_side: length to which the shorter side is resized while decoding; saves time for large videos.
+        seed: an item depends on the seed, the epoch and its index only, not on the number of workers.
+        skip: file of videos to leave out, as `check` writes it.
+
+    Attributes:
+        videos: the videos in use.
+        classes: names of the classes.
+    """
+
+    def __init__(
+        self,
+        videos: VideoList,
+        sampler: Callable[..., NDArray[np.int64]],
+        transform: Callable[[Tensor, int], tuple[Tensor, int]],
+        train: bool = False,
+        short_side: int | None = None,
+        seed: int = 0,
+        skip: str | os.PathLike[str] | None = None,
+    ) -> None:
+        excluded = set() if skip is None else read_skip_list(skip, videos.root)
+        kept = [i for i, path in enumerate(videos.paths) if path not in excluded]
+        self.paths = [videos.paths[i] for i in kept]
+        self.labels = [videos.labels[i] for i in kept]
+        self.classes = videos.classes
+        self.sampler = sampler
+        self.transform = transform
+        self.train = train
+        self.short_side = short_side
+        self.seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers too
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the random draws of an epoch; call before each one."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        shape: list[int] = []
+
+        def sample(num_frames: int) -> list[int]:
+            indices = self.sampler(num_frames, generator=generator if self.train else None)
+            shape[:] = indices.shape
+            return indices.ravel().tolist()
+
+        frames = read_frames(self.paths[index], sample, self.short_side)  # (clips * T, 3, H, W)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(generator.integers(2**63)))
+            clip, label = self.transform(frames.unflatten(0, shape), self.labels[index])
+        views = clip.flatten(0, -5).transpose(-3, -4)  # (crops, clips, T, 3, H, W) -> (views, 3, T, H, W)
+        return views[0] if len(views) == 1 else views, label
+
+
+def read_skip_list(file: str | os.PathLike[str], root: Path) -> set[Path]:
+    """Read the paths of a list that `check` wrote; raises FileNotFoundError if there is none."""
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    return {root / line.split("\t")[0] for line in lines if line}

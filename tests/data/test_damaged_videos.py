@@ -1,0 +1,128 @@
+"""A damaged file gives an error that names it, or a correct prefix; never a crash, a hang or a leak."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from video_files import decode_all, write_video
+
+from ctnet.data import VideoError, count_frames, read_frames
+
+FORMATS = {
+    "mp4": ("video.mp4", {}),
+    "mp4, index first": ("front.mp4", {"muxer": {"movflags": "faststart"}}),
+    "mp4, fragments": ("fragments.mp4", {"muxer": {"movflags": "frag_keyframe+empty_moov"}}),
+    "webm": ("video.webm", {"encoder": "libvpx-vp9"}),
+    "webm, no duration": ("live.webm", {"encoder": "libvpx-vp9", "muxer": {"live": "1"}}),
+    "mkv": ("video.mkv", {}),
+    "avi": ("video.avi", {"encoder": "mpeg4"}),
+    "avi with B-frames": ("b.avi", {"encoder": "mpeg4", "bf": "2"}),
+    "ts": ("video.ts", {}),
+}
+WITHOUT_LENGTH = {"webm, no duration", "ts"}  # a truncated file is a shorter file
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def video(request, tmp_path_factory):
+    name, arguments = FORMATS[request.param]
+    path = write_video(tmp_path_factory.mktemp("damaged") / name, **arguments)
+    return request.param, path, decode_all(path)
+
+
+def attempt(path):
+    """All frames, or the error's message."""
+    try:
+        return read_frames(path, lambda num_frames: range(num_frames)), None
+    except VideoError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("tenths", range(10))
+def test_truncated(video, tmp_path, tenths):
+    kind, path, reference = video
+    data = path.read_bytes()
+    cut = tmp_path / path.name
+    cut.write_bytes(data[: len(data) * tenths // 10])
+    frames, error = attempt(cut)
+    if error is not None:
+        assert cut.name in error
+        assert "\n" not in error
+        return
+    assert kind in WITHOUT_LENGTH
+    prefix = frames.permute(0, 2, 3, 1).numpy()
+    assert 0 < len(prefix) < len(reference)
+    np.testing.assert_array_equal(prefix, decode_all(cut))
+    if kind == "webm, no duration":
+        np.testing.assert_array_equal(prefix, reference[: len(prefix)])
+
+
+def test_damaged_bits(video, tmp_path):
+    _, path, reference = video
+    rng = np.random.default_rng(0)
+    original = np.frombuffer(path.read_bytes(), np.uint8)
+    broken = tmp_path / path.name
+    outcomes = {"read": 0, "error": 0}
+    for trial in range(24):
+        data = original.copy()
+        reach = min(len(data), 2000) if trial % 2 else len(data)  # every other time in the headers
+        data[rng.integers(0, reach, 10)] ^= (1 << rng.integers(0, 8, 10)).astype(np.uint8)
+        broken.write_bytes(data.tobytes())
+        begin = time.monotonic()
+        frames, error = attempt(broken)
+        assert time.monotonic() - begin < 10
+        outcomes["read" if error is None else "error"] += 1
+        assert len(frames) <= 2 * len(reference) if error is None else broken.name in error
+    assert outcomes["error"] > 0
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "avi", "mkv", "ts"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"not a video\n" * 500, bytes(range(256)) * 40])
+def test_junk(tmp_path, suffix, content):
+    path = tmp_path / f"junk.{suffix}"
+    path.write_bytes(content)
+    for read in (count_frames, lambda path: read_frames(path, [0])):
+        with pytest.raises(VideoError, match=f"junk.{suffix}"):
+            read(path)
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    import av
+
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        container.mux(stream.encode(samples))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="no video"):
+        read_frames(path, [0])
+
+
+def resident_megabytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_two_thousand_opens_leave_nothing_behind(tmp_path):
+    whole = [write_video(tmp_path / "a.mp4"), write_video(tmp_path / "a.webm", "libvpx-vp9")]
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(whole[1].read_bytes()[:3000])
+
+    def use():
+        for path in whole:
+            read_frames(path, [20])
+        with pytest.raises(VideoError):
+            read_frames(cut, [0])
+        with pytest.raises(ValueError, match="no frame"):
+            read_frames(whole[0], [10**6])
+
+    for _ in range(100):
+        use()
+    memory, handles = resident_megabytes(), len(os.listdir("/proc/self/fd"))
+    for _ in range(500):
+        use()
+    assert len(os.listdir("/proc/self/fd")) == handles
+    assert resident_megabytes() - memory < 10
