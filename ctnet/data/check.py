@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,7 +56,7 @@ def check(
         dataset: its name; told from the annotation files if not given.
         min_frames: a video with fewer frames is reported.
         every_frame: decode whole videos, which finds damage anywhere but takes longer; otherwise a few frames of each.
-        workers: number of processes; one per core if not given.
+        workers: number of processes; 0 works in this one, and the default is one per core.
         skip_list: file to write, one line for each bad video: its path under the root, a tab, the reason.
             `VideoDataset(skip=...)` reads it.
         progress: show a progress bar.
@@ -74,10 +75,10 @@ def check(
         }
     )
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        reasons = list(
-            tqdm(pool.map(examine, paths, chunksize=8), total=len(paths), unit="video", disable=not progress)
-        )
+    pool = nullcontext() if workers == 0 else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with pool as executor:
+        results = executor.map(examine, paths, chunksize=8) if executor else map(examine, paths)
+        reasons = list(tqdm(results, total=len(paths), unit="video", disable=not progress))
     bad = {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
     if skip_list is not None:
         lines = [f"{path.relative_to(root).as_posix()}\t{reason}\n" for path, reason in bad.items()]

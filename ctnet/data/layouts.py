@@ -1,18 +1,22 @@
 """The video datasets of the paper, from their official directories and annotation files.
 
-| dataset         | annotations                                           | videos                                   |
-|-----------------|-------------------------------------------------------|------------------------------------------|
-| `kinetics`      | `train.csv`, `val.csv` or `validate.csv`, in the root | `<id>_<start>_<end>.mp4`, anywhere under |
-|                 | or in `annotations/`                                  | `train/` and `val/`, or under the root   |
-| `mini-kinetics` | also `mini-kinetics-classes.txt`, one class per line  | as for Kinetics                          |
-| `something-v1`  | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`      |
-| `something-v2`  | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm`  |
-| `ucf101`        | `ucfTrainTestlist/`                                   | `UCF-101/<class>/`                       |
-| `hmdb51`        | `testTrainMulti_7030_splits/`                         | `hmdb51_org/<class>/`                    |
+Annotation files lie in the root or in its folder `annotations`.
+
+| dataset         | annotations                                             | videos                                  |
+|-----------------|---------------------------------------------------------|-----------------------------------------|
+| `kinetics`      | `train.csv`, `val.csv` or `validate.csv`                | `<id>_<start>_<end>.mp4` anywhere under |
+|                 |                                                         | `train` and `val`, else under the root  |
+| `mini-kinetics` | also `mini-kinetics-classes.txt`, one class a line      | as for Kinetics                         |
+| `something-v1`  | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
+| `something-v2`  | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
+| `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
+| `hmdb51`        | `testTrainMulti_7030_splits/`                           | `hmdb51_org/<class>/`                   |
 """
 
+import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +86,9 @@ def load_videos(
         raise ValueError(f"missing must be 'error' or 'skip', not {missing!r}")
     if fold not in folds_of(dataset):
         raise ValueError(f"{dataset} has no fold {fold}")
-    classes, entries = _READERS[dataset](root, split, fold)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such directory")
+    classes, entries = _LAYOUTS[dataset][1](root, split, fold)
     label_of = {name: label for label, name in enumerate(classes)}
     videos = VideoList(dataset, root, classes, [], [], [])
     for relative, name in entries:
@@ -101,15 +107,18 @@ def load_videos(
         if missing == "error":
             raise problem
         videos.left_out.append(str(problem).split(";")[0])
+    if not (videos.paths or videos.left_out):
+        raise ValueError(f"{root}: the annotations of {dataset} name no videos of split {split!r}")
     return videos
 
 
 def detect_dataset(root: str | os.PathLike[str]) -> str:
-    """Tell which dataset a directory holds by its annotation files; raises FileNotFoundError if none is known."""
-    for dataset, marker in DATASETS.items():
-        if any(Path(root).glob(marker)):
+    """Tell which dataset a directory holds by its annotation files; raises FileNotFoundError if it holds none."""
+    for dataset, (marker, _) in _LAYOUTS.items():
+        if any(_annotations(Path(root)).glob(marker)):
             return dataset
-    raise FileNotFoundError(f"{root}: holds no known annotation files, which are {', '.join(DATASETS.values())}")
+    known = ", ".join(marker for marker, _ in _LAYOUTS.values())
+    raise FileNotFoundError(f"{root}: holds no known annotation files; looked for {known}")
 
 
 def folds_of(dataset: str) -> range:
@@ -117,113 +126,100 @@ def folds_of(dataset: str) -> range:
     return range(1, 4 if dataset in ("ucf101", "hmdb51") else 2)
 
 
+def _annotations(root: Path) -> Path:
+    return root / "annotations" if (root / "annotations").is_dir() else root
+
+
 def _text(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such annotation file")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file") from error
 
 
 def _lines(path: Path) -> list[str]:
     return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
-def _kinetics_csv(root: Path, split: Split) -> pd.DataFrame:
-    names = ["train.csv"] if split == "train" else ["val.csv", "validate.csv"]
-    candidates = [root / folder / name for folder in ("", "annotations") for name in names]
-    path = next((path for path in candidates if path.is_file()), candidates[0])
-    _text(path)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if absent := {"label", "youtube_id", "time_start", "time_end"} - set(table.columns):
-        raise ValueError(f"{path}: has no column {', '.join(sorted(absent))}")
-    return table
-
-
 def _kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    table = _kinetics_csv(root, split)
-    folder = root / split if (root / split).is_dir() else root
-    files = {path.stem: path.relative_to(root).as_posix() for path in folder.rglob("*.*")}
-
-    def entries() -> Entries:
-        columns = (table[name] for name in ("youtube_id", "time_start", "time_end", "label"))
-        for video, start, end, label in zip(*columns, strict=True):
-            stem = f"{video}_{float(start):06.0f}_{float(end):06.0f}"
-            yield files.get(stem, f"{folder.relative_to(root).as_posix()}/{stem}.mp4"), label
-
-    return sorted(set(_kinetics_csv(root, "train")["label"])), entries()
+    files = {name: _annotations(root) / f"{name}.csv" for name in ("train", "val", "validate")}
+    path = files["validate"] if split == "val" and files["validate"].is_file() else files[split]
+    try:
+        columns = ["label", "youtube_id", "time_start", "time_end"]
+        table = pd.read_csv(io.StringIO(_text(path)), dtype=str, keep_default_na=False)[columns]
+        classes = sorted(
+            set(pd.read_csv(io.StringIO(_text(files["train"])), dtype=str, keep_default_na=False)["label"])
+        )
+        rows = [(label, f"{video}_{int(start):06}_{int(end):06}") for label, video, start, end in table.to_numpy()]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not the annotations of Kinetics ({error})") from error
+    folder = split if (root / split).is_dir() else "."
+    found = {file.stem: file.relative_to(root).as_posix() for file in (root / folder).rglob("*.*")}
+    return classes, ((found.get(stem, f"{folder}/{stem}.mp4"), label) for label, stem in rows)
 
 
 def _mini_kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    classes = _lines(root / DATASETS["mini-kinetics"])
-    kinetics_classes, entries = _kinetics(root, split, fold)
-    if unknown := set(classes) - set(kinetics_classes):
-        raise ValueError(f"{DATASETS['mini-kinetics']}: {min(unknown)!r} is no class of Kinetics")
-    return classes, (entry for entry in entries if entry[1] in set(classes))
+    path = _annotations(root) / "mini-kinetics-classes.txt"
+    classes = _lines(path)
+    all_classes, entries = _kinetics(root, split, fold)
+    if unknown := set(classes) - set(all_classes):
+        raise ValueError(f"{path}: {min(unknown)!r} is no class of Kinetics")
+    others = set(all_classes) - set(classes)
+    return classes, ((file, label) for file, label in entries if label not in others)
 
 
 def _something_v1(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    path = root / f"something-something-v1-{'train' if split == 'train' else 'validation'}.csv"
+    path = _annotations(root) / f"something-something-v1-{'train' if split == 'train' else 'validation'}.csv"
     rows = [line.partition(";") for line in _lines(path)]
-    for number, (_, separator, _) in enumerate(rows, 1):
-        if not separator:
+    for number, (video, separator, _) in enumerate(rows, 1):
+        if not (video and separator):
             raise ValueError(f"{path}: line {number} is not 'id;label'")
-    classes = sorted(_lines(root / DATASETS["something-v1"]))
+    classes = sorted(_lines(path.with_name("something-something-v1-labels.csv")))
     return classes, ((f"20bn-something-something-v1/{video}", label) for video, _, label in rows)
 
 
 def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    path = root / f"something-something-v2-{'train' if split == 'train' else 'validation'}.json"
+    path = _annotations(root) / f"something-something-v2-{'train' if split == 'train' else 'validation'}.json"
     try:
-        order = {name: int(number) for name, number in json.loads(_text(root / DATASETS["something-v2"])).items()}
-        rows = [
-            (row["id"], row["template"].translate({ord("["): None, ord("]"): None})) for row in json.loads(_text(path))
-        ]
+        number_of = json.loads(_text(path.with_name("something-something-v2-labels.json")))
+        classes = [name for name, _ in sorted(number_of.items(), key=lambda item: int(item[1]))]
+        rows = [(str(row["id"]), re.sub(r"[\[\]]", "", row["template"])) for row in json.loads(_text(path))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the annotations of Something-Something V2 ({error!r})") from error
-    return sorted(order, key=order.__getitem__), (
-        (f"20bn-something-something-v2/{video}.webm", name) for video, name in rows
-    )
+    return classes, ((f"20bn-something-something-v2/{video}.webm", label) for video, label in rows)
 
 
 def _ucf101(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    classes = [line.split()[-1] for line in _lines(root / DATASETS["ucf101"])]
-    names = [
-        line.split()[0]
-        for line in _lines(root / f"ucfTrainTestlist/{'train' if split == 'train' else 'test'}list{fold:02}.txt")
-    ]
-    return classes, ((f"UCF-101/{name}", name.partition("/")[0]) for name in names)
+    folder = _annotations(root) / "ucfTrainTestlist"
+    classes = [line.split()[-1] for line in _lines(folder / "classInd.txt")]
+    files = [line.split()[0] for line in _lines(folder / f"{'train' if split == 'train' else 'test'}list{fold:02}.txt")]
+    return classes, ((f"UCF-101/{file}", file.partition("/")[0]) for file in files)
 
 
 def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     ending = f"_test_split{fold}.txt"
-    files = sorted((root / "testTrainMulti_7030_splits").glob(f"*{ending}"))
-    flag = "1" if split == "train" else "2"
-
-    def entries() -> Entries:
-        for file in files:
-            name = file.name.removesuffix(ending)
-            for line in _lines(file):
-                video, _, use = line.rpartition(" ")
-                if use not in ("0", "1", "2"):
-                    raise ValueError(f"{file}: {line!r} is not a video and 0, 1 or 2")
-                if use == flag:
-                    yield f"hmdb51_org/{name}/{video.strip()}", name
-
-    return [file.name.removesuffix(ending) for file in files], entries()
+    folder = _annotations(root) / "testTrainMulti_7030_splits"
+    lists = sorted(folder.glob(f"*{ending}"))
+    if not lists:
+        raise FileNotFoundError(f"{folder}: no annotation files *{ending}")
+    classes = [path.name.removesuffix(ending) for path in lists]
+    rows = [(name, *line.rpartition(" ")) for name, path in zip(classes, lists, strict=True) for line in _lines(path)]
+    for name, file, _, use in rows:
+        if use not in ("0", "1", "2") or not file:
+            raise ValueError(f"{name}{ending}: {f'{file} {use}'!r} is not a video and 0, 1 or 2")
+    wanted = "1" if split == "train" else "2"
+    return classes, ((f"hmdb51_org/{name}/{file.strip()}", name) for name, file, _, use in rows if use == wanted)
 
 
-DATASETS: dict[str, str] = {  # name: the annotation file that tells it
-    "something-v1": "something-something-v1-labels.csv",
-    "something-v2": "something-something-v2-labels.json",
-    "ucf101": "ucfTrainTestlist/classInd.txt",
-    "hmdb51": "testTrainMulti_7030_splits/*_test_split1.txt",
-    "mini-kinetics": "mini-kinetics-classes.txt",
-    "kinetics": "**/train.csv",
+_LAYOUTS: dict[str, tuple[str, Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {
+    # name: (the annotation file that tells it, its reader)
+    "something-v1": ("something-something-v1-labels.csv", _something_v1),
+    "something-v2": ("something-something-v2-labels.json", _something_v2),
+    "ucf101": ("ucfTrainTestlist/classInd.txt", _ucf101),
+    "hmdb51": ("testTrainMulti_7030_splits/*_test_split1.txt", _hmdb51),
+    "mini-kinetics": ("mini-kinetics-classes.txt", _mini_kinetics),
+    "kinetics": ("train.csv", _kinetics),
 }
-_READERS: dict[str, Callable[[Path, Split, int], tuple[list[str], Entries]]] = {
-    "something-v1": _something_v1,
-    "something-v2": _something_v2,
-    "ucf101": _ucf101,
-    "hmdb51": _hmdb51,
-    "mini-kinetics": _mini_kinetics,
-    "kinetics": _kinetics,
-}
+DATASETS = tuple(_LAYOUTS)
