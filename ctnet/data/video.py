@@ -92,9 +92,8 @@ def _resolve(path: Path, indices: Indices, count: int | None) -> list[int]:
         raise ValueError(f"{path}: no frame indices were given")
     for i in wanted:
         if i < 0 or (count is not None and i >= count):
-            raise ValueError(
-                f"{path}: no frame {i}; indices run from 0 to {'the last' if count is None else count - 1}"
-            )
+            limit = "" if count is None else f" to {count - 1}"
+            raise ValueError(f"{path}: no frame {i}; indices run from 0{limit}")
     return wanted
 
 
@@ -170,9 +169,7 @@ class _Video:
         for i in sorted(wanted):
             position = order[i]
             k = bisect_right(keyframes, position) - 1
-            while (
-                k > 0 and self.times[keyframes[k]] > self.times[position]
-            ):  # decoded after a keyframe, shown before it
+            while k > 0 and self.times[keyframes[k]] > self.times[position]:  # shown before that keyframe
                 k -= 1
             start, stop = keyframes[k], position + 1
             if spans and start < spans[-1][1]:
@@ -202,12 +199,17 @@ def _demux(path: Path) -> Iterator[_Video]:
             stream.codec_context.thread_count = 1
             stream.codec_context.open(strict=False)  # before skip_frame is set: some decoders read it only here
             try:
-                packets = [packet for packet in container.demux(stream) if packet.size]
+                demuxed = [packet for packet in container.demux() if packet.size]
             except IndexError:  # PyAV's report of a stream that begins in the middle of a damaged file
                 raise VideoError(f"{path}: damaged") from None
+            packets = [packet for packet in demuxed if packet.stream_index == stream.index]
             if not packets:
                 raise VideoError(f"{path}: holds no frames")
-            _check_complete(path, container, stream, packets)
+            if any(packet.is_corrupt for packet in packets):
+                raise VideoError(f"{path}: damaged or truncated")
+            declared, end = _durations(container, stream, packets, demuxed)
+            if declared - end > max(declared / 20, 2 * declared / len(packets)):
+                raise VideoError(f"{path}: ends after {end:.2f} of {declared:.2f} s; truncated?")
             times = [packet.pts for packet in packets if packet.pts is not None]
             order = _presentation_order(container, stream, packets, times)
             yield _Video(stream, packets, times, order)
@@ -234,22 +236,22 @@ def _presentation_order(
     return sorted(shown, key=lambda position: times[position])
 
 
-def _check_complete(path: Path, container: InputContainer, stream: VideoStream, packets: list[Packet]) -> None:
-    """Compare where the packets end with the duration that the file declares, where it declares one."""
-    if any(packet.is_corrupt for packet in packets):
-        raise VideoError(f"{path}: damaged or truncated")
-    declared = Fraction(0)  # seconds
-    if container.format.name == "avi" and stream.average_rate:
+def _durations(
+    container: InputContainer, stream: VideoStream, packets: list[Packet], demuxed: list[Packet]
+) -> tuple[float, float]:
+    """The duration that the file declares, and the time at which its packets end, in seconds; (0, 0) if not known."""
+    name = container.format.name
+    declared: Fraction | None = None
+    if name == "avi" and stream.average_rate:
         declared = stream.frames / stream.average_rate
-    elif container.format.name.startswith("mov") and stream.duration and stream.time_base:
+    elif name.startswith("mov") and stream.duration and stream.time_base:
         declared = stream.duration * stream.time_base
-    elif container.format.name.startswith("matroska") and container.duration and len(container.streams) == 1:
+    elif name.startswith("matroska") and container.duration:
         declared = Fraction(container.duration, av.time_base)
-    stamps = ((packet.dts if packet.pts is None else packet.pts, packet.duration) for packet in packets)
-    ends = [stamp + (duration or 0) for stamp, duration in stamps if stamp is not None]
-    end = max(ends, default=0) * (stream.time_base or 0)
-    if ends and declared - end > max(declared / 20, 2 * declared / len(packets)):
-        raise VideoError(f"{path}: ends after {float(end):.2f} of {float(declared):.2f} s; truncated?")
+        packets = demuxed  # it declares the duration of its longest stream
+    stamps = [(packet.dts if packet.pts is None else packet.pts, packet.duration or 0) for packet in packets]
+    ends = [stamp + duration for stamp, duration in stamps if stamp is not None]
+    return (float(declared), float(max(ends) * stream.time_base)) if declared and ends and stream.time_base else (0, 0)
 
 
 class _Converter:

@@ -16,6 +16,7 @@ FORMATS = {
     "webm": ("video.webm", {"encoder": "libvpx-vp9"}),
     "webm, no duration": ("live.webm", {"encoder": "libvpx-vp9", "muxer": {"live": "1"}}),
     "mkv": ("video.mkv", {}),
+    "mkv with sound": ("sound.mkv", {"audio": True}),
     "avi": ("video.avi", {"encoder": "mpeg4"}),
     "avi with B-frames": ("b.avi", {"encoder": "mpeg4", "bf": "2"}),
     "ts": ("video.ts", {}),

@@ -29,6 +29,7 @@ FILES = {
     "h264, fragments": ("fragments.mp4", {"muxer": {"movflags": "frag_keyframe+empty_moov"}}, True),
     "h264 with sound": ("sound.mp4", {"audio": True}, True),
     "h264 in mkv": ("h264.mkv", {}, True),
+    "h264 in mkv with sound": ("sound.mkv", {"audio": True}, True),
     "h264 in mkv, uneven times": ("uneven.mkv", {"times": UNEVEN}, True),
     "h264 in mkv, no duration": ("live.mkv", {"muxer": {"live": "1"}}, True),
     "h264 in avi": ("h264.avi", {}, False),
