@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from av import Packet
 from av.container import InputContainer
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -149,8 +149,8 @@ class _Video:
             for start, stop in self._spans(wanted, self.order):
                 intact = start == 0
                 for frame in self._run(self.packets[start:stop], index_of.keys()):
-                    # A packet marked as a keyframe may also be a point from which the picture recovers little by little
-                    intact = intact or (frame.pts == self.times[start] and frame.pict_type == PictureType.I)
+                    # A "keyframe" from which the picture only recovers little by little does not come out itself
+                    intact = intact or frame.pts == self.times[start]
                     if intact and frame.pts in index_of and (index := index_of[frame.pts]) in wanted:
                         wanted.remove(index)
                         yield index, frame

@@ -21,7 +21,7 @@ FILES = {
     "h264, gop 250": ("gop250.mp4", {"gop": 250}, True),
     "h264, many B-frames": ("b.mp4", {"x264_params": "keyint=20:bframes=7:b-adapt=0:b-pyramid=normal"}, True),
     "h264, no B-frames": ("p.mp4", {"bf": "0"}, True),
-    "h264, open gop": ("open.mp4", {"x264_params": "open-gop=1:keyint=9:bframes=3:b-adapt=0"}, True),
+    "h264, open gop": ("open.mp4", {"x264_params": "open-gop=1:keyint=12:bframes=3:b-adapt=0"}, True),
     "h264, intra refresh": ("refresh.mp4", {"x264_params": "intra-refresh=1:keyint=12:bframes=0"}, True),
     "h264, interlaced": ("interlaced.mp4", {"x264_params": "tff=1:keyint=12"}, False),
     "h264, uneven times": ("uneven.mp4", {"times": UNEVEN}, True),
@@ -118,24 +118,32 @@ def remux(source: Path, target: Path, change, muxer=None) -> Path:
     return target
 
 
-def test_frames_before_an_edit_list_are_not_counted(written, tmp_path):
-    def shift(packets):
-        for packet in packets:
-            packet.pts -= packet.duration * 17
-            packet.dts -= packet.duration * 17
-        return packets
+PLACEHOLDER = b"\x00\x00\x01\xb6\x50\x4f"  # MPEG-4's frame without content: a P picture that is not coded
 
-    options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
-    path = remux(written("h264, gop 12")[0], tmp_path / "edit.mp4", shift, options)
+
+def with_times(data, time, time_base):
+    packet = av.Packet(data)
+    packet.pts = packet.dts = time
+    packet.time_base = time_base
+    return packet
+
+
+def test_placeholders_show_no_frame(written, tmp_path):
+    def insert(packets):
+        contents = [bytes(packet) for packet in packets]
+        contents[7:7] = contents[20:20] = [PLACEHOLDER]
+        return [with_times(data, i, packets[0].time_base) for i, data in enumerate(contents)]
+
+    path = remux(written("mpeg4, gop 12")[0], tmp_path / "gaps.avi", insert)
     reference = decode_all(path)
-    assert len(reference) == NUM_FRAMES - 17
-    np.testing.assert_array_equal(reference, written("h264, gop 12")[1][17:])
+    assert len(reference) == NUM_FRAMES
     assert_exact(path, reference)
 
 
-def test_packed_b_frames(written, tmp_path):
-    """DivX in AVI: a P- and a B-frame share a packet, and a placeholder of no content follows."""
-    picture, placeholder = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb6\x50\x4f"
+@pytest.mark.parametrize("placeholder", [True, False])
+def test_packed_b_frames(tmp_path, placeholder):
+    """DivX in AVI: a P- and a B-frame share a packet, and a placeholder follows, or should."""
+    picture = b"\x00\x00\x01\xb6"
     source = write_video(tmp_path / "b1.avi", "mpeg4", bf="1")
     library = next(bytes(p) for p in av.open(str(source)).demux()).partition(b"\x01\xb2")[2][:13]
 
@@ -145,25 +153,25 @@ def test_packed_b_frames(written, tmp_path):
             is_b.append(data[data.find(picture) + 4] >> 6 == 2)
             if is_b[-1]:
                 contents[-1] += data
-                contents.append(placeholder)
+                contents += [PLACEHOLDER] * placeholder
             else:
                 contents.append(data)
         assert sum(is_b) > 10
-        for i, data in enumerate(contents):
-            packet = av.Packet(data)
-            packet.pts = packet.dts = i
-            packet.time_base = packets[0].time_base
-            yield packet
+        return [with_times(data, i, packets[0].time_base) for i, data in enumerate(contents)]
 
     path = remux(source, tmp_path / "packed.avi", pack)
     path.write_bytes(path.read_bytes().replace(library, b"DivX503b1393p"))
     reference = decode_all(path)
-    np.testing.assert_array_equal(reference, decode_all(source))
+    if placeholder:
+        np.testing.assert_array_equal(reference, decode_all(source))
     assert_exact(path, reference)
 
 
-@pytest.mark.parametrize("start", [1, 3, 14])
-@pytest.mark.parametrize("kind", ["h264, open gop", "h264, many B-frames"])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [("h264, open gop", start) for start in (1, 3, 5, 9, 14)]
+    + [("h264, many B-frames", start) for start in (1, 3, 14)],
+)
 def test_videos_that_begin_without_their_keyframe(written, tmp_path, kind, start):
     path = remux(written(kind)[0], tmp_path / "cut.mkv", lambda packets: packets[start:])
     reference = decode_all(path)
@@ -208,17 +216,67 @@ def test_videos_from_elsewhere(name):
         np.testing.assert_array_equal(as_array(read_frames(path, indices)), np.stack([reference[i] for i in indices]))
 
 
-def test_decoding_is_limited_to_what_the_wanted_frames_need(written, monkeypatch):
+@pytest.fixture
+def edited(written, tmp_path):
+    """A video whose edit list hides the first 17 frames."""
+
+    def shift(packets):
+        for packet in packets:
+            packet.pts -= packet.duration * 17
+            packet.dts -= packet.duration * 17
+        return packets
+
+    options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    return remux(written("h264, gop 12")[0], tmp_path / "edit.mp4", shift, options)
+
+
+def test_frames_before_an_edit_list_are_not_counted(written, edited):
+    reference = decode_all(edited)
+    assert len(reference) == NUM_FRAMES - 17
+    np.testing.assert_array_equal(reference, written("h264, gop 12")[1][17:])
+    assert_exact(edited, reference)
+
+
+@pytest.mark.parametrize(
+    "kind", ["h264, no B-frames", "h264, many B-frames", "h264, open gop", "vp9, gop 12", "edited"]
+)
+@pytest.mark.parametrize("indices", [[1, 5], [2, 20], [3, 4, 5, 6, 7, 8], [14, 15, 16, 17, 18, 19], [22, 11], [0]])
+def test_only_what_the_wanted_frames_need_is_decoded(written, edited, monkeypatch, kind, indices):
+    path = edited if kind == "edited" else written(kind)[0]
+    with video_module._demux(path) as video:
+        times = [packet.pts for packet in video.packets]
+        keyframes = [k for k, packet in enumerate(video.packets) if packet.is_keyframe]
+        needed = set()
+        for position in (video.order[i] for i in indices):
+            start = max(k for k in keyframes if k <= position and times[k] <= times[position])
+            needed.update(range(start, position + 1))
     decoded = []
     run = video_module._Video._run
-    monkeypatch.setattr(
-        video_module._Video,
-        "_run",
-        lambda self, packets, wanted=None: decoded.extend(packets) or run(self, packets, wanted),
-    )
-    path, _ = written("h264, no B-frames")
-    read_frames(path, [1, 26])  # keyframes at 0, 12, 24, 36
-    assert [packet.dts // packet.duration for packet in decoded] == [0, 1, 24, 25, 26]
+
+    def record(self, packets, wanted=None):
+        decoded.extend(times.index(packet.pts) for packet in packets)
+        return run(self, packets, wanted)
+
+    monkeypatch.setattr(video_module._Video, "_run", record)
+    read_frames(path, indices)
+    assert decoded == sorted(needed)
+
+
+@pytest.mark.parametrize("kind", ["h264, no B-frames", "h264 in mkv", "mpeg4, gop 250"])
+def test_damaged_frames_are_errors_and_others_are_not(written, tmp_path, kind):
+    def blank(packets):
+        for i, packet in enumerate(packets):
+            data = bytes(packet)
+            damaged = with_times(
+                data[: len(data) // 2] + bytes(len(data) - len(data) // 2), packet.pts, packet.time_base
+            )
+            damaged.dts = packet.dts
+            yield damaged if i == 5 else packet
+
+    path = remux(written(kind)[0], tmp_path / "blank.mkv", blank)
+    with pytest.raises(VideoError, match=r"blank\.mkv: frame \d is damaged"):
+        read_frames(path, lambda count: range(count))
+    np.testing.assert_array_equal(as_array(read_frames(path, [0, 1])), written(kind)[1][:2])
 
 
 def test_indices_may_depend_on_the_number_of_frames(written):
@@ -289,7 +347,7 @@ def remove(folder):
 
 def truncate(folder):
     picture = folder / "00007.jpg"
-    picture.write_bytes(picture.read_bytes()[:300])
+    picture.write_bytes(picture.read_bytes()[:-40])
 
 
 def empty_folder(folder):
