@@ -101,10 +101,9 @@ def _resolve(path: Path, indices: Indices, count: int | None) -> list[int]:
 
 
 def _mpeg4_shows(data: bytes) -> bool:
-    """Whether the packet holds one picture that is no B-frame and no placeholder that repeats the last picture."""
-    picture = b"\x00\x00\x01\xb6"
-    at = data.find(picture)
-    return len(data) > 19 and at >= 0 and data[at + 4] >> 6 != 2 and data.count(picture) == 1
+    """Neither a B-frame nor a placeholder without content, such as follows two frames packed into one packet."""
+    picture = data.find(b"\x00\x00\x01\xb6")
+    return len(data) > 19 and picture >= 0 and data[picture + 4] >> 6 != 2
 
 
 def _vp9_shows(data: bytes) -> bool:
