@@ -54,6 +54,12 @@ def test_check_of_a_whole_dataset_finds_nothing(make_tree, tmp_path, capfd):
     assert (tmp_path / "skip.txt").read_text() == ""
 
 
+def test_check_passes_over_missing_videos(make_tree, tmp_path):
+    root = make_tree("something-v2", tmp_path)
+    load_videos(root, "train").paths[0].unlink()
+    assert check(root, workers=0, progress=False) == {}
+
+
 def test_check_looks_at_every_frame_if_asked(make_tree, tmp_path):
     root = make_tree("something-v1", tmp_path)
     picture = root / "20bn-something-something-v1" / "11" / "00005.jpg"
