@@ -1,8 +1,9 @@
-"""Real videos: exact frames, the paper's datasets, samplers and transforms, and a torch Dataset that joins them."""
+"""Videos: exact frames, the paper's datasets, samplers and transforms, and drawn Micro datasets for those without."""
 
 from ctnet.data.check import check, info
 from ctnet.data.dataset import VideoDataset
 from ctnet.data.layouts import DATASETS, VideoList, detect_dataset, load_videos
+from ctnet.data.micro import Difficulty
 from ctnet.data.sampling import sample_dense, sample_sparse
 from ctnet.data.transforms import (
     IMAGENET_MEAN,
@@ -20,6 +21,7 @@ __all__ = [
     "DATASETS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Difficulty",
     "MultiScaleCrop",
     "RandomFlip",
     "ThreeCrop",
