@@ -3,7 +3,18 @@
 from ctnet.data.check import check, info
 from ctnet.data.dataset import VideoDataset
 from ctnet.data.layouts import DATASETS, VideoList, detect_dataset, load_videos
-from ctnet.data.micro import Difficulty
+from ctnet.data.micro import Difficulty, Scene, compose, render
+from ctnet.data.micro_datasets import (
+    MicroClass,
+    MicroDataset,
+    MicroHMDB,
+    MicroKinetics,
+    MicroPictures,
+    MicroSomething,
+    MicroSplit,
+    MicroUCF,
+)
+from ctnet.data.micro_files import make, write_video
 from ctnet.data.sampling import sample_dense, sample_sparse
 from ctnet.data.transforms import (
     IMAGENET_MEAN,
@@ -22,21 +33,34 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Difficulty",
+    "MicroClass",
+    "MicroDataset",
+    "MicroHMDB",
+    "MicroKinetics",
+    "MicroPictures",
+    "MicroSomething",
+    "MicroSplit",
+    "MicroUCF",
     "MultiScaleCrop",
     "RandomFlip",
+    "Scene",
     "ThreeCrop",
     "VideoDataset",
     "VideoError",
     "VideoList",
     "check",
+    "compose",
     "count_frames",
     "detect_dataset",
     "eval_transform",
     "info",
     "left_right_swap",
     "load_videos",
+    "make",
     "read_frames",
+    "render",
     "sample_dense",
     "sample_sparse",
     "train_transform",
+    "write_video",
 ]
