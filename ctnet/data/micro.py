@@ -475,7 +475,7 @@ def _paste(image: Ints, mask: NDArray[np.bool_], sprite: Sprite, camera: Ints, s
 
     where = np.nonzero(share)
     share, pattern = share[where][:, None], (texel[where] & 255).astype(np.int32)[:, None]
-    inner = np.clip(distance[where] - 128, 0, 256)[:, None]  # a rim one pixel wide
+    inner = np.clip(distance[where] + 128 - 8 * size, 0, 256)[:, None]  # a rim 1/32 of the frame wide
     first, second, rim = sprite.colours
     fill = (first << 8) + (second - first) * pattern >> 8
     colour = rim + ((fill - rim) * inner >> 8)

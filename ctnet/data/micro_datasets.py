@@ -98,7 +98,7 @@ class MicroSplit:
         if not 1 <= self.fold <= kind.folds:
             raise ValueError(f"{self.name} has folds 1 to {kind.folds}, not {self.fold}")
         if min(self.count, self.frames) < 1 or self.size < 16:
-            raise ValueError(f"a Micro clip has 1 frame of 16 pixels or more: {self}")
+            raise ValueError("there must be at least 1 clip, of at least 1 frame, of at least 16 pixels a side")
 
     @property
     def fingerprint(self) -> str:
@@ -116,13 +116,14 @@ class MicroSplit:
         """Class of a clip; all classes are equally frequent."""
         return number % len(DATASETS[self.name].classes)
 
-    def group(self, number: int) -> int:
-        """Group of a clip, from 0; a group is trained on or tested on as a whole."""
-        return number // len(DATASETS[self.name].classes) % GROUPS
+    def group(self, number: int) -> tuple[int, int]:
+        """Group of a clip within its class, and its place in the group, from 0; a fold tests on whole groups."""
+        place, group = divmod(number // len(DATASETS[self.name].classes), GROUPS)
+        return group, place
 
     def test_fold(self, number: int) -> int:
         """The fold, from 1, that tests on a clip; all others train on it."""
-        return self.group(number) % DATASETS[self.name].folds + 1
+        return self.group(number)[0] % DATASETS[self.name].folds + 1
 
     def scene(self, number: int) -> Scene:
         """The scene of a clip."""
@@ -141,7 +142,7 @@ class MicroSplit:
 class MicroDataset(Dataset[Any]):
     """Clips of one split, drawn the first time they are asked for, then mapped from the disk.
 
-    Item `i` is a clip's frames, a uint8 tensor (T, H, W, RGB), and its label; with `masks=True` also a bool tensor
+    Item `i` is a clip's frames, a uint8 tensor (T, 3, H, W), and its label; with `masks=True` also a bool tensor
     (T, H, W), true where an acting object is seen. A fast loader may index the whole arrays instead.
 
     Attributes:
@@ -225,7 +226,8 @@ class MicroDataset(Dataset[Any]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | tuple[Tensor, int, Tensor]:
-        frames, label = torch.from_numpy(self.clips[index].copy()), int(self.labels[index])
+        frames = torch.from_numpy(self.clips[index].copy()).permute(0, 3, 1, 2)  # (T, H, W, 3) -> (T, 3, H, W)
+        label = int(self.labels[index])
         return (frames, label, torch.from_numpy(self.masks[index].copy())) if self.with_masks else (frames, label)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -270,6 +272,11 @@ _DEEP = [name for name, (_, depth) in SHAPES.items() if depth > 0.3]
 _GENTLE = ("still", "shake", "bounce", "stretch", "squeeze", "left", "right")
 
 
+def _alphabetical(classes: Iterable[MicroClass]) -> tuple[MicroClass, ...]:
+    """In the order of their names, as readers of video datasets number them."""
+    return tuple(sorted(classes, key=lambda item: item.name))
+
+
 def _things(shapes: Iterable[str], *textures: str) -> list[Appearance]:
     return [Appearance(shape, texture) for texture, shape in product(textures, shapes)]
 
@@ -280,20 +287,17 @@ class MicroSomething(MicroDataset):
     One frame tells nothing about the class beyond which parts a scene has, and nothing at all within a pair.
     """
 
-    classes = tuple(MicroClass((motion,)) for motion in MOTIONS)
+    classes = _alphabetical(MicroClass((motion,)) for motion in MOTIONS)
     counts: ClassVar = {"train": 4800, "val": 960, "test": 480}
 
 
 class MicroKinetics(MicroDataset):
     """Objects with a little motion: twelve classes by looks alone, and four looks with two motions each."""
 
-    classes = (
-        *(MicroClass(_GENTLE, thing) for thing in _things(_SHALLOW[1:] + _DEEP[1:], "dotted", "ringed")[:12]),
-        *(
-            MicroClass((motion,), thing)
-            for thing in _things(_SHALLOW[1:] + _DEEP[1:], "dotted", "ringed")[12:]
-            for motion in ("shake", "bounce")
-        ),
+    classes = _alphabetical(
+        MicroClass(motions, thing)
+        for place, thing in enumerate(_things(_SHALLOW[1:] + _DEEP[1:], "dotted", "ringed"))
+        for motions in ([_GENTLE] if place < 12 else [("shake",), ("bounce",)])
     )
     counts: ClassVar = {"train": 4000, "val": 800, "test": 400}
     difficulty = Difficulty(motion=(0.2, 0.4), size=(0.2, 0.3), distractors=0.5)
@@ -302,7 +306,7 @@ class MicroKinetics(MicroDataset):
 class MicroPictures(MicroDataset):
     """Single pictures of single objects to pretrain on: five numbers of lobes x two depths x two textures."""
 
-    classes = tuple(MicroClass(("still",), thing) for thing in _things(_SHALLOW + _DEEP, "plain", "striped"))
+    classes = _alphabetical(MicroClass(("still",), thing) for thing in _things(_SHALLOW + _DEEP, "plain", "striped"))
     counts: ClassVar = {"train": 16000, "val": 2000}
     frames = 1
     difficulty = Difficulty(motion=(0.0, 0.3), size=(0.22, 0.42), distractors=0.0)
@@ -311,7 +315,7 @@ class MicroPictures(MicroDataset):
 class MicroUCF(MicroDataset):
     """Six looks with two motions each, in three divisions into train and val."""
 
-    classes = tuple(
+    classes = _alphabetical(
         MicroClass((motion,), thing)
         for thing, motions in zip(
             _things(_DEEP[:3] + _SHALLOW[2:], "chequered"),
@@ -328,10 +332,10 @@ class MicroUCF(MicroDataset):
 class MicroHMDB(MicroDataset):
     """Four looks with two motions each, in three divisions into train and val; smaller and harder than MicroUCF."""
 
-    classes = tuple(
+    classes = _alphabetical(
         MicroClass((motion,), thing)
         for thing, motions in zip(
-            _things(("bean", "star"), "dotted", "chequered"),
+            _things(("bean", "bow"), "dotted", "chequered"),
             [("up", "down"), ("stretch", "squeeze"), ("speed up", "slow down"), ("bounce", "still")],
             strict=True,
         )

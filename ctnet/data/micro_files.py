@@ -101,6 +101,8 @@ def make(
         raise ValueError(f"{name} holds pictures, not videos")
     if layout == "ucf101" and kind.folds == 1:
         raise ValueError(f"layout 'ucf101' wants a dataset with three folds, which {name} has not")
+    for split in set(counts or {}) - set(kind.counts):
+        raise ValueError(f"{name} has no split {split!r} to count; it has {', '.join(kind.counts)}")
     if size % 2:
         raise ValueError(f"video codecs want an even size, not {size}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -190,23 +192,16 @@ def _ucf101(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     names = [item.name.title().replace(" ", "") for item in kind.classes]
     lists.mkdir()
     (lists / "classInd.txt").write_text("".join(f"{label} {name}\n" for label, name in enumerate(names, start=1)))
-    files: dict[Path, Clip] = {}
+    files: dict[str, Clip] = {}
     for clip in pool:
-        name, group = names[clip.config.label(clip.number)], clip.config.group(clip.number)
-        taken = itertools.count(1)
-        stem = f"{name}/v_{name}_g{group + 1:02d}"
-        files[next(path for n in taken if (path := root / f"{stem}_c{n:02d}.avi") not in files)] = clip
+        name, (group, take) = names[clip.config.label(clip.number)], clip.config.group(clip.number)
+        files[f"{name}/v_{name}_g{group + 1:02d}_c{take + 1:02d}.avi"] = clip
     for fold in range(1, kind.folds + 1):
-        train, test = [], []
-        for path, clip in files.items():
-            file, label = path.relative_to(root).as_posix(), clip.config.label(clip.number) + 1
-            if clip.config.test_fold(clip.number) == fold:
-                test.append(f"{file}\n")
-            else:
-                train.append(f"{file} {label}\n")
+        tests = {file: clip.config.test_fold(clip.number) == fold for file, clip in files.items()}
+        train = [f"{file} {clip.config.label(clip.number) + 1}\n" for file, clip in files.items() if not tests[file]]
         (lists / f"trainlist{fold:02d}.txt").write_text("".join(train))
-        (lists / f"testlist{fold:02d}.txt").write_text("".join(test))
-    return files
+        (lists / f"testlist{fold:02d}.txt").write_text("".join(f"{file}\n" for file in files if tests[file]))
+    return {root / "UCF-101" / file: clip for file, clip in files.items()}
 
 
 LAYOUTS: dict[str, Callable[[Path, dict[str, list[Clip]]], dict[Path, Clip]]] = {
