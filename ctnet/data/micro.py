@@ -40,9 +40,9 @@ class Difficulty:
     size: tuple[float, float] = (0.13, 0.19)  # range of the objects' radii
     distractors: float = 0.8  # probability that each object without a part in the motion is there
     occlusion: float = 0.25  # probability that such an object passes in front of the acting ones
-    pan: float = 0.15  # longest way of the camera
-    contrast: float = 40.0  # of the background
-    noise: float = 6.0  # standard deviation, every pixel and frame on its own
+    pan: float = 0.2  # longest way of the camera
+    contrast: float = 50.0  # of the background
+    noise: float = 8.0  # standard deviation, every pixel and frame on its own
     pauses: float = 0.25  # longest pause before, and after, the motion, as a fraction of the clip
 
     @classmethod
@@ -284,6 +284,54 @@ def compose(
         frames: number of frames.
     """
     act, knobs, dice = MOTIONS[motion], difficulty or Difficulty(), Dice(*key)
+    paths = _paths(dice, act, knobs, 0.5 if appearance else 1.0, frames)
+    dark = dice.chance(0.5)
+    fronts = {"a": dice.chance(knobs.occlusion), "b": dice.chance(knobs.occlusion), "d": dice.chance(knobs.occlusion)}
+    fronts["c"] = fronts["b"]
+    shapes, layers = [name for name in SHAPES if name != "card"], []
+    for name, (place, radius, opacity) in paths.items():
+        looks = Appearance(shapes[dice.index(len(shapes))], TEXTURES[dice.index(len(TEXTURES))])
+        if name == "c":
+            looks = looks._replace(shape="card")
+        if name == "a" and appearance:
+            looks = appearance
+        colours, angle = _palette(dice, dark), 2 * np.pi * dice.uniform(0, 1)
+        here, tie = dice.chance(knobs.distractors), dice.uniform(0, 1)
+        acting = name in act.actors
+        sprite = Sprite(
+            appearance=looks,
+            colours=colours,
+            turn=_fixed([np.cos(angle), np.sin(angle)]),
+            x=_fixed(place[0]),
+            y=_fixed(place[1]),
+            width=_fixed(radius[0]),
+            height=_fixed(radius[1]),
+            opacity=_fixed(opacity),
+            acting=acting,
+        )
+        if acting or here:
+            layers.append((1 if acting else 2 * fronts[name], name == "c", tie, sprite))
+
+    pan = knobs.pan * dice.uniform(0, 1)
+    direction = 2 * np.pi * dice.uniform(0, 1)
+    along = (np.arange(frames) + 0.5) / frames - 0.5
+    return Scene(
+        sprites=tuple(sprite for *_, sprite in sorted(layers, key=lambda layer: layer[:3])),
+        camera=_fixed(pan * along[:, None] * [np.cos(direction), np.sin(direction)]),
+        ground=_ground(dice, dark, knobs.contrast),
+        noise=round(256 * knobs.noise),
+        noise_key=(*key, frames),
+        backwards=act.backwards,
+    )
+
+
+def _paths(
+    dice: Dice, act: Motion, knobs: Difficulty, others: float, frames: int
+) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """Where the four objects are, and how large: place (x and y, frames), radii (2, frames) and opacity (frames,).
+
+    "a" and "b" are the actors, "c" is a card, "d" a stranger; `others` scales "b" and "c".
+    """
     steady = _progress(dice, "steady", knobs.pauses, frames)
     played = _progress(dice, act.pace, knobs.pauses, frames)
 
@@ -295,11 +343,9 @@ def compose(
     def extent() -> float:
         return dice.uniform(*knobs.motion)
 
-    # Radii, and how they change: object a grows over the clip, or is drawn out.
-    radius = {name: dice.uniform(*knobs.size) for name in "abc"}
-    if appearance:
-        radius = {name: value * (1.0 if name == "a" else 0.5) for name, value in radius.items()}
-    radius["c"] = 1.35 * radius["b"]
+    # Object a grows over the clip, or is drawn out.
+    a_radius, b_radius = dice.uniform(*knobs.size), others * dice.uniform(*knobs.size)
+    c_radius = 1.35 * b_radius
     growth = np.exp2(2 * extent() * (course("size") - 0.5))
     drawn_out = np.exp2(1.8 * extent() * (course("shape") - 0.5))
 
@@ -317,7 +363,7 @@ def compose(
     a = middle[:, None] + offset  # (2, frames)
 
     # Object b lies apart from it, or the two of them act about their middle.
-    near = 0.8 * (radius["a"] + radius["b"])
+    near = 0.8 * (a_radius + b_radius)
     far = min(near + extent(), 0.85)
     gap = near + (far - near) * course("gap")
     if act.plays == "pass":
@@ -329,65 +375,32 @@ def compose(
         a, b = centre - arm, centre + arm
     else:
         b = _farthest(spots, a)
-    opacity = course("opacity")
-    visible = np.ones(frames)
+    opacity, constant = course("opacity"), np.ones((2, frames))
+    if act.plays != "opacity" and "b" in act.actors:
+        opacity = constant[0]
 
     # The card c slides over b, or b behind the card.
     alone = act.actors == "ab" or act.plays == "opacity"
     inwards = np.arctan2(*(0.5 - b.mean(axis=1))[::-1]) + dice.uniform(-0.9, 0.9)
-    aside = 1.7 * radius["b"] + 0.4 * extent()
-    shift = aside * (1 - course("cover", "hide")) * np.stack([[np.cos(inwards)], [np.sin(inwards)]])
+    aside = 1.7 * b_radius + 0.4 * extent()
+    uncovered = aside * np.stack([[np.cos(inwards)], [np.sin(inwards)]]) * constant
+    shift = uncovered * (1 - course("cover", "hide"))
     c = _farthest(spots, a, b) if alone else b + shift
     if act.plays == "hide":
-        c = b + aside * np.stack([[np.cos(inwards)], [np.sin(inwards)]]) * np.ones(frames)
+        c = b + uncovered
         b = c - shift
 
     # A small stranger drifts about.
-    drift = dice.array(-0.5, 0.5, 2, 1) * knobs.motion[0]
+    drift = dice.array(-0.8, 0.8, 2, 1) * knobs.motion[0]
     d = dice.array(0.1, 0.9, 2, 1) + drift * (_progress(dice, "steady", knobs.pauses, frames) - 0.5)
-    radius["d"] = 0.55 * dice.uniform(*knobs.size)
+    d_radius = 0.55 * dice.uniform(*knobs.size)
 
-    dark = dice.chance(0.5)
-    places = {"a": a, "b": b, "c": c, "d": d}
-    fronts = {"a": dice.chance(knobs.occlusion), "b": dice.chance(knobs.occlusion), "d": dice.chance(knobs.occlusion)}
-    fronts["c"] = fronts["b"]
-    shapes, layers = [name for name in SHAPES if name != "card"], []
-    for name, place in places.items():
-        looks = Appearance(shapes[dice.index(len(shapes))], TEXTURES[dice.index(len(TEXTURES))])
-        if name == "c":
-            looks = looks._replace(shape="card")
-        if name == "a" and appearance:
-            looks = appearance
-        colours, angle = _palette(dice, dark), 2 * np.pi * dice.uniform(0, 1)
-        here, tie = dice.chance(knobs.distractors), dice.uniform(0, 1)
-        acting = name in act.actors
-        if not (acting or here):
-            continue
-        sprite = Sprite(
-            appearance=looks,
-            colours=colours,
-            turn=_fixed([np.cos(angle), np.sin(angle)]),
-            x=_fixed(place[0]),
-            y=_fixed(place[1]),
-            width=_fixed(radius[name] * (growth * drawn_out if name == "a" else visible)),
-            height=_fixed(radius[name] * (growth / drawn_out if name == "a" else visible)),
-            opacity=_fixed(opacity if name == "b" and (act.plays == "opacity" or not acting) else visible),
-            acting=acting,
-        )
-        layer = 1 if acting else 2 * fronts[name]
-        layers.append((layer, name == "c", tie, sprite))
-
-    pan = knobs.pan * dice.uniform(0, 1)
-    direction = 2 * np.pi * dice.uniform(0, 1)
-    along = (np.arange(frames) + 0.5) / frames - 0.5
-    return Scene(
-        sprites=tuple(sprite for *_, sprite in sorted(layers, key=lambda layer: layer[:3])),
-        camera=_fixed(pan * along[:, None] * [np.cos(direction), np.sin(direction)]),
-        ground=_ground(dice, dark, knobs.contrast),
-        noise=round(256 * knobs.noise),
-        noise_key=(*key, frames),
-        backwards=act.backwards,
-    )
+    return {
+        "a": (a, a_radius * growth * np.stack([drawn_out, 1 / drawn_out]), constant[0]),
+        "b": (b, b_radius * constant, opacity),
+        "c": (c, c_radius * constant, constant[0]),
+        "d": (d, d_radius * constant, constant[0]),
+    }
 
 
 def _farthest(spots: Floats, *others: Floats) -> Floats:
