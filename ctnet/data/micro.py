@@ -127,6 +127,7 @@ def texture(appearance: Appearance) -> NDArray[np.uint16]:
         "chequered": 0.5 + 5 * np.sin(2.2 * np.pi * x) * np.sin(2.2 * np.pi * y),
     }[appearance.texture]
     edge = np.clip(np.rint(128 + REACH * _distance(appearance.shape)), 0, 255)
+    edge[[0, -1]] = edge[:, [0, -1]] = 0  # places off the texture take the value on its border: outside
     return (256 * edge + np.rint(255 * np.clip(pattern, 0, 1))).astype(np.uint16).ravel()
 
 
