@@ -9,10 +9,10 @@ Two rules make motion, and nothing but motion, tell the classes of MicroSomethin
   of its own property and freezes the others at a random moment of theirs, so that one frame looks alike in all classes.
 - The class with the opposite motion is the same drawing with its frames in reverse order.
 
-The same seed gives the same bits on any machine: random streams are of the kind that NumPy promises to keep, a scene's
-pixels follow from its integers exactly, and each clip is drawn alone. One reservation: sines, powers and the like may
-differ between mathematical libraries in their last bit, which shows only if a value lies within about 1e-15 of the middle
-between two integers before it is rounded. The tests pin a hash of scenes and of pixels.
+The same seed gives the same bits on any machine: random streams are of the kind that NumPy promises to keep, a
+scene's pixels follow from its integers exactly, and each clip is drawn alone. One reservation: sines, powers and the
+like may differ between mathematical libraries in their last bit, which shows only if a value lies within about 1e-15
+of the middle between two integers before it is rounded. The tests pin a hash of scenes and of pixels.
 """
 
 import colorsys
