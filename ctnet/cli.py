@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -67,6 +68,72 @@ def flops(
         print(f"{figures['gmacs']:>8} GMACs in all (what the paper calls GFLOPs)")
         print(f"{figures['conv_linear_gmacs']:>8} GMACs in convolutions and linear layers")
         print(f"{figures['params_m']:>8} M parameters")
+
+
+data = typer.Typer(help="Video datasets: look at them, check them, draw one to rehearse with.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Root = Annotated[Path, typer.Argument(help="Directory of the dataset, as it lies on disk after the official download.")]
+Dataset = Annotated[str | None, typer.Option(help="Its name, if the annotation files do not tell it.")]
+
+
+@data.command("info")
+def data_info(root: Root, dataset: Dataset = None, as_json: Json = False) -> None:
+    """Count a dataset's videos and classes, and the annotations whose video is missing."""
+    from ctnet.data import info
+
+    found = info(root, dataset)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['dataset']}, {found['classes']} classes")
+    rows = [
+        [split, *(str(counts[key]) for key in ("videos", "classes", "left_out"))]
+        for split, counts in found["splits"].items()
+    ]
+    _print_table(["Split", "Videos", "Classes with a video", "Annotations left out"], rows)
+
+
+@data.command("check")
+def data_check(
+    root: Root,
+    dataset: Dataset = None,
+    min_frames: Annotated[int, typer.Option(help="Report videos with fewer frames.")] = 8,
+    every_frame: Annotated[bool, typer.Option(help="Decode whole videos, not a few frames of each.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; one for each core unless given.")] = None,
+    skip_list: Annotated[Path | None, typer.Option(help="Write the videos to skip to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find unreadable, truncated and short videos; exit with 1 when there are any."""
+    from ctnet.data import check
+
+    bad = check(root, dataset, min_frames, every_frame, workers, skip_list, progress=not as_json)
+    if as_json:
+        print(json.dumps({str(path): reason for path, reason in bad.items()}, indent=1))
+    else:
+        for reason in bad.values():
+            print(reason)
+        print(f"{len(bad)} videos cannot be used" + (f", listed in {skip_list}" if skip_list else ""))
+    raise typer.Exit(1 if bad else 0)
+
+
+@data.command("make")
+def data_make(
+    name: Annotated[str, typer.Argument(help="A Micro dataset, such as MicroSomething.")],
+    root: Annotated[Path, typer.Argument(help="Directory to make.")],
+    layout: Annotated[str, typer.Option(help="somethingv2, somethingv1, kinetics or ucf101.")] = "somethingv2",
+    size: Annotated[int, typer.Option(help="Height and width of the videos in pixels.")] = 128,
+    train: Annotated[int | None, typer.Option(help="Number of training clips.")] = None,
+    val: Annotated[int | None, typer.Option(help="Number of validation clips.")] = None,
+    difficulty: Annotated[float | None, typer.Option(help="From 0 (easy) to 1 (the default of the study).")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Draw a Micro dataset as real video files, in the layout of an official dataset."""
+    from ctnet.data import make
+
+    counts = {split: count for split, count in (("train", train), ("val", val)) if count is not None}
+    made = make(name, root, layout, counts=counts, size=size, difficulty=difficulty, seed=seed)
+    print(f"{made}: ready; look at it with `ctnet data info {made}`")
 
 
 @app.command()

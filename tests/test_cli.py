@@ -98,3 +98,38 @@ def test_the_installed_command_is_this_one():
     assert command, "the package is not installed"
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "verify" in done.stdout
+
+
+def test_a_drawn_dataset_can_be_made_described_and_checked(run, tmp_path):
+    root = tmp_path / "micro"
+    code, out, _ = run("data", "make", "MicroSomething", str(root), "--train", "24", "--val", "24", "--size", "32")
+    assert code == 0
+    assert f"ctnet data info {root}" in out
+    assert json.loads(run("data", "info", str(root), "--json")[1])["splits"]["val"]["videos"] == 24
+    assert "somethingv2, 24 classes" in run("data", "info", str(root))[1]
+    assert run("data", "check", str(root), "--workers", "0", "--json")[:2] == (0, "{}\n")
+
+    broken = root / "20bn-something-something-v2" / "1.webm"
+    broken.write_bytes(broken.read_bytes()[:200])
+    code, out, _ = run("data", "check", str(root), "--workers", "0", "--skip-list", str(tmp_path / "skip.txt"))
+    assert code == 1
+    assert broken.name in out
+    assert broken.name in (tmp_path / "skip.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nowhere"], "nowhere"),
+        (["check", "nowhere"], "nowhere"),
+        (["make", "MicroNothing", "out"], "MicroSomething"),
+        (["make", "MicroSomething", "out", "--layout", "charades"], "somethingv2"),
+        (["make", "MicroSomething", "out", "--difficulty", "7"], "between 0 and 1"),
+    ],
+)
+def test_mistakes_about_data_are_one_line_too(run, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("data", *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert list(tmp_path.iterdir()) == []

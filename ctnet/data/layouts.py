@@ -7,8 +7,8 @@ Annotation files lie in the root or in its folder `annotations`.
 | `kinetics`      | `train.csv`, `val.csv` or `validate.csv`                | `<id>_<start>_<end>.mp4` anywhere under |
 |                 |                                                         | `train` and `val`, else under the root  |
 | `mini-kinetics` | also `mini-kinetics-classes.txt`, one class a line      | as for Kinetics                         |
-| `something-v1`  | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
-| `something-v2`  | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
+| `somethingv1`   | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
+| `somethingv2`   | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
 | `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                           | `hmdb51_org/<class>/`                   |
 """
@@ -215,8 +215,8 @@ def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
 
 _LAYOUTS: dict[str, tuple[str, Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {
     # name: (the annotation file that tells it, its reader)
-    "something-v1": ("something-something-v1-labels.csv", _something_v1),
-    "something-v2": ("something-something-v2-labels.json", _something_v2),
+    "somethingv1": ("something-something-v1-labels.csv", _something_v1),
+    "somethingv2": ("something-something-v2-labels.json", _something_v2),
     "ucf101": ("ucfTrainTestlist/classInd.txt", _ucf101),
     "hmdb51": ("testTrainMulti_7030_splits/*_test_split1.txt", _hmdb51),
     "mini-kinetics": ("mini-kinetics-classes.txt", _mini_kinetics),

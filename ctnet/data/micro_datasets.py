@@ -92,7 +92,7 @@ class MicroSplit:
     difficulty: Difficulty = field(default_factory=Difficulty)
 
     def __post_init__(self) -> None:
-        kind = DATASETS[self.name]
+        kind = MICRO_DATASETS[self.name]
         if self.split not in kind.counts:
             raise ValueError(f"{self.name} has the splits {', '.join(kind.counts)}, not {self.split!r}")
         if not 1 <= self.fold <= kind.folds:
@@ -108,28 +108,28 @@ class MicroSplit:
     @property
     def members(self) -> list[int]:
         """The clips' numbers in the stream that they are drawn from."""
-        if DATASETS[self.name].folds == 1:
+        if MICRO_DATASETS[self.name].folds == 1:
             return list(range(self.count))
         return [n for n in range(self.count) if (self.test_fold(n) == self.fold) == (self.split == "val")]
 
     def label(self, number: int) -> int:
         """Class of a clip; all classes are equally frequent."""
-        return number % len(DATASETS[self.name].classes)
+        return number % len(MICRO_DATASETS[self.name].classes)
 
     def group(self, number: int) -> tuple[int, int]:
         """Group of a clip within its class, and its place in the group, from 0; a fold tests on whole groups."""
-        place, group = divmod(number // len(DATASETS[self.name].classes), GROUPS)
+        place, group = divmod(number // len(MICRO_DATASETS[self.name].classes), GROUPS)
         return group, place
 
     def test_fold(self, number: int) -> int:
         """The fold, from 1, that tests on a clip; all others train on it."""
-        return self.group(number)[0] % DATASETS[self.name].folds + 1
+        return self.group(number)[0] % MICRO_DATASETS[self.name].folds + 1
 
     def scene(self, number: int) -> Scene:
         """The scene of a clip."""
-        kind = DATASETS[self.name]
+        kind = MICRO_DATASETS[self.name]
         stream = 0 if kind.folds > 1 else SPLITS.index(self.split)
-        key = (self.seed, list(DATASETS).index(self.name), stream, number)
+        key = (self.seed, list(MICRO_DATASETS).index(self.name), stream, number)
         label = kind.classes[self.label(number)]
         motion = label.motions[Dice(*key, 0).index(len(label.motions))]
         return compose(key, motion, label.appearance, self.difficulty, self.frames)
@@ -345,6 +345,6 @@ class MicroHMDB(MicroDataset):
     folds = 3
 
 
-DATASETS: dict[str, type[MicroDataset]] = {
+MICRO_DATASETS: dict[str, type[MicroDataset]] = {
     kind.__name__: kind for kind in (MicroSomething, MicroKinetics, MicroPictures, MicroUCF, MicroHMDB)
 }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ctnet.data.micro import Difficulty
-from ctnet.data.micro_datasets import DATASETS, MicroClass, MicroSplit
+from ctnet.data.micro_datasets import MICRO_DATASETS, MicroClass, MicroSplit
 
 RATE = 12  # frames per second
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {  # by the file's suffix: encoder, pixels, options
@@ -92,11 +92,11 @@ def make(
         FileExistsError: if `root` exists and is not an empty folder.
     """
     root = Path(root).expanduser()
-    if name not in DATASETS:
-        raise ValueError(f"no Micro dataset {name!r}; there are {', '.join(DATASETS)}")
+    if name not in MICRO_DATASETS:
+        raise ValueError(f"no Micro dataset {name!r}; there are {', '.join(MICRO_DATASETS)}")
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    kind = DATASETS[name]
+    kind = MICRO_DATASETS[name]
     if kind.frames == 1:
         raise ValueError(f"{name} holds pictures, not videos")
     if layout == "ucf101" and kind.folds == 1:
@@ -129,7 +129,7 @@ def make(
 
 
 def _class(clip: Clip) -> MicroClass:
-    return DATASETS[clip.config.name].classes[clip.config.label(clip.number)]
+    return MICRO_DATASETS[clip.config.name].classes[clip.config.label(clip.number)]
 
 
 def _things(clip: Clip) -> list[str]:
@@ -140,7 +140,7 @@ def _things(clip: Clip) -> list[str]:
 
 def _something_v2(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     prefix = "something-something-v2"
-    kind = DATASETS[clips["train"][0].config.name]
+    kind = MICRO_DATASETS[clips["train"][0].config.name]
 
     def entry(clip: Clip) -> dict[str, Any]:
         template, things = _class(clip).template, _things(clip)
@@ -161,7 +161,7 @@ def _something_v2(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
 
 def _something_v1(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     prefix = "something-something-v1"
-    kind = DATASETS[clips["train"][0].config.name]
+    kind = MICRO_DATASETS[clips["train"][0].config.name]
     tables = {"labels": [item.name for item in kind.classes]}
     tables |= {
         table: [f"{clip.ident};{_class(clip).name}" for clip in clips[split]]
@@ -188,7 +188,7 @@ def _kinetics(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
 
 def _ucf101(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     pool = sorted(clips["train"] + clips["val"], key=lambda clip: clip.number)
-    kind, lists = DATASETS[pool[0].config.name], root / "ucfTrainTestlist"
+    kind, lists = MICRO_DATASETS[pool[0].config.name], root / "ucfTrainTestlist"
     names = [item.name.title().replace(" ", "") for item in kind.classes]
     lists.mkdir()
     (lists / "classInd.txt").write_text("".join(f"{label} {name}\n" for label, name in enumerate(names, start=1)))

@@ -93,9 +93,9 @@ def make_hmdb51(root: Path, video: Path) -> None:
 MAKERS = {
     "kinetics": make_kinetics,
     "mini-kinetics": lambda root, video: make_kinetics(root, video, mini=True),
-    "something-v1": make_something_v1,
-    "something-v2": make_something_v2,
+    "somethingv1": make_something_v1,
+    "somethingv2": make_something_v2,
     "ucf101": make_ucf101,
     "hmdb51": make_hmdb51,
 }
-SUFFIX = {"something-v2": ".webm", "ucf101": ".avi", "hmdb51": ".avi"}
+SUFFIX = {"somethingv2": ".webm", "ucf101": ".avi", "hmdb51": ".avi"}

@@ -48,20 +48,20 @@ def test_check_finds_bad_videos_and_training_can_skip_them(damaged, tmp_path, ca
 
 
 def test_check_of_a_whole_dataset_finds_nothing(make_tree, tmp_path, capfd):
-    root = make_tree("something-v1", tmp_path)
+    root = make_tree("somethingv1", tmp_path)
     assert check(root, workers=0, skip_list=tmp_path / "skip.txt", progress=False) == {}
     assert capfd.readouterr().err == ""
     assert (tmp_path / "skip.txt").read_text() == ""
 
 
 def test_check_passes_over_missing_videos(make_tree, tmp_path):
-    root = make_tree("something-v2", tmp_path)
+    root = make_tree("somethingv2", tmp_path)
     load_videos(root, "train").paths[0].unlink()
     assert check(root, workers=0, progress=False) == {}
 
 
 def test_check_looks_at_every_frame_if_asked(make_tree, tmp_path):
-    root = make_tree("something-v1", tmp_path)
+    root = make_tree("somethingv1", tmp_path)
     picture = root / "20bn-something-something-v1" / "11" / "00005.jpg"
     picture.write_bytes(picture.read_bytes()[:200])
     assert check(root, workers=0, progress=False) == {}

@@ -24,12 +24,12 @@ EXPECTED = {
         (["train/zumba/-aAbB_cCdD1_000012_000022.mp4", "train/bbbbbbbbbbb_000000_000010.mp4"], [1, 0]),
         (["val/zumba/eeeeeeeeeee_000007_000017.mp4"], [1]),
     ),
-    "something-v1": (
+    "somethingv1": (
         ["Dropping something", "Moving something left", "Moving something right", "Tearing something"],
         ([f"20bn-something-something-v1/{i}" for i in (10, 11, 12)], [3, 1, 0]),
         (["20bn-something-something-v1/20"], [2]),
     ),
-    "something-v2": (
+    "somethingv2": (
         ["Moving something left", "Tearing something", "Dropping something onto something"],
         ([f"20bn-something-something-v2/{i}.webm" for i in (1, 2)], [1, 2]),
         (["20bn-something-something-v2/3.webm"], [0]),
@@ -82,8 +82,8 @@ def test_kinetics_without_split_folders(make_tree, tmp_path):
 
 BAD_ANNOTATION = {  # dataset: (annotation file of the training split, text to add or replace it with)
     "kinetics": ("annotations/train.csv", "{label},{video},1,2,train\n"),
-    "something-v1": ("something-something-v1-train.csv", "{video};{label}\n"),
-    "something-v2": ("something-something-v2-train.json", [("{video}", "{label}")]),
+    "somethingv1": ("something-something-v1-train.csv", "{video};{label}\n"),
+    "somethingv2": ("something-something-v2-train.json", [("{video}", "{label}")]),
     "ucf101": ("ucfTrainTestlist/trainlist01.txt", "{label}/{video}.avi 1\n"),
     "hmdb51": ("testTrainMulti_7030_splits/wave_test_split1.txt", "{video}.avi 1\n"),
 }
@@ -152,9 +152,9 @@ def test_missing_videos_are_listed(make_tree, tmp_path, dataset):
     [
         ("kinetics", "annotations/train.csv"),
         ("mini-kinetics", "annotations/mini-kinetics-classes.txt"),
-        ("something-v1", "something-something-v1-train.csv"),
-        ("something-v2", "something-something-v2-train.json"),
-        ("something-v2", "something-something-v2-labels.json"),
+        ("somethingv1", "something-something-v1-train.csv"),
+        ("somethingv2", "something-something-v2-train.json"),
+        ("somethingv2", "something-something-v2-labels.json"),
         ("hmdb51", "testTrainMulti_7030_splits/wave_test_split1.txt"),
     ],
 )
@@ -175,7 +175,7 @@ def test_missing_annotations_are_named(tmp_path, dataset):
 
 
 def test_impossible_arguments_are_errors(make_tree, tmp_path):
-    root = make_tree("something-v1", tmp_path)
+    root = make_tree("somethingv1", tmp_path)
     for arguments, message in (
         ({"split": "test"}, "split"),
         ({"split": "train", "dataset": "imagenet"}, "imagenet"),

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from ctnet.data import Difficulty, MicroHMDB, MicroKinetics, MicroPictures, MicroSomething, MicroUCF
 from ctnet.data.micro import MOTIONS
-from ctnet.data.micro_datasets import DATASETS, GROUPS, MicroSplit
+from ctnet.data.micro_datasets import GROUPS, MICRO_DATASETS, MicroSplit
 
 SETS = [MicroSomething, MicroKinetics, MicroPictures, MicroUCF, MicroHMDB]
 
@@ -202,6 +202,6 @@ def test_a_loader_with_workers_maps_the_same_files(tmp_path):
 
 
 def test_datasets_are_found_by_name():
-    assert list(DATASETS.values()) == SETS
-    assert list(DATASETS) == [kind.__name__ for kind in SETS]
+    assert list(MICRO_DATASETS.values()) == SETS
+    assert list(MICRO_DATASETS) == [kind.__name__ for kind in SETS]
     assert MicroKinetics.split("train").name == "MicroKinetics"

@@ -21,14 +21,14 @@ SPARSE = partial(sample_sparse, length=4)
 
 @pytest.fixture(scope="module")
 def roots(make_tree, tmp_path_factory):
-    return {name: make_tree(name, tmp_path_factory.mktemp(name)) for name in ("kinetics", "something-v1", "ucf101")}
+    return {name: make_tree(name, tmp_path_factory.mktemp(name)) for name in ("kinetics", "somethingv1", "ucf101")}
 
 
 def training(root, **arguments):
     return VideoDataset(load_videos(root, "train"), SPARSE, train_transform(32, 40, flip=True), train=True, **arguments)
 
 
-@pytest.mark.parametrize("name", ["kinetics", "something-v1", "ucf101"])
+@pytest.mark.parametrize("name", ["kinetics", "somethingv1", "ucf101"])
 def test_training_items(roots, name):
     videos = load_videos(roots[name], "train")
     dataset = training(roots[name])
