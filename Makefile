@@ -8,16 +8,16 @@ BIN := .venv/bin
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-book: .venv/installed  ## execute every chapter and render the book to _build/html
+book: .venv/book  ## execute every chapter and render the book to _build/html
 	$(BIN)/jupyter-book build book/
 
-test: .venv/installed  ## run the tests
+test: .venv/dev  ## run the tests
 	$(BIN)/python -m pytest
 
-lab: .venv/installed  ## open the chapters in JupyterLab
+lab: .venv/book  ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book/
 
-lint: .venv/installed  ## check style and types
+lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -26,8 +26,15 @@ clean:  ## remove the built book and caches; keeps .venv
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ctnet needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/book: .venv/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book]'
+	touch $@
+
+.venv/dev: .venv/book
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book,dev]'
 	touch $@

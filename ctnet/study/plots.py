@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctnet.analysis import Cost
 from ctnet.study.claims import cost_claims
@@ -131,6 +132,9 @@ def plot_published_tradeoff(
         )
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("GFLOPs" + (", logarithmic" if log else ""))
     axes.set_ylabel(ylabel)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
