@@ -111,6 +111,7 @@ def test_built_pages_load_nothing_from_elsewhere_and_describe_their_pictures(cha
         if source and not source.startswith("data:"):
             assert (PAGES / source.partition("?")[0]).is_file(), source
     assert all(image.get("alt") for image in page.images)
+    assert not re.search(r"unpkg\.com|jsdelivr|cdnjs", text)
     assert "Traceback" not in text
 
 

@@ -158,6 +158,17 @@ def list_models() -> list[str]:
     return [f"{module}_{backbone}" for backbone in _RULES for module in MODULES]
 
 
+def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
+    if blocks is None:
+        return _RULES[backbone]
+    if not isinstance(blocks, int):
+        return blocks
+    if blocks not in BLOCKS or not backbone.startswith("r50"):
+        known = ", ".join(map(str, BLOCKS))
+        raise ValueError(f"no rule for {blocks} blocks of {backbone}; for ResNet-50 there are rules for {known}")
+    return BLOCKS[blocks]
+
+
 def create_model(
     name: str,
     num_classes: int = 174,
@@ -194,19 +205,15 @@ def create_model(
     if name not in list_models():
         nearest = difflib.get_close_matches(name, list_models(), n=1, cutoff=0)[0]
         raise ValueError(f"unknown model {name!r}; did you mean {nearest!r}? `ctnet models` lists all")
-    rule: Rule = _RULES[backbone] if blocks is None else BLOCKS.get(blocks, ()) if isinstance(blocks, int) else blocks
-    if isinstance(blocks, int) and blocks not in BLOCKS:
-        raise ValueError(f"no rule for {blocks} blocks; known are {', '.join(map(str, BLOCKS))}")
     module = MODULES[prefix]
     if module is not CTModule and options:
         raise ValueError(f"{name} takes no options of the CT-Module, got {', '.join(options)}")
+    if module is None and blocks is not None:
+        raise ValueError(f"{name} replaces no blocks: leave out blocks={blocks!r}")
     cnn = create_backbone(backbone, weights)
-    if module is None:
-        model = TSN(cnn, num_classes, num_frames, dropout)
-    else:
-        model = tensorize(
-            cnn, rule, num_classes=num_classes, num_frames=num_frames, dropout=dropout, module=module, **options
-        )
+    if module is not None:
+        cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
+    model = TSN(cnn, num_classes, num_frames, dropout)
     if backbone == "inceptionv3":  # its weights expect RGB in [-1, 1]
         model.input_mean = model.input_std = (0.5, 0.5, 0.5)
     if checkpoint is not None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ def results_dir() -> Path:
     return folder
 
 
-@cache
 def _read(name: str) -> dict[str, Any]:
     return json.loads((results_dir() / "published" / f"{name}.json").read_text())
 

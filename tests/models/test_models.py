@@ -142,6 +142,8 @@ def test_replaced_convolution_takes_its_batch_norm_along():
     [
         (lambda: ctnet.create_model("ctnet_r52"), "unknown model 'ctnet_r52'"),
         (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
+        (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
+        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "replaces no blocks"),
         (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "takes no options"),
         (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "weights must be"),
