@@ -214,6 +214,9 @@ def create_model(
     if module is not None:
         cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
     model = TSN(cnn, num_classes, num_frames, dropout)
+    model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
+    if blocks is not None:
+        model.config["blocks"] = blocks
     if backbone == "inceptionv3":  # its weights expect RGB in [-1, 1]
         model.input_mean = model.input_std = (0.5, 0.5, 0.5)
     if checkpoint is not None:

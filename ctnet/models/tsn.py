@@ -1,6 +1,7 @@
 """The Temporal Segment Network around every backbone: frames through a 2D CNN, frame scores averaged over the clip."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class TSN(nn.Module):
         num_frames: T of the clips this network is meant for, the default of `ctnet.count_cost` and of samplers.
         dropout: probability, before the head.
         input_mean, input_std: of the RGB values in [0, 1], the normalisation that the input must have had.
+
+    Attributes:
+        config: the arguments of `ctnet.create_model` that build this network again; None if it was built otherwise.
+        classes: names of the classes, in the order of the scores, once they are known.
     """
 
     def __init__(
@@ -36,6 +41,8 @@ class TSN(nn.Module):
     ) -> None:
         super().__init__()
         self.num_frames, self.input_mean, self.input_std = num_frames, input_mean, input_std
+        self.config: dict[str, Any] | None = None
+        self.classes: list[str] | None = None
         self.backbone = _trunk(cnn)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(_num_features(self.backbone), num_classes)

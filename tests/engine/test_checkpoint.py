@@ -1,0 +1,89 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import ctnet
+from ctnet.data import MicroSomething, load_videos, make
+from ctnet.engine import load_model, save_model
+
+
+def network(**options):
+    torch.manual_seed(0)
+    return ctnet.create_model("ctnet_r50_twin", num_classes=3, num_frames=4, **options).eval()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sizes": 3, "connection": "serial", "excitation": "none", "pointwise": False}, {"blocks": {"layer4": [1]}}],
+    ids=["paper", "ablation", "blocks"],
+)
+def test_a_loaded_network_gives_the_same_scores_and_knows_its_classes(options, tmp_path):
+    model, path = network(**options), tmp_path / "model.safetensors"
+    save_model(path, model, classes=["b", "a", "c"])
+    loaded, clip = load_model(path), torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(clip), model(clip))
+    assert loaded.classes == ["b", "a", "c"]
+    assert (loaded.num_frames, loaded.input_mean, loaded.config) == (4, model.input_mean, model.config)
+    assert not loaded.training
+
+
+def test_the_order_of_classes_travels_from_the_dataset_to_the_checkpoint(tmp_path):
+    root = make("MicroSomething", tmp_path / "v1", "somethingv1", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    videos = load_videos(root, "train")
+    model = ctnet.create_model("tsn_r50_twin", num_classes=len(videos.classes))
+    save_model(tmp_path / "model.safetensors", model, videos.classes)
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded.classes == videos.classes == sorted(item.name for item in MicroSomething.classes)
+
+
+def test_a_network_saved_twice_keeps_its_classes(tmp_path):
+    save_model(tmp_path / "a", network(), classes=["x", "y", "z"])
+    save_model(tmp_path / "b", load_model(tmp_path / "a"))
+    assert load_model(tmp_path / "b").classes == ["x", "y", "z"]
+    assert load_model(tmp_path / "b").head.weight.equal(network().head.weight)
+
+
+def test_what_cannot_be_saved_is_refused_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, network())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="2 class names were given for 3 scores"):
+        save_model(path, network(), classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"only a network that ctnet\.create_model has built"):
+        save_model(path, ctnet.tensorize(ctnet.models.resnet_twin()))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def damage(path, kind):
+    if kind == "junk":
+        path.write_bytes(b"junk")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif kind == "foreign":
+        save_file(load_file(path), path)
+    elif kind == "other network":
+        about = {"config": network().config | {"num_classes": 7}, "classes": None, "normalisation": {}}
+        save_file(load_file(path), path, {"format": "ctnet-1", "about": json.dumps(about)})
+    elif kind == "no description":
+        save_file(load_file(path), path, {"format": "ctnet-1"})
+
+
+@pytest.mark.parametrize("kind", ["junk", "empty", "truncated", "foreign", "other network", "no description"])
+def test_damaged_and_foreign_files_are_refused_in_one_line(kind, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, network())
+    damage(path, kind)
+    with pytest.raises(ValueError, match=r"model\.safetensors") as refused:
+        load_model(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        load_model(tmp_path / "nothing")
