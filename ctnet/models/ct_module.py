@@ -121,7 +121,7 @@ class CTModule(nn.Module):
 
     @property
     def output_order(self) -> Tensor:
-        """Which channel of C_1 x ... x C_K (C_1 innermost) each output channel is: a permutation, shape (C,).
+        """Permutation of shape (C,) that tells which channel of C_1 x ... x C_K, C_1 innermost, each output channel is.
 
         The layer that follows learns a weight for each channel: turning them back would cost a copy for nothing.
         """
