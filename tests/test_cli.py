@@ -80,7 +80,7 @@ def test_verify_exits_with_1_when_a_claim_has_fallen(run, tmp_path, monkeypatch)
         path.write_text(json.dumps(content))
     code, out, err = run("verify", "--table", "2a", "--json")
     assert code == 1
-    assert "fallen: Table 2a, csn-module" in err
+    assert "fallen: Table 2a, CSN-Module" in err
     assert [claim["verdict"] for claim in json.loads(out)].count("differs") == 1
 
 

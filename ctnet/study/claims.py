@@ -13,7 +13,7 @@ from ctnet.models import CTModule, c3d_module, compared, csn_module, r2plus1d_mo
 from ctnet.study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
 from ctnet.study.experiments import PLAIN, ROWS, Network
 from ctnet.study.provenance import config_hash, write_json
-from ctnet.study.published import published_table, results_dir
+from ctnet.study.published import published_table, results_dir, row_label
 
 HOLDS = ("reproduced", "consistent")
 """Verdicts of a claim that stands; the others are "differs", "inconsistent" and "paper inconsistent"."""
@@ -83,7 +83,7 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
         hashes = [config_hash(network.config()) for network in row.networks]
         evidence = tuple(f"cost/{cost_file(network).name}" for network in row.networks)
         outdated = not set(hashes).isdisjoint(stale)
-        label = f"Table {table}, {row_id}"
+        label = f"Table {table}, {row_label(printed, row_id)}"
         for column, views in (("gflops", row.views), ("clip_gflops", 1)):
             value: Any = printed.loc[row_id].get(column)
             if value is not None:
@@ -202,7 +202,7 @@ def _derived_claims() -> Iterator[Claim]:
         clip, views, printed = row["clip_gflops"], row["views"], row["gflops"]
         if views is not None:
             slack = views * (0.5 if isinstance(clip, int) else 0.05) + 0.5  # both figures are rounded
-            statement = f"Table 4, {row_id}: {clip:g} x {views} = {printed} GFLOPs"
+            statement = f"Table 4, {row['method']}, {row['frames']}: {clip:g} x {views} = {printed} GFLOPs"
             holds = abs(clip * views - printed) <= slack
             yield _check(f"4/{row_id}/views", "derived", statement, printed, clip * views, holds)
 

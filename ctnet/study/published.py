@@ -43,6 +43,17 @@ def published_table(table: str) -> pd.DataFrame:
     return frame
 
 
+def row_label(frame: pd.DataFrame, row_id: str) -> str:
+    """What a row of a published table is about, in the table's own words: "CT-Net, 2D R50, 8x3x2", "k = 2"."""
+    names = {column: value for column, value in frame.loc[row_id].items() if column not in frame.attrs["units"]}
+    parts = [
+        value if isinstance(value, str) else f"{column} = {value}"
+        for column, value in names.items()
+        if column not in ("note", "stages") and value is not None
+    ]
+    return ", ".join(parts)
+
+
 def text_claims() -> list[dict[str, str]]:
     """Claims of the running text: where they stand and what they say."""
     return _read("text_claims")["claims"]

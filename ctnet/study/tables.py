@@ -13,7 +13,7 @@ from ctnet.analysis import Cost
 from ctnet.study.claims import HOLDS, Claim, claims, cost_claims
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
-from ctnet.study.published import TABLES, published_table
+from ctnet.study.published import TABLES, published_table, row_label
 
 HEADINGS = {
     "gflops": "GFLOPs",
@@ -68,10 +68,10 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
                     cells[name, "measured"] = f"{total(ROWS[table][str(row_id)], costs)[0]:.2f}"
                     cells[name, "verdict"] = "not printed"
                 if claim is not None and claim.note:
-                    notes.append(f"{_label(values)}: {claim.note}.")
+                    notes.append(f"{row_label(printed, str(row_id))}: {claim.note}.")
             elif column == "note":
                 if value is not None:
-                    notes.append(f"{_label(values)}: {value}.")
+                    notes.append(f"{row_label(printed, str(row_id))}: {value}.")
             elif column in HEADINGS and column not in ("k", "c1", "c2"):
                 cells[_ACCURACY, name] = _number(value)
             elif column != "views":
@@ -81,10 +81,6 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
     title = printed.attrs["title"]
     return _styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
-
-
-def _label(values: pd.Series) -> str:
-    return str(next(value for value in values if isinstance(value, str)))
 
 
 def _number(value: Any) -> str:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from ctnet.study.published import TABLES, published_table, results_dir, text_claims
+from ctnet.study.published import TABLES, published_table, results_dir, row_label, text_claims
 
 LABELS = {"id", "note", "method", "backbone", "frames", "k", "c1", "c2", "blocks", "train", "test", "views", "pretrain"}
 
@@ -70,3 +70,16 @@ def test_files_are_plain_json_with_a_row_on_each_line():
     for path in (results_dir() / "published").glob("table_*.json"):
         content = json.loads(path.read_text())
         assert sum(line.lstrip().startswith('{"id"') for line in path.read_text().splitlines()) == len(content["rows"])
+
+
+@pytest.mark.parametrize(
+    ("table", "row_id", "label"),
+    [
+        ("3", "ct-net-8x3x2", "CT-Net, 2D R50, 8x3x2"),
+        ("2b", "k2", "k = 2"),
+        ("2e", "blocks-12", "blocks = 12"),
+        ("4", "x3d-xl-16x3x10", "X3D-XL, 16x3x10"),
+    ],
+)
+def test_rows_are_labelled_in_the_tables_own_words(table, row_id, label):
+    assert row_label(published_table(table), row_id) == label
