@@ -24,14 +24,6 @@ COLORS = {
 }
 """What a colour stands for in every figure."""
 
-VERDICT_COLORS = {
-    **dict.fromkeys(("reproduced", "consistent", "supported", "within interval"), "#009E73"),
-    "inconclusive": "#E69F00",
-    **dict.fromkeys(("differs", "inconsistent", "paper inconsistent", "contradicted"), "#D55E00"),
-    "not run here": "#999999",
-}
-"""The colour of each verdict; the word always stands beside it."""
-
 
 def set_style() -> None:
     """Give every figure drawn from here on the look of the book; each chapter calls it first."""

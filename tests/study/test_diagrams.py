@@ -17,7 +17,7 @@ from ctnet.study.diagrams import (
     draw_tensor_excitation,
     draw_tensorization,
 )
-from ctnet.study.style import COLORS, PALETTE, VERDICT_COLORS, set_style, tint
+from ctnet.study.style import COLORS, PALETTE, set_style, tint
 
 PLAIN = {"excitation": "none", "pointwise": False}
 MODULES = {
@@ -206,7 +206,6 @@ def test_set_style_sets_size_and_palette():
         assert [to_hex(color) for color in colors] == [color.lower() for color in PALETTE]
 
 
-def test_colors_of_agreement_and_disagreement_differ():
-    assert VERDICT_COLORS["reproduced"] == VERDICT_COLORS["supported"] != VERDICT_COLORS["contradicted"]
+def test_a_tint_lies_between_white_and_the_colour():
     assert tint("#0072B2", 1) == "#0072b2"
     assert tint("#0072B2", 0) == "#ffffff"
