@@ -6,7 +6,7 @@ Annotation files lie in the root or in its folder `annotations`.
 |-----------------|---------------------------------------------------------|-----------------------------------------|
 | `kinetics`      | `train.csv`, `val.csv` or `validate.csv`                | `<id>_<start>_<end>.mp4` anywhere under |
 |                 |                                                         | `train` and `val`, else under the root  |
-| `mini-kinetics` | also `mini-kinetics-classes.txt`, one class a line      | as for Kinetics                         |
+| `mini-kinetics` | also `train_ytid_list.txt`, `val_ytid_list.txt`         | as for Kinetics                         |
 | `somethingv1`   | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
 | `somethingv2`   | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
 | `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
@@ -161,13 +161,17 @@ def _kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
 
 
 def _mini_kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    path = _annotations(root) / "mini-kinetics-classes.txt"
-    classes = _lines(path)
-    all_classes, entries = _kinetics(root, split, fold)
-    if unknown := set(classes) - set(all_classes):
-        raise ValueError(f"{path}: {min(unknown)!r} is no class of Kinetics")
-    others = set(all_classes) - set(classes)
-    return classes, ((file, label) for file, label in entries if label not in others)
+    def listed(part: Split) -> list[tuple[str, str]]:
+        """The rows of Kinetics whose id is in the list; an id that Kinetics has not is an entry without a class."""
+        ids = dict.fromkeys(_lines(_annotations(root) / f"{part}_ytid_list.txt"))
+        rows = [(file, label, Path(file).stem[:-14]) for file, label in _kinetics(root, part, fold)[1]]
+        unknown = ids.keys() - {video for *_, video in rows}
+        return [(file, label) for file, label, video in rows if video in ids] + [
+            (video, "") for video in sorted(unknown)
+        ]
+
+    classes = sorted({label for _, label in listed("train") if label})
+    return classes, iter(listed(split))
 
 
 def _something_v1(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
@@ -219,7 +223,7 @@ _LAYOUTS: dict[str, tuple[str, Callable[[Path, Split, int], tuple[list[str], Ent
     "somethingv2": ("something-something-v2-labels.json", _something_v2),
     "ucf101": ("ucfTrainTestlist/classInd.txt", _ucf101),
     "hmdb51": ("testTrainMulti_7030_splits/*_test_split1.txt", _hmdb51),
-    "mini-kinetics": ("mini-kinetics-classes.txt", _mini_kinetics),
+    "mini-kinetics": ("train_ytid_list.txt", _mini_kinetics),
     "kinetics": ("train.csv", _kinetics),
 }
 DATASETS = tuple(_LAYOUTS)

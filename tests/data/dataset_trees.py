@@ -39,7 +39,8 @@ def make_kinetics(root: Path, video: Path, mini: bool = False) -> None:
     names += ["train/making_tea/ccccccccccc_000003_000013.mp4", "val/ddddddddddd_000100_000110.mp4"]
     put(video, root, [*names, "val/zumba/eeeeeeeeeee_000007_000017.mp4"])
     if mini:
-        write(root / "annotations" / "mini-kinetics-classes.txt", "abseiling\nzumba\n")
+        write(root / "annotations" / "train_ytid_list.txt", "bbbbbbbbbbb\n-aAbB_cCdD1\n")
+        write(root / "annotations" / "val_ytid_list.txt", "eeeeeeeeeee\n")
 
 
 def make_something_v1(root: Path, video: Path) -> None:

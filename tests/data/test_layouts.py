@@ -72,6 +72,16 @@ def test_folds(make_tree, tmp_path, dataset):
         load_videos(root, "train", fold=4)
 
 
+def test_mini_kinetics_names_an_id_that_kinetics_has_not(make_tree, tmp_path):
+    root = make_tree("mini-kinetics", tmp_path)
+    with (root / "annotations" / "val_ytid_list.txt").open("a") as file:
+        file.write("fffffffffff\n")
+    with pytest.raises(ValueError, match="fffffffffff"):
+        load_videos(root, "val")
+    rest = load_videos(root, "val", missing="skip")
+    assert len(rest) == len(rest.left_out) == 1
+
+
 def test_kinetics_without_split_folders(make_tree, tmp_path):
     root = make_tree("kinetics", tmp_path)
     (root / "train").rename(root / "videos")
@@ -151,7 +161,7 @@ def test_missing_videos_are_listed(make_tree, tmp_path, dataset):
     ("dataset", "name"),
     [
         ("kinetics", "annotations/train.csv"),
-        ("mini-kinetics", "annotations/mini-kinetics-classes.txt"),
+        ("mini-kinetics", "annotations/train_ytid_list.txt"),
         ("somethingv1", "something-something-v1-train.csv"),
         ("somethingv2", "something-something-v2-train.json"),
         ("somethingv2", "something-something-v2-labels.json"),
