@@ -152,7 +152,7 @@ def card(table: str) -> HTML:
         "Make it again": f"<code>ctnet verify --table {table} --live</code>",
     }
     rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
-    return HTML(f'<table class="ctnet card">{rows}</table>')
+    return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
 
 
 def summary(decided: Iterable[Claim]) -> Styler:
