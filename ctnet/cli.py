@@ -146,7 +146,7 @@ def verify(
     """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
     from tqdm import tqdm
 
-    from ctnet.study.claims import claims, fallen, ledger_verdicts, write_ledger
+    from ctnet.study.claims import claims, fallen, figure, ledger_verdicts, write_ledger
 
     if update and table:
         raise ValueError("--update writes all verdicts: give it without --table")
@@ -160,7 +160,7 @@ def verify(
         print(json.dumps([asdict(claim) for claim in decided], indent=1))
     else:
         rows = [
-            [claim.statement, _figure(claim.published), _figure(claim.measured), claim.verdict, claim.note]
+            [claim.statement, figure(claim.published), figure(claim.measured), claim.verdict, claim.note]
             for claim in decided
         ]
         _print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
@@ -174,10 +174,6 @@ def verify(
     for claim in lost:
         print(f"fallen: {claim.statement} is now {claim.verdict}", file=sys.stderr)
     raise typer.Exit(1 if lost else 0)
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

@@ -248,6 +248,13 @@ def claims(
     return decided + [claim for claim in _derived_claims() if claim.id.split("/")[0] in wanted]
 
 
+def figure(value: Any) -> str:
+    """A published or measured value in a few characters."""
+    if isinstance(value, float):
+        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def ledger_verdicts() -> dict[str, str]:
     """Verdict of each claim when the ledger was last written; empty when it never was."""
     path = results_dir() / "ledger.json"

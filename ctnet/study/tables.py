@@ -10,9 +10,10 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
-from ctnet.study.claims import HOLDS, Claim, claims, cost_claims
+from ctnet.study.claims import HOLDS, Claim, claims, cost_claims, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
+from ctnet.study.provenance import config_hash
 from ctnet.study.published import TABLES, published_table, row_label
 
 HEADINGS = {
@@ -102,7 +103,7 @@ def _styled(frame: pd.DataFrame, caption: str) -> Styler:
         .set_caption(f"<span>{caption}</span>")  # a span can be narrower than its table
         .set_table_attributes('class="ctnet"')
         .set_td_classes(classes)
-        .set_uuid(f"t{abs(hash(caption)) % 10**8}")
+        .set_uuid(config_hash({"caption": caption}))  # the same in every build
     )
 
 
@@ -119,13 +120,6 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
         for claim in decided
     ]
     return _styled(pd.DataFrame(rows), caption)
-
-
-def figure(value: Any) -> str:
-    """A published or measured value in a few characters."""
-    if isinstance(value, float):
-        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def card(table: str) -> HTML:

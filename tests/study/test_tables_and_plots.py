@@ -61,6 +61,10 @@ def test_verdicts_are_words_with_a_class_for_their_colour():
     assert re.search(r'class="[^"]*verdict-paper-inconsistent[^"]*"[^>]*>paper inconsistent<', html)
 
 
+def test_a_table_has_the_same_name_in_every_build():
+    assert 'id="T_4ee15db3"' in tables.claims_table(claims(["2b"]), "x").to_html()
+
+
 def test_the_summary_accounts_for_every_printed_number():
     frame = tables.summary(claims()).data.set_index("Subject")
     assert frame.loc[["GFLOPs", "Parameters", "Accuracies"], "In the paper"].sum() == 417
