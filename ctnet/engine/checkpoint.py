@@ -8,12 +8,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ctnet.models import TSN, create_model
+from ctnet.models import VideoModel, create_model
 
 FORMAT = "ctnet-1"
 
 
-def save_model(path: str | os.PathLike[str], model: TSN, classes: Sequence[str] | None = None) -> None:
+def save_model(path: str | os.PathLike[str], model: VideoModel, classes: Sequence[str] | None = None) -> None:
     """Write the weights of `model` with what is needed to build it and to read its scores; whole or not at all.
 
     Args:
@@ -46,7 +46,7 @@ def save_model(path: str | os.PathLike[str], model: TSN, classes: Sequence[str] 
         scratch.unlink(missing_ok=True)
 
 
-def load_model(path: str | os.PathLike[str]) -> TSN:
+def load_model(path: str | os.PathLike[str]) -> VideoModel:
     """Build the network of a file that `save_model` wrote, on the CPU and in evaluation mode, `classes` set.
 
     Nothing in the file is executed.

@@ -6,7 +6,7 @@ from ctnet.models.ctnet import BLOCKS, create_model, list_models, replace_convs,
 from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
 from ctnet.models.official import load_official_checkpoint
 from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
-from ctnet.models.tsn import TSN
+from ctnet.models.tsn import TSN, VideoModel
 
 __all__ = [
     "BLOCKS",
@@ -15,6 +15,7 @@ __all__ = [
     "SqueezeExcitation",
     "TensorExcitation",
     "TensorSeparableConv",
+    "VideoModel",
     "c3d_module",
     "create_backbone",
     "create_model",

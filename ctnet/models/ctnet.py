@@ -11,8 +11,9 @@ from torchvision.models.inception import BasicConv2d
 from ctnet.models.backbones import create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.official import load_official_checkpoint
+from ctnet.models.peers import PEERS
 from ctnet.models.tensor_conv import OnClips
-from ctnet.models.tsn import TSN
+from ctnet.models.tsn import TSN, VideoModel
 
 Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
 """Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
@@ -154,8 +155,8 @@ def tensorize(
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows: every module of `MODULES` in every backbone."""
-    return [f"{module}_{backbone}" for backbone in _RULES for module in MODULES]
+    """Names that `create_model` knows: every module of `MODULES` in every backbone, and the peers."""
+    return [f"{module}_{backbone}" for backbone in _RULES for module in MODULES] + list(PEERS)
 
 
 def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
@@ -179,7 +180,7 @@ def create_model(
     dropout: float = 0.5,
     blocks: int | Rule | None = None,
     **options: Any,
-) -> TSN:
+) -> VideoModel:
     """Build a network by name, such as "ctnet_r50", "tsn_r101", "csn_r50" or "ctnet_inceptionv3".
 
     Args:
@@ -205,15 +206,19 @@ def create_model(
     if name not in list_models():
         nearest = difflib.get_close_matches(name, list_models(), n=1, cutoff=0)[0]
         raise ValueError(f"unknown model {name!r}; did you mean {nearest!r}? `ctnet models` lists all")
-    module = MODULES[prefix]
+    module = MODULES.get(prefix)
     if module is not CTModule and options:
         raise ValueError(f"{name} takes no options of the CT-Module, got {', '.join(options)}")
     if module is None and blocks is not None:
         raise ValueError(f"{name} replaces no blocks: leave out blocks={blocks!r}")
-    cnn = create_backbone(backbone, weights)
-    if module is not None:
-        cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
-    model = TSN(cnn, num_classes, num_frames, dropout)
+    model: VideoModel
+    if name in PEERS:
+        model = PEERS[name](num_classes=num_classes, num_frames=num_frames, dropout=dropout, weights=weights)
+    else:
+        cnn = create_backbone(backbone, weights)
+        if module is not None:
+            cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
+        model = TSN(cnn, num_classes, num_frames, dropout)
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
     if blocks is not None:
         model.config["blocks"] = blocks

@@ -11,7 +11,52 @@ from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class TSN(nn.Module):
+class VideoModel(nn.Module):
+    """What all classifiers of clips here have in common: (N, 3, T, H, W) -> scores (N, num_classes).
+
+    A subclass sets `head` and defines `forward_features` and `forward_head`.
+
+    Args:
+        num_frames: T of the clips this network is meant for, the default of `ctnet.count_cost` and of samplers.
+        input_mean, input_std: of the RGB values in [0, 1], the normalisation that the input must have had.
+
+    Attributes:
+        head: the linear layer that gives the scores.
+        config: the arguments of `ctnet.create_model` that build this network again; None if it was built otherwise.
+        classes: names of the classes, in the order of the scores, once they are known.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self,
+        num_frames: int = 8,
+        input_mean: tuple[float, float, float] = IMAGENET_MEAN,
+        input_std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.num_frames, self.input_mean, self.input_std = num_frames, input_mean, input_std
+        self.config: dict[str, Any] | None = None
+        self.classes: list[str] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W) -> scores (N, num_classes).
+
+        Raises:
+            ValueError: when the input has another shape.
+        """
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T', h, w)."""
+        raise NotImplementedError
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Activations of the last stage (N, C, T', h, w) -> scores (N, num_classes)."""
+        raise NotImplementedError
+
+
+class TSN(VideoModel):
     """Temporal Segment Network (Wang et al., 2016): a classifier of clips from a CNN for pictures.
 
     T is read from the input. Modules in the backbone that mix frames are wrapped in `OnClips`; without any, this is
@@ -23,39 +68,15 @@ class TSN(nn.Module):
         num_classes: of the new head.
         num_frames: T of the clips this network is meant for, the default of `ctnet.count_cost` and of samplers.
         dropout: probability, before the head.
-        input_mean, input_std: of the RGB values in [0, 1], the normalisation that the input must have had.
-
-    Attributes:
-        config: the arguments of `ctnet.create_model` that build this network again; None if it was built otherwise.
-        classes: names of the classes, in the order of the scores, once they are known.
     """
 
-    def __init__(
-        self,
-        cnn: nn.Module,
-        num_classes: int,
-        num_frames: int = 8,
-        dropout: float = 0.5,
-        input_mean: tuple[float, float, float] = IMAGENET_MEAN,
-        input_std: tuple[float, float, float] = IMAGENET_STD,
-    ) -> None:
-        super().__init__()
-        self.num_frames, self.input_mean, self.input_std = num_frames, input_mean, input_std
-        self.config: dict[str, Any] | None = None
-        self.classes: list[str] | None = None
+    def __init__(self, cnn: nn.Module, num_classes: int, num_frames: int = 8, dropout: float = 0.5) -> None:
+        super().__init__(num_frames)
         self.backbone = _trunk(cnn)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(_num_features(self.backbone), num_classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Clips (N, 3, T, H, W) -> scores (N, num_classes).
-
-        Raises:
-            ValueError: when the input has another shape.
-        """
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T, h, w)."""

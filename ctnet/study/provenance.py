@@ -25,12 +25,13 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def code_hash(*parts: str) -> str:
     """Hash of the code under parts of this package, such as "models" and "analysis/cost.py".
 
+    A folder stands for the files in it, not for its subfolders.
     Comments, docstrings and layout do not count: a result is stale when the code that made it does something else.
     """
     digest = hashlib.sha256()
     for part in sorted(parts):
         path = PACKAGE / part
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        for file in [path] if path.is_file() else sorted(path.glob("*.py")):
             tree = ast.parse(file.read_text())
             for node in ast.walk(tree):
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
