@@ -1,15 +1,19 @@
 """The command line: parses, calls, prints. Errors that a user can cause are one line, exit code 2."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
+
+if TYPE_CHECKING:
+    from ctnet.engine import Scores
 
 app = typer.Typer(
     help="CT-Net (ICLR 2021), reproduced: networks, costs, claims.",
@@ -134,6 +138,144 @@ def data_make(
     counts = {split: count for split, count in (("train", train), ("val", val)) if count is not None}
     made = make(name, root, layout, counts=counts, size=size, difficulty=difficulty, seed=seed)
     print(f"{made}: ready; look at it with `ctnet data info {made}`")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="Its name; `--list` shows them.")] = None,
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Fields to change.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the run. One that was interrupted goes on.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe with the changes, and stop.")] = False,
+) -> None:
+    """Train a network by a recipe; under `torchrun` on many GPUs or machines. Run again to resume.
+
+    ctnet train somethingv2 root=/data/somethingv2 clips_per_device=16 --out runs/v2
+    """
+    from ctnet.engine import RECIPES, get_recipe
+    from ctnet.engine import train as run
+
+    if listed:
+        columns = ("model", "dataset", "frames", "epochs", "batch_size", "lr", "dropout", "weight_decay", "sampling")
+        rows = [[name, *(str(getattr(r, column)) for column in columns)] for name, r in RECIPES.items()]
+        return _print_table(["Recipe", *columns], rows)
+    if recipe is None:
+        raise ValueError("name a recipe, such as somethingv2; `ctnet train --list` shows all")
+    chosen = get_recipe(recipe).parse(changes or [])
+    if show:
+        return print(json.dumps(chosen.to_dict(), indent=1))
+    if out is None:
+        raise ValueError("say where the run is to be kept: --out DIRECTORY")
+    scores = run(chosen, out)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{out}: top-1 {scores.accuracy(1):.2%}, top-5 {scores.accuracy(5):.2%} of {len(scores.labels)} videos")
+
+
+Checkpoint = Annotated[Path, typer.Option(help="A file of weights that `ctnet train` wrote.")]
+
+
+@app.command("test")
+def test_checkpoints(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT|SCORES... [FIELD=VALUE]...",
+            help="Weights (.safetensors) or kept scores (.npz); several are fused too. "
+            "Fields of their recipes may be changed, such as root=DIRECTORY.",
+        ),
+    ],
+    view: Annotated[list[str] | None, typer.Option(help="Crops x clips, such as 3x2; may repeat.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Directory to keep the scores in.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
+    from ctnet import count_cost
+    from ctnet.engine import Scores, View, choose_precision, distributed, eval_data, evaluate, fuse, load_model
+    from ctnet.engine import load_recipe as recipe_of
+
+    changes = [text for text in targets if "=" in text and not Path(text).exists()]
+    paths = [Path(text) for text in targets if text not in changes]
+    if not paths:
+        raise ValueError("name a checkpoint to test")
+    lines = []
+    with distributed() as place:
+        for name in view or ["1x1"]:
+            looked, found, cost = View.parse(name), [], 0.0
+            for path in paths:
+                if path.suffix == ".npz":
+                    found.append(Scores.load(path))
+                    lines.append({"model": str(path), "frames": "", "gmacs": None} | _accuracies(found[-1]))
+                    continue
+                model, recipe = load_model(path), recipe_of(path).parse(changes)
+                dataset = eval_data(recipe, model, looked)
+                size = looked.size or recipe.test_size or recipe.size
+                gmacs = count_cost(model, size=size, frames=recipe.frames).gmacs * looked.crops * looked.clips
+                precision = choose_precision(recipe.precision, place.device)
+                settings = {"batch_size": recipe.clips_per_device or recipe.batch_size, "workers": recipe.workers}
+                found.append(
+                    evaluate(model.to(place.device), dataset, place, precision=precision, progress=True, **settings)
+                )
+                cost += gmacs
+                shown = {"model": str(path), "frames": f"{recipe.frames}x{looked}", "gmacs": round(gmacs, 2)}
+                lines.append(shown | _accuracies(found[-1]))
+                if scores and place.first:
+                    found[-1].save(scores / f"{path.parent.name}-{path.stem}-{looked}.npz")
+            if len(found) > 1:
+                fused = {"model": f"all {len(found)}, fused", "frames": f"x{looked}", "gmacs": round(cost, 2) or None}
+                lines.append(fused | _accuracies(fuse(found)))
+        first = place.first
+    if first and as_json:
+        print(json.dumps(lines, indent=1))
+    elif first:
+        rows = [
+            [line["model"], line["frames"], f"{line['gmacs'] or ''}", *(f"{line[k]:.2%}" for k in ("top1", "top5"))]
+            for line in lines
+        ]
+        _print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
+
+
+def _accuracies(scores: "Scores") -> dict[str, Any]:
+    return {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "videos": len(scores.labels)}
+
+
+@app.command()
+def predict(
+    video: Annotated[Path, typer.Argument(help="A video file, or a folder of pictures.")],
+    checkpoint: Checkpoint,
+    view: Annotated[str, typer.Option(help="Crops x clips that are averaged.")] = "1x1",
+    as_json: Json = False,
+) -> None:
+    """Name the five classes that a network finds most probable for a video."""
+    from ctnet.engine import View, load_model, load_recipe
+    from ctnet.engine import predict as score
+
+    probabilities = score(load_model(checkpoint), load_recipe(checkpoint), [video], View.parse(view))
+    best = [
+        {"class": probabilities.classes[label], "probability": round(float(probabilities.probabilities[0, label]), 4)}
+        for label in (-probabilities.probabilities[0]).argsort(kind="stable")[:5]
+    ]
+    if as_json:
+        print(json.dumps({"video": str(video), "top5": best}, indent=1))
+    else:
+        for line in best:
+            print(f"{line['probability']:7.1%}  {line['class']}")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint of the authors' code (.pth.tar).")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    recipe: Annotated[str, typer.Option(help="Recipe that tells its network and dataset.")] = "somethingv1",
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Fields to change.")] = None,
+) -> None:
+    """Turn a checkpoint of the authors' code into one that `test`, `predict` and `train` understand.
+
+    Class names are read from the dataset, where root=DIRECTORY tells its place.
+    """
+    from ctnet.engine import convert_official, get_recipe
+
+    convert_official(source, out, get_recipe(recipe).parse(changes or []))
+    print(f"{out}: ready")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from ctnet.data.dataset import VideoDataset
 from ctnet.data.layouts import DATASETS, VideoList, detect_dataset, load_videos
 from ctnet.data.micro import Difficulty, Scene, compose, render
 from ctnet.data.micro_datasets import (
+    MICRO_DATASETS,
     MicroClass,
     MicroDataset,
     MicroHMDB,
@@ -32,6 +33,7 @@ __all__ = [
     "DATASETS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "MICRO_DATASETS",
     "Difficulty",
     "MicroClass",
     "MicroDataset",

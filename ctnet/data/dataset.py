@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ctnet.data.layouts import VideoList
-from ctnet.data.video import read_frames
+from ctnet.data.micro_datasets import MicroDataset
 
 
 class VideoDataset(Dataset[tuple[Tensor, int]]):
@@ -22,7 +22,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
     VideoError; `check` finds such videos beforehand, and `skip` leaves them out.
 
     Args:
-        videos: what to read, from `load_videos`.
+        videos: what to read, from `load_videos`, or a Micro dataset.
         sampler: `sampler(num_frames, generator=...)` gives frame indices (clips, T): a partial of `sample_sparse` or
             `sample_dense`.
         transform: called with (clip, label), from `train_transform` or `eval_transform`.
@@ -32,13 +32,14 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         skip: file of videos to leave out, as `check` writes it.
 
     Attributes:
-        videos: the videos in use.
+        names: of the videos in use, paths under the dataset's directory or numbers of drawn clips.
+        labels: of the videos in use.
         classes: names of the classes.
     """
 
     def __init__(
         self,
-        videos: VideoList,
+        videos: VideoList | MicroDataset,
         sampler: Callable[..., NDArray[np.int64]],
         transform: Callable[[Tensor, int], tuple[Tensor, int]],
         train: bool = False,
@@ -46,11 +47,13 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         seed: int = 0,
         skip: str | os.PathLike[str] | None = None,
     ) -> None:
-        excluded = set() if skip is None else read_skip_list(skip, videos.root)
-        kept = [i for i, path in enumerate(videos.paths) if path not in excluded]
-        self.paths = [videos.paths[i] for i in kept]
-        self.labels = [videos.labels[i] for i in kept]
-        self.classes = videos.classes
+        excluded = set() if skip is None else read_skip_list(skip)
+        names = videos.names
+        self.kept = [i for i, name in enumerate(names) if name not in excluded]
+        self.names = [names[i] for i in self.kept]
+        self.labels = [int(videos.labels[i]) for i in self.kept]
+        self.classes = videos.class_names
+        self.videos = videos
         self.sampler = sampler
         self.transform = transform
         self.train = train
@@ -59,7 +62,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers too
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.kept)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random draws of an epoch; call before each one."""
@@ -74,7 +77,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
             shape[:] = indices.shape
             return indices.ravel().tolist()
 
-        frames = read_frames(self.paths[index], sample, self.short_side)  # (clips * T, 3, H, W)
+        frames = self.videos.read(self.kept[index], sample, self.short_side)  # (clips * T, 3, H, W)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(generator.integers(2**63)))
             clip, label = self.transform(frames.unflatten(0, shape), self.labels[index])
@@ -82,7 +85,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         return views[0] if len(views) == 1 else views, label
 
 
-def read_skip_list(file: str | os.PathLike[str], root: Path) -> set[Path]:
-    """Read the paths of a list that `check` wrote; raises FileNotFoundError if there is none."""
+def read_skip_list(file: str | os.PathLike[str]) -> set[str]:
+    """Read a list that `check` wrote: paths under the dataset's root. Raises FileNotFoundError if there is none."""
     lines = Path(file).read_text(encoding="utf-8").splitlines()
-    return {root / line.split("\t")[0] for line in lines if line}
+    return {line.split("\t")[0] for line in lines if line}

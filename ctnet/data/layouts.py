@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from torch import Tensor
+
+from ctnet.data.video import Indices, read_frames
 
 Split = Literal["train", "val"]
 Entries = Iterator[tuple[str, str]]  # (path under the root, class)
@@ -50,6 +53,20 @@ class VideoList:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, by label."""
+        return self.classes
+
+    @property
+    def names(self) -> list[str]:
+        """Paths under the root, with forward slashes."""
+        return [path.relative_to(self.root).as_posix() for path in self.paths]
+
+    def read(self, index: int, indices: Indices, short_side: int | None = None) -> Tensor:
+        """Frames of a video, as from `read_frames`."""
+        return read_frames(self.paths[index], indices, short_side)
 
 
 def load_videos(

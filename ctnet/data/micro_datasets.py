@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import resize
 from tqdm.auto import tqdm
 
 from ctnet.data.micro import MOTIONS, SHAPES, VERSION, Appearance, Dice, Difficulty, Scene, compose, render
@@ -229,6 +230,21 @@ class MicroDataset(Dataset[Any]):
         frames = torch.from_numpy(self.clips[index].copy()).permute(0, 3, 1, 2)  # (T, H, W, 3) -> (T, 3, H, W)
         label = int(self.labels[index])
         return (frames, label, torch.from_numpy(self.masks[index].copy())) if self.with_masks else (frames, label)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, by label."""
+        return [item.name for item in self.classes]
+
+    @property
+    def names(self) -> list[str]:
+        """The clips' numbers in the stream that they are drawn from."""
+        return [str(number) for number in self.config.members]
+
+    def read(self, index: int, indices: Callable[[int], Sequence[int]], short_side: int | None = None) -> Tensor:
+        """Frames of a clip, uint8 (T, 3, H, W), as `ctnet.data.read_frames` gives those of a video."""
+        frames = torch.from_numpy(self.clips[index][indices(self.config.frames)]).permute(0, 3, 1, 2)
+        return frames if short_side in (None, self.config.size) else resize(frames, [short_side])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the arrays on the disk: a loader's workers map them anew."""

@@ -1,5 +1,31 @@
-"""Keeping networks: files of weights that know what they belong to."""
+"""One training run: recipe, loop, evaluation, distribution, and files of weights that know what they belong to."""
 
-from ctnet.engine.checkpoint import load_model, save_model
+from ctnet.engine.checkpoint import convert_official, load_init, load_model, load_recipe, save_model
+from ctnet.engine.distributed import Place, distributed
+from ctnet.engine.evaluation import Scores, evaluate, fuse, predict
+from ctnet.engine.loading import Batches, View, eval_data, train_data
+from ctnet.engine.recipe import RECIPES, Recipe, get_recipe
+from ctnet.engine.training import choose_precision, train
 
-__all__ = ["load_model", "save_model"]
+__all__ = [
+    "RECIPES",
+    "Batches",
+    "Place",
+    "Recipe",
+    "Scores",
+    "View",
+    "choose_precision",
+    "convert_official",
+    "distributed",
+    "eval_data",
+    "evaluate",
+    "fuse",
+    "get_recipe",
+    "load_init",
+    "load_model",
+    "load_recipe",
+    "predict",
+    "save_model",
+    "train",
+    "train_data",
+]

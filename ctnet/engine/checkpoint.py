@@ -1,25 +1,42 @@
-"""Files of weights (safetensors) that hold all that is needed to use them: network, classes, normalisation."""
+"""Files of weights (safetensors) that hold all that is needed to use them: network, classes, normalisation, recipe.
+
+The state of an unfinished run is such a file as well. Nothing in these files is executed.
+"""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from ctnet.models import VideoModel, create_model
+from ctnet.engine.loading import load_split
+from ctnet.engine.recipe import Recipe
+from ctnet.models import VideoModel, create_model, load_official_checkpoint, read_official_checkpoint
 
 FORMAT = "ctnet-1"
+PathLike = str | os.PathLike[str]
 
 
-def save_model(path: str | os.PathLike[str], model: VideoModel, classes: Sequence[str] | None = None) -> None:
+def save_model(
+    path: PathLike,
+    model: VideoModel,
+    classes: Sequence[str] | None = None,
+    recipe: Recipe | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write the weights of `model` with what is needed to build it and to read its scores; whole or not at all.
 
     Args:
         path: of the file, usually with the suffix .safetensors.
         model: built by `ctnet.create_model`.
         classes: names in the order of the scores, such as `VideoDataset.classes`; the model's own unless given.
+        recipe: of the run that trained it, which tells how to sample and crop videos for it.
+        dtype: of the weights in the file; torch.bfloat16 or float16 halves it, at the price of rounding.
 
     Raises:
         ValueError: when the model was built otherwise, or the classes do not match its scores.
@@ -35,38 +52,23 @@ def save_model(path: str | os.PathLike[str], model: VideoModel, classes: Sequenc
         "config": model.config,
         "classes": names,
         "normalisation": {"mean": list(model.input_mean), "std": list(model.input_std)},
+        "recipe": recipe.to_dict() if recipe else None,
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, scratch, {"format": FORMAT, "about": json.dumps(about)})
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    tensors = dict(model.state_dict())
+    if dtype is not None:
+        tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    write_tensors(path, tensors, about)
 
 
-def load_model(path: str | os.PathLike[str]) -> VideoModel:
+def load_model(path: PathLike) -> VideoModel:
     """Build the network of a file that `save_model` wrote, on the CPU and in evaluation mode, `classes` set.
-
-    Nothing in the file is executed.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged or was written by another program.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}")
+    tensors, about = read_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no file of weights ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by ctnet: it lacks the description of a network")
-    try:
-        about = json.loads(metadata["about"])
         model = create_model(**about["config"])
         model.load_state_dict(tensors)
         model.classes = about["classes"]
@@ -76,3 +78,102 @@ def load_model(path: str | os.PathLike[str]) -> VideoModel:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} describes another network than its weights are of ({reason})") from error
     return model.eval()
+
+
+def load_recipe(path: PathLike) -> Recipe:
+    """The recipe of the run that trained a file's network; raises as `load_model`, and ValueError if there is none."""
+    about = read_about(path)
+    try:
+        return Recipe(**about["recipe"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it") from error
+
+
+def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> int:
+    """Start `model` from another network's weights, as far as names and shapes are the same.
+
+    The head is taken over only for the same classes in the same order.
+
+    Returns:
+        Number of parameters (values) that were set.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is damaged, or shares less than half of its weights with the model.
+    """
+    tensors, about = read_tensors(path)
+    ours = model.state_dict()
+    known = {name: tensor for name, tensor in tensors.items() if name in ours and tensor.shape == ours[name].shape}
+    if about.get("classes") != list(classes):
+        known = {name: tensor for name, tensor in known.items() if not name.startswith("head.")}
+    taken, held = (sum(t.numel() for t in group.values()) for group in (known, tensors))
+    if 2 * taken < held:
+        network = about.get("config", {}).get("name", "another network")
+        raise ValueError(f"{path} is of {network} and shares only {taken / held:.0%} of its weights with this model")
+    model.load_state_dict(known, strict=False)
+    return taken
+
+
+def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
+    """Turn a checkpoint of the authors' code into a file that `load_model` and `load_recipe` read.
+
+    Args:
+        source: the authors' file.
+        out: file to write.
+        recipe: which names the network, and the dataset whose class names are read if `recipe.root` is set.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it cannot be read, or is of another network or another number of classes.
+    """
+    state_dict = read_official_checkpoint(Path(source))
+    heads = [value for key, value in state_dict.items() if key.endswith("new_fc.weight")]
+    classes = load_split(recipe, "val").class_names if recipe.root else None
+    num_classes = len(heads[0]) if heads else 1
+    if classes and len(classes) != num_classes:
+        raise ValueError(f"{source} scores {num_classes} classes, {recipe.root} has {len(classes)}")
+    model = create_model(recipe.model, num_classes, recipe.frames, dropout=recipe.dropout, **recipe.options)
+    load_official_checkpoint(model, state_dict)
+    save_model(out, model, classes, recipe)
+
+
+def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and a description of them, whole or not at all."""
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(held, scratch, {"format": FORMAT, "about": json.dumps(about)})
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_about(path: PathLike) -> dict[str, Any]:
+    """The description in a file of this package; raises as `load_model`."""
+    return _read(path, tensors=False)[1]
+
+
+def read_tensors(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that `write_tensors` wrote; raises as `load_model`."""
+    return _read(path, tensors=True)
+
+
+def _read(path: PathLike, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys() if tensors else ()
+            held = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no file of weights ({error})") from error
+    try:
+        if metadata["format"] != FORMAT:
+            raise KeyError("format")
+        about = json.loads(metadata["about"])
+        return held, about if isinstance(about, dict) else {}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} was not written by ctnet: it lacks the description of a network") from error

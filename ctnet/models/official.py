@@ -66,6 +66,31 @@ def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module)
     return converted
 
 
+def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """State dict in a file that the authors' training script wrote; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be read as a checkpoint.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damage leads to
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
+    return _state_dict(checkpoint, str(path))
+
+
+def _state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
+    """The state dict in what a file held."""
+    found = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not found or not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{source} holds no state dict")
+    return found
+
+
 def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str, Tensor]) -> None:
     """Load weights of the authors' code into `model`, using every entry and setting every parameter.
 
@@ -79,23 +104,10 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
         ValueError: when the file cannot be read as a checkpoint, or does not fit: the message lists every entry that
             is missing, left over or of another shape. The model is then unchanged.
     """
-    source = "the state dict"
-    if not isinstance(checkpoint, dict):
-        source = str(checkpoint)
-        if not Path(checkpoint).is_file():
-            raise FileNotFoundError(f"no checkpoint at {checkpoint}")
-        try:
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises whatever the damage leads to
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(f"{source} is not a checkpoint that can be read safely: {reason}") from error
-    state_dict = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if (
-        not state_dict
-        or not isinstance(state_dict, dict)
-        or not all(isinstance(v, Tensor) for v in state_dict.values())
-    ):
-        raise ValueError(f"{source} holds no state dict")
+    if isinstance(checkpoint, dict):
+        source, state_dict = "the state dict", _state_dict(checkpoint, "the state dict")
+    else:
+        source, state_dict = str(checkpoint), read_official_checkpoint(checkpoint)
     converted, ours = convert_official_state_dict(state_dict, model), model.state_dict()
     problems = [f"missing {key}" for key in ours if key not in converted]
     problems += [f"left over {key}" for key in converted if key not in ours]

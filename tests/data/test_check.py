@@ -43,7 +43,7 @@ def test_check_finds_bad_videos_and_training_can_skip_them(damaged, tmp_path, ca
     kept = []
     for split in ("train", "val"):
         dataset = VideoDataset(load_videos(root, split), sample_sparse, eval_transform(), skip=skip_list)
-        kept += dataset.paths
+        kept += dataset.names
     assert kept == [good]
 
 

@@ -118,7 +118,7 @@ def test_damaged_videos_raise_instead_of_being_replaced(make_tree, tmp_path, wor
     skip = tmp_path / "skip.txt"
     skip.write_text(f"{videos.paths[1].relative_to(root).as_posix()}\tempty\n")
     dataset = VideoDataset(videos, SPARSE, eval_transform(32), skip=skip)
-    assert dataset.paths == videos.paths[:1]
+    assert dataset.names == videos.names[:1]
     assert dataset.labels == videos.labels[:1]
     assert len(list(DataLoader(dataset, num_workers=workers))) == 1
     with pytest.raises(FileNotFoundError):

@@ -1,0 +1,69 @@
+"""One process or many: everything that asks which process this is, and on what device."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among those that train together."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        if self.world > 1:
+            dist.barrier()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes, element by element."""
+        if self.world == 1:
+            return values
+        values = values.clone()
+        dist.all_reduce(values)
+        return values / self.world
+
+    def interleave(self, rows: Tensor, total: int) -> Tensor:
+        """Join rows that were dealt out: row i of process r is row `i * world + r` of the (total, ...) result."""
+        if self.world == 1:
+            return rows
+        most = -(-total // self.world)
+        padded = rows.new_zeros(most, *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(gathered, padded)
+        return torch.stack(gathered, 1).flatten(0, 1)[:total]
+
+
+@contextmanager
+def distributed() -> Iterator[Place]:
+    """Join the processes that `torchrun` started (nccl on GPUs, gloo on CPUs); a single process without it."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(local)
+    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    if "WORLD_SIZE" not in os.environ:
+        yield Place(device)
+        return
+    if dist.is_initialized():  # a caller of several functions has joined already
+        yield Place(device, dist.get_rank(), dist.get_world_size())
+        return
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield Place(device, dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

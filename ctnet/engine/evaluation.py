@@ -1,0 +1,162 @@
+"""Scores of a network on a dataset, and what follows from them: accuracies, confusion, ensembles."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import BatchSampler, DataLoader
+from tqdm.auto import tqdm
+
+from ctnet.data import VideoDataset, VideoList
+from ctnet.engine.distributed import Place
+from ctnet.engine.loading import View, eval_data
+from ctnet.engine.recipe import Recipe
+from ctnet.models import VideoModel
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network, or several together, says of every video of a split.
+
+    Attributes:
+        probabilities: float32 (N, classes): the softmax of the scores, averaged over the views of a video.
+        labels: int64 (N,).
+        names: of the videos.
+        classes: names of the classes.
+    """
+
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    names: list[str]
+    classes: list[str]
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """The most probable class of each video, (N,)."""
+        return self.probabilities.argmax(1)
+
+    def accuracy(self, k: int = 1) -> float:
+        """Share of the videos whose label is among the `k` most probable classes, from 0 to 1.
+
+        Classes that tie with the label count as more probable, so that a constant answer earns nothing.
+        """
+        own = self.probabilities[np.arange(len(self.labels)), self.labels][:, None]
+        rivals = (self.probabilities >= own).sum(1) - 1
+        return float((rivals < k).mean())
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (classes, classes): row the label, column the prediction."""
+        counts = np.zeros((len(self.classes),) * 2, np.int64)
+        np.add.at(counts, (self.labels, self.predictions), 1)
+        return counts
+
+    def per_class(self) -> NDArray[np.float64]:
+        """Accuracy within each class, (classes,); NaN where a class has no video."""
+        counts = self.confusion()
+        with np.errstate(invalid="ignore"):
+            return counts.diagonal() / counts.sum(1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to an .npz file, so that no second pass is needed; whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+        np.savez_compressed(
+            scratch,
+            probabilities=self.probabilities,
+            labels=self.labels,
+            names=np.array(self.names),
+            classes=np.array(self.classes),
+        )
+        os.replace(scratch, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Scores":
+        """Read what `save` wrote; raises FileNotFoundError, or ValueError for a file of another kind."""
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return cls(held["probabilities"], held["labels"], held["names"].tolist(), held["classes"].tolist())
+        except FileNotFoundError:
+            raise
+        except (KeyError, OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path} holds no scores of ctnet ({error})") from error
+
+
+def fuse(several: Sequence[Scores]) -> Scores:
+    """An ensemble: the mean of the networks' probabilities (Table 6).
+
+    Raises:
+        ValueError: when the scores are of other videos or classes.
+    """
+    first = several[0]
+    for other in several[1:]:
+        if other.names != first.names or other.classes != first.classes or not (other.labels == first.labels).all():
+            raise ValueError("scores of different videos or classes cannot be fused")
+    return Scores(
+        np.mean([scores.probabilities for scores in several], axis=0, dtype=np.float32),
+        first.labels,
+        first.names,
+        first.classes,
+    )
+
+
+@torch.inference_mode()
+def evaluate(
+    model: VideoModel,
+    dataset: VideoDataset,
+    place: Place | None = None,
+    *,
+    batch_size: int = 64,
+    precision: torch.dtype = torch.float32,
+    workers: int = 0,
+    progress: bool = False,
+) -> Scores:
+    """Score every video of a dataset exactly once, on however many processes, in evaluation mode.
+
+    Args:
+        model: on `place.device`.
+        dataset: whose items are clips (3, T, H, W), or views of a video (views, 3, T, H, W), which are averaged.
+        place: of this process.
+        batch_size: clips at once on a device.
+        precision: of autocast; torch.float32 for none.
+        workers: processes that load data.
+        progress: show a bar.
+    """
+    place = place or Place(next(model.parameters()).device)
+    training = model.training
+    model.eval()
+    mine = range(len(dataset))[place.rank :: place.world]
+    views = len(dataset[0][0]) if len(dataset) and dataset[0][0].dim() == 5 else 1
+    batches = BatchSampler(mine, max(1, batch_size // views), drop_last=False)
+    loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=place.device.type == "cuda")
+    rows = [torch.zeros(0, len(dataset.classes), device=place.device)]
+    for clips, _ in tqdm(loader, desc="testing", unit="batch", disable=not (progress and place.first), leave=False):
+        clips = clips.to(place.device, non_blocking=True)
+        with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
+            scores = model(clips.flatten(0, -5))  # (N * views, classes)
+        rows.append(scores.float().softmax(-1).unflatten(0, (len(clips), -1)).mean(1))
+    model.train(training)
+    probabilities = place.interleave(torch.cat(rows), len(dataset)).cpu().numpy()
+    return Scores(probabilities, np.array(dataset.labels), dataset.names, dataset.classes)
+
+
+def predict(
+    model: VideoModel, recipe: Recipe, videos: Sequence[str | os.PathLike[str]], view: View | None = None
+) -> Scores:
+    """Score any video files, sampled and cropped as the recipe that trained the model says; their labels are all 0.
+
+    Raises:
+        FileNotFoundError: when there is no such video.
+        VideoError: when one cannot be read.
+        ValueError: when the model does not know the names of its classes.
+    """
+    if model.classes is None:
+        raise ValueError("the network does not know its classes: save it with their names")
+    paths = [Path(video).resolve() for video in videos]
+    listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
+    return evaluate(model, eval_data(recipe, model, view, listed), precision=torch.float32)

@@ -1,0 +1,182 @@
+"""From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Sampler
+from torchvision.transforms import v2
+
+from ctnet.data import (
+    DATASETS,
+    MICRO_DATASETS,
+    MicroDataset,
+    VideoDataset,
+    VideoList,
+    eval_transform,
+    left_right_swap,
+    load_videos,
+    sample_dense,
+    sample_sparse,
+    train_transform,
+)
+from ctnet.engine.distributed import Place
+from ctnet.engine.recipe import Recipe
+from ctnet.models import VideoModel
+
+
+class View(NamedTuple):
+    """How a video is looked at in testing: "3x2" in the paper's tables is 3 crops of each of 2 clips."""
+
+    crops: int = 1
+    clips: int = 1
+    size: int | None = None  # side of the square that the network sees; the recipe's unless given
+
+    @classmethod
+    def parse(cls, text: str) -> "View":
+        """Read "3x2" or, with a size, "3x2@224"; raises ValueError for anything else."""
+        try:
+            views, at, size = text.partition("@")
+            crops, clips = map(int, views.split("x"))
+            view = cls(crops, clips, int(size) if at else None)
+        except ValueError:
+            view = cls(0, 0)
+        if view.crops not in (1, 3) or view.clips < 1 or (view.size is not None and view.size < 1):
+            raise ValueError(f"{text!r} is no view: write crops x clips, such as 1x1, 1x2, 3x2 or 3x4@224")
+        return view
+
+    def __str__(self) -> str:
+        return f"{self.crops}x{self.clips}" + (f"@{self.size}" if self.size else "")
+
+
+def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
+    """The videos of a recipe's dataset, "train" or "val"."""
+    if recipe.dataset in MICRO_DATASETS:
+        count = recipe.train_clips if split == "train" else recipe.val_clips
+        return MICRO_DATASETS[recipe.dataset](recipe.root or None, split, count=count, fold=recipe.fold)
+    if recipe.dataset not in DATASETS:
+        raise ValueError(f"unknown dataset {recipe.dataset!r}; known are {', '.join([*DATASETS, *MICRO_DATASETS])}")
+    if not recipe.root:
+        raise ValueError(f"where does {recipe.dataset} lie? give its directory as root=DIRECTORY")
+    return load_videos(recipe.root, "train" if split == "train" else "val", recipe.dataset, recipe.fold)
+
+
+def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDataset | None = None) -> VideoDataset:
+    """Clips to train a model on: sampled, cropped and flipped at random as the recipe says, and normalised for it."""
+    videos = load_split(recipe, "train") if videos is None else videos
+    sides = [recipe.short_side] if isinstance(recipe.short_side, int) else recipe.short_side
+    swap = left_right_swap(videos.class_names) if recipe.flip else None
+    normalisation = model.input_mean, model.input_std
+    transform = train_transform(recipe.size, sides, recipe.scales, recipe.flip, swap, *normalisation)
+    return VideoDataset(
+        videos,
+        sampler(recipe),
+        transform,
+        train=True,
+        short_side=max(sides),
+        seed=recipe.seed,
+        skip=recipe.skip or None,
+    )
+
+
+def eval_data(
+    recipe: Recipe, model: VideoModel, view: View | None = None, videos: VideoList | MicroDataset | None = None
+) -> VideoDataset:
+    """Clips to test a model on; an item has crops x clips of them where a view has more than one.
+
+    Args:
+        recipe: that the model was trained by; its validation split is read unless `videos` are given.
+        model: whose normalisation the clips get.
+        view: one clip and one crop unless given.
+        videos: what to read.
+
+    Raises:
+        ValueError: when the model knows its classes and the dataset has others.
+    """
+    videos, view = load_split(recipe, "val") if videos is None else videos, view or View()
+    if model.classes is not None and model.classes != videos.class_names:
+        raise ValueError(f"the network was trained for other classes than those of {recipe.root or recipe.dataset}")
+    transform, short_side = _eval_transform(recipe, model, view)
+    return VideoDataset(videos, sampler(recipe, view.clips), transform, short_side=short_side, skip=recipe.skip or None)
+
+
+def _eval_transform(recipe: Recipe, model: VideoModel, view: View) -> tuple[v2.Compose, int]:
+    """The transform of a view, and the shorter side to which frames are resized before it."""
+    size = view.size or recipe.test_size or recipe.size
+    short_side = size
+    if view.crops == 3 and recipe.dataset in MICRO_DATASETS:  # square frames: room for three crops has to be made
+        short_side = size * 9 // 8
+    return eval_transform(size, short_side, view.crops, model.input_mean, model.input_std), short_side
+
+
+def sampler(recipe: Recipe, clips: int = 1) -> Callable[..., NDArray[np.int64]]:
+    """The recipe's choice of frames, for one or several clips of a video."""
+    if recipe.sampling == "sparse":
+        return partial(sample_sparse, length=recipe.frames, clips=clips)
+    return partial(sample_dense, length=recipe.frames, clips=clips, window=recipe.window)
+
+
+class Batches(Sampler[list[int]]):
+    """Which clips this process works on: for every step of an epoch, its share of the batch, in one or more pieces.
+
+    All clips are shuffled anew in each epoch, from the seed and the epoch alone; what does not fill a batch is left
+    out. Process r takes clips r, r + world, ... of each batch.
+
+    Args:
+        length: number of clips in the dataset.
+        batch_size: clips of a step over all processes.
+        seed: of the order.
+        place: of this process among `place.world`.
+        most: clips of a piece at most; gradients are accumulated over the pieces.
+
+    Raises:
+        ValueError: when the dataset does not fill one batch, or the batch cannot be shared out evenly.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, place: Place, most: int | None = None) -> None:
+        if batch_size % place.world:
+            raise ValueError(f"batch_size={batch_size} cannot be shared out evenly to {place.world} processes")
+        if length < batch_size:
+            raise ValueError(f"{length} clips do not fill a batch: lower batch_size={batch_size}")
+        self.length, self.batch_size, self.seed, self.place = length, batch_size, seed, place
+        self.share = batch_size // place.world
+        pieces = -(-self.share // (most or self.share))
+        self.pieces = [len(range(self.share)[i::pieces]) for i in range(pieces)]
+        self.epoch = self.first_step = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.length // self.batch_size
+
+    def start(self, epoch: int, first_step: int = 0) -> None:
+        """Choose the epoch, and the step to begin at, of the next iteration."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * len(self.pieces)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator).tolist()
+        for step in range(self.first_step, self.steps):
+            share = iter(
+                order[step * self.batch_size : (step + 1) * self.batch_size][self.place.rank :: self.place.world]
+            )
+            for piece in self.pieces:
+                yield [next(share) for _ in range(piece)]
+
+
+def loader(dataset: VideoDataset, batches: Sampler[list[int]], recipe: Recipe, place: Place) -> DataLoader:
+    """Batches of clips from the recipe's number of worker processes."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=recipe.workers,
+        pin_memory=place.device.type == "cuda",
+        persistent_workers=recipe.workers > 0,
+        generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
+    )

@@ -1,0 +1,394 @@
+"""One training run: SGD over a recipe's clips (appendix A.1), to be killed and resumed at any moment."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+from tqdm.auto import tqdm
+
+from ctnet.engine.checkpoint import load_init, read_tensors, save_model, write_tensors
+from ctnet.engine.distributed import Place, distributed
+from ctnet.engine.evaluation import Scores, evaluate
+from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
+from ctnet.engine.recipe import EXECUTION, Recipe
+from ctnet.models import VideoModel, create_model
+
+STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
+
+
+@dataclass
+class Progress:
+    """How far a run has come: the epoch, the step in it, and what was measured on the way."""
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)  # of every step so far
+    epochs: list[dict[str, float]] = field(default_factory=list)  # a row for each finished epoch
+
+
+def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: bool = True) -> Scores:
+    """Train and test a network as a recipe says; under `torchrun`, together with its other processes.
+
+    Args:
+        recipe: what to do.
+        out: directory of the run. It gets `state.safetensors` while training, and at the end `model.safetensors`,
+            `metrics.csv`, `metrics.json` and `scores.npz` with the scores of the validation clips.
+        resume: go on from the state in `out` if there is one; otherwise a directory that has one is refused.
+        progress: show a bar.
+
+    Returns:
+        Scores of the validation clips at the end, one clip and one crop each.
+
+    Raises:
+        FileNotFoundError: when the dataset or the initial weights are missing.
+        ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe.
+        RuntimeError: when the loss is no longer finite.
+    """
+    with distributed() as place:
+        run = _Run(recipe, Path(out), place, resume)
+        if run.progress.epoch == recipe.epochs and (run.out / SCORES).exists():
+            return Scores.load(run.out / SCORES)
+        for epoch in range(run.progress.epoch, recipe.epochs):
+            train_one_epoch(run, progress)
+            if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+                run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
+            run.finish_epoch()
+        if run.scores is None:  # killed between the last epoch and the end
+            run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
+        run.finish()
+        return run.scores
+
+
+def train_one_epoch(run: "_Run", progress: bool = True) -> None:
+    """Train from `run.progress` to the end of its epoch."""
+    recipe, place, optimizer, scaler, done = run.recipe, run.place, run.optimizer, run.scaler, run.progress
+    run.model.train()
+    freeze_batch_norm(run.model, recipe.freeze_bn)
+    run.train_set.set_epoch(done.epoch)
+    run.batches.start(done.epoch, done.step)
+    bar = tqdm(
+        total=run.batches.steps * recipe.batch_size,
+        initial=done.step * recipe.batch_size,
+        desc=f"epoch {done.epoch + 1}/{recipe.epochs}",
+        unit="clip",
+        disable=not (progress and place.first),
+    )
+    batches = run.timed(iter(run.loader))
+    losses: list[Tensor] = []  # read only where they are needed: reading waits for the GPU
+    for step in range(done.step, run.batches.steps):
+        seed_step(recipe.seed, done.epoch * run.batches.steps + step, place.rank)
+        lr = recipe.lr_at(done.epoch + (step + 1) / run.batches.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        loss = torch.zeros((), device=place.device)
+        for piece in range(len(run.batches.pieces)):
+            clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
+            last = piece == len(run.batches.pieces) - 1
+            with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():
+                scores = run.forward(clips)
+                part = nn.functional.cross_entropy(
+                    scores.float(), labels, label_smoothing=recipe.label_smoothing, reduction="sum"
+                )
+                part = part / run.batches.share
+            scaler.scale(part).backward()
+            loss += part.detach()
+        if recipe.clip_grad is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_grad)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss)
+        bar.update(recipe.batch_size)
+        if (step + 1) % recipe.save_every == 0 or step + 1 == run.batches.steps:
+            run.note(losses, step + 1)
+            losses = []
+            bar.set_postfix(loss=f"{done.losses[-1]:.3f}", lr=f"{lr:.2g}")
+            if step + 1 < run.batches.steps:
+                run.save()
+    bar.close()
+
+
+class _Run:
+    """All that one run consists of, built from its recipe or from the state that an earlier process left."""
+
+    def __init__(self, recipe: Recipe, out: Path, place: Place, resume: bool) -> None:
+        self.recipe, self.out, self.place = recipe, out, place
+        self.precision = choose_precision(recipe.precision, place.device)
+        torch.manual_seed(recipe.seed)
+        videos = load_split(recipe, "train")
+        self.classes = videos.class_names
+        self.model = build_model(recipe, self.classes).to(place.device).to(memory_format=torch.channels_last)
+        self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
+        self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
+        self.loader = loader(self.train_set, self.batches, recipe, place)
+        self.optimizer = build_optimizer(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
+        self.progress = Progress()
+        self.seconds_waiting = self.seconds_training = 0.0
+        self.scores: Scores | None = None
+        self._resume(resume)
+        self.forward = self._executable()
+        self.evaluation: dict[str, Any] = {
+            "batch_size": 2 * (recipe.clips_per_device or recipe.batch_size),
+            "precision": self.precision,
+            "workers": recipe.workers,
+        }
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision, where it was chosen."""
+        return torch.autocast(self.place.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def _executable(self) -> Any:
+        """The model as it is called in training: synchronised, compiled, recomputing, distributed as asked."""
+        model: Any = self.model
+        freeze_batch_norm(model, self.recipe.freeze_bn)
+        if self.recipe.sync_bn:
+            if self.place.device.type != "cuda":
+                raise ValueError("sync_bn needs GPUs: leave it out on a CPU")
+            if self.place.world > 1:
+                self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if self.recipe.activation_checkpointing:
+            recompute_activations(model)
+        if self.recipe.compile:
+            model = torch.compile(model, backend=self.recipe.compile)
+        if self.place.world > 1:
+            devices = [self.place.device] if self.place.device.type == "cuda" else None
+            model = DistributedDataParallel(model, device_ids=devices)
+        return model
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Pass batches on, and add up the seconds spent waiting for them and using them."""
+        before = time.perf_counter()
+        for batch in batches:
+            arrived = time.perf_counter()
+            self.seconds_waiting += arrived - before
+            yield batch
+            before = time.perf_counter()
+            self.seconds_training += before - arrived
+
+    def note(self, losses: list[Tensor], step: int) -> None:
+        """Record the losses of some steps, up to `step`; all processes raise when one is not finite."""
+        values = self.place.mean(torch.stack(losses)).tolist()
+        if not np.isfinite(values).all():
+            at = self.progress.step + int(np.flatnonzero(~np.isfinite(values))[0])
+            raise RuntimeError(
+                f"the loss is {values[at - self.progress.step]} at step {at + 1} of epoch {self.progress.epoch + 1}: "
+                "lower lr, or lengthen warmup_epochs; the last saved state is kept"
+            )
+        self.progress.losses += values
+        self.progress.step = step
+
+    def finish_epoch(self) -> None:
+        """Close the epoch's row of metrics, and save."""
+        done, steps, scores = self.progress, self.batches.steps, self.scores
+        row: dict[str, float] = {"epoch": done.epoch + 1, "lr": self.recipe.lr_at(done.epoch + 1)}
+        row["train_loss"] = float(np.mean(done.losses[-steps:]))
+        if scores is not None:
+            own = scores.probabilities[np.arange(len(scores.labels)), scores.labels]
+            row["val_loss"] = float(-np.log(np.maximum(own, 1e-12)).mean())
+            row |= {f"val_top{k}": scores.accuracy(k) for k in (1, 5)}
+        spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
+        row["clips_per_second"] = steps * self.recipe.batch_size / spent
+        row["waiting_for_data"] = self.seconds_waiting / spent
+        self.seconds_waiting = self.seconds_training = 0.0
+        done.epochs.append(row)
+        done.epoch, done.step = done.epoch + 1, 0
+        last = done.epoch == self.recipe.epochs
+        self.scores = scores if last else None
+        self.save()
+        if self.place.first:
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        rows = self.progress.epochs
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        (self.out / f"{METRICS}.csv").write_text(table.getvalue())
+        (self.out / f"{METRICS}.json").write_text(
+            json.dumps({"recipe": self.recipe.to_dict(), "epochs": rows, "losses": self.progress.losses})
+        )
+        if self.recipe.tensorboard:
+            write_tensorboard(self.out / "tensorboard", rows[-1])
+
+    def finish(self) -> None:
+        """Write the trained model and its scores, and let go of the state."""
+        if self.place.first:
+            save_model(self.out / MODEL, self.model, self.classes, self.recipe)
+            assert self.scores is not None
+            self.scores.save(self.out / SCORES)
+        self.place.wait()
+
+    # -- State -------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write all that is needed to go on from here.
+
+        The learning rate, the order of the clips and every random number follow from the recipe and the position, so
+        the position stands for the state of schedule, sampler and generators.
+        """
+        if self.place.first:
+            tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+            names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+            for parameter, state in self.optimizer.state.items():
+                tensors |= {f"optimizer.{names[id(parameter)]}": state["momentum_buffer"]}
+            write_tensors(
+                self.out / STATE,
+                tensors,
+                {
+                    "recipe": self.recipe.to_dict(),
+                    "classes": self.classes,
+                    "progress": vars(self.progress),
+                    "scaler": self.scaler.state_dict(),
+                },
+            )
+        self.place.wait()
+
+    def _resume(self, resume: bool) -> None:
+        path = self.out / STATE
+        if not path.exists():
+            return
+        if not resume:
+            raise ValueError(f"{self.out} holds a run already: resume it, or give another directory")
+        tensors, about = read_tensors(path)
+        try:
+            theirs = Recipe(**about["recipe"]).to_dict()
+            progress, classes, scaler = Progress(**about["progress"]), about["classes"], about["scaler"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no state of a run that this version can go on with ({error})") from error
+        ours = self.recipe.to_dict()
+        other = [
+            f"{key} is {theirs[key]!r} there and {ours[key]!r} here"
+            for key in ours.keys() - EXECUTION
+            if ours[key] != theirs[key]
+        ]
+        if classes != self.classes:
+            other.append("the dataset has other classes")
+        if other:
+            raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(other)}): give another directory")
+        model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(model)
+        for name, parameter in self.model.named_parameters():
+            if (buffer := tensors.get(f"optimizer.{name}")) is not None:
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        self.scaler.load_state_dict(scaler)
+        self.progress = progress
+
+
+def build_model(recipe: Recipe, classes: list[str]) -> VideoModel:
+    """The recipe's network with its initial weights."""
+    weights = "imagenet" if recipe.init == "imagenet" else None
+    model = create_model(
+        recipe.model, len(classes), recipe.frames, weights=weights, dropout=recipe.dropout, **recipe.options
+    )
+    model.classes = classes
+    if recipe.init not in ("imagenet", "none"):
+        load_init(recipe.init, model, classes)
+    return model
+
+
+def build_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with momentum; no weight decay on biases and batch normalisation, `head_lr` on the head."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.startswith("head."), parameter.dim() > 1), []).append(parameter)
+    return torch.optim.SGD(
+        [
+            {
+                "params": parameters,
+                "lr_scale": recipe.head_lr if head else 1.0,
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+            }
+            for (head, decays), parameters in groups.items()
+        ],
+        lr=recipe.peak_lr,
+        momentum=recipe.momentum,
+    )
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed what is random in a step, such as dropout, so that it depends on nothing that came before."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type for autocast; "auto" is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
+
+    Raises:
+        ValueError: when the device cannot train in that type.
+    """
+    if device.type == "cuda":
+        fast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+        if name == "fp16":
+            raise ValueError("precision fp16 needs a GPU: use bf16, fp32 or auto")
+    return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def freeze_batch_norm(model: nn.Module, which: str) -> None:
+    """Keep statistics and scales of batch normalisation as they are: of "none", of "all" or, as TSN's partial BN
+    does, of all but the first ("partial")."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for layer in {"none": [], "partial": layers[1:], "all": layers}[which]:
+        layer.eval()
+        layer.requires_grad_(False)
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Keep only the inputs of the backbone's blocks for the backward pass, and compute the rest again there."""
+    backbone = getattr(model, "backbone", nn.Module())
+    stages = [stage for stage in backbone.children() if list(stage.children())]  # not the stem's single layers
+    if not stages:
+        raise ValueError(f"activation_checkpointing does not know the blocks of {type(model).__name__}: leave it out")
+    for stage in stages:
+        for block in stage.children() if isinstance(stage, nn.Sequential) else [stage]:
+            contexts = partial(_recomputation, block)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _recomputation(block: nn.Module) -> tuple[Any, Any]:
+    """Contexts of a block's two forward passes; the second must not count into the running statistics again."""
+    return nullcontext(), _StatisticsKept(block)
+
+
+class _StatisticsKept:
+    """Within it, batch normalisation uses statistics of the batch but does not gather them."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.layers = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def __enter__(self) -> None:
+        self.kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in self.layers]
+
+    def __exit__(self, *error: object) -> None:
+        for layer, buffers in zip(self.layers, self.kept, strict=True):
+            for name, buffer in buffers.items():
+                layer.get_buffer(name).copy_(buffer)
+
+
+def write_tensorboard(folder: Path, row: dict[str, float]) -> None:
+    """Add a row of metrics to a TensorBoard log."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard=true needs a package: pip install 'ctnet[tensorboard]'") from error
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in row.items():
+            writer.add_scalar(name, value, int(row["epoch"]))

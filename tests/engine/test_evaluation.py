@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+import ctnet
+from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse
+
+
+def scores(rows, labels, classes="abcdef"):
+    return Scores(np.array(rows, np.float32), np.array(labels), [str(i) for i in range(len(labels))], list(classes))
+
+
+EXAMPLE = scores(
+    [[0.5, 0.3, 0.2, 0, 0, 0], [0.1, 0.2, 0.3, 0.25, 0.15, 0], [0, 0.1, 0.2, 0.3, 0.4, 0], [0.1, 0.5, 0.4, 0, 0, 0]],
+    [0, 3, 4, 0],
+)
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 0.5), (2, 0.75), (3, 1.0), (6, 1.0)])
+def test_top_k_accuracy(k, expected):
+    assert EXAMPLE.accuracy(k) == expected
+
+
+def test_a_constant_answer_earns_nothing():
+    assert scores(np.full((6, 6), 1 / 6), range(6)).accuracy() == 0
+
+
+def test_confusion_and_accuracy_of_each_class():
+    confusion = EXAMPLE.confusion()
+    assert confusion.sum() == 4
+    assert (confusion[0, 0], confusion[0, 1], confusion[3, 2], confusion[4, 4]) == (1, 1, 1, 1)
+    np.testing.assert_array_equal(EXAMPLE.per_class(), [0.5, np.nan, np.nan, 0, 1, np.nan])
+
+
+def test_scores_are_kept_in_a_file(tmp_path):
+    EXAMPLE.save(tmp_path / "new" / "scores.npz")
+    loaded = Scores.load(tmp_path / "new" / "scores.npz")
+    np.testing.assert_array_equal(loaded.probabilities, EXAMPLE.probabilities)
+    assert (loaded.names, loaded.classes, loaded.labels.tolist()) == (EXAMPLE.names, EXAMPLE.classes, [0, 3, 4, 0])
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_a_file_of_another_kind_is_refused(content, tmp_path):
+    (tmp_path / "scores.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="holds no scores"):
+        Scores.load(tmp_path / "scores.npz")
+
+
+def test_an_ensemble_averages_and_can_beat_its_members():
+    one, other = scores([[0.6, 0.4], [0.9, 0.1]], [1, 0], "ab"), scores([[0.1, 0.9], [0.45, 0.55]], [1, 0], "ab")
+    fused = fuse([one, other])
+    np.testing.assert_allclose(fused.probabilities, [[0.35, 0.65], [0.675, 0.325]], rtol=1e-6)
+    assert (one.accuracy(), other.accuracy(), fused.accuracy()) == (0.5, 0.5, 1.0)
+
+
+def test_scores_of_other_videos_are_not_fused():
+    with pytest.raises(ValueError, match="different videos or classes"):
+        fuse([EXAMPLE, scores([[0.6, 0.4]], [1], "ab")])
+
+
+@pytest.mark.parametrize("view", ["1x1", "3x2"])
+def test_views_are_averaged_after_the_softmax(tiny, view):
+    torch.manual_seed(0)
+    model = ctnet.create_model("tsn_r50_twin", num_classes=24).eval()
+    dataset = eval_data(tiny, model, View.parse(view))
+    measured = evaluate(model, dataset, batch_size=10)
+    with torch.no_grad():
+        clips = dataset[7][0]
+        expected = model(clips.reshape(-1, *clips.shape[-4:])).softmax(-1).mean(0)
+    torch.testing.assert_close(torch.from_numpy(measured.probabilities[7]), expected, rtol=1e-4, atol=1e-6)
+    assert len(measured.labels) == 25
+    np.testing.assert_allclose(measured.probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_evaluation_leaves_the_mode_of_the_network(tiny):
+    model = ctnet.create_model("tsn_r50_twin", num_classes=24).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, eval_data(tiny, model))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_rows_of_several_processes_return_to_their_places():
+    """What `all_gather` brings is padded to the same length; the padding must not come out."""
+    rows = torch.arange(7.0)[:, None]
+    place = Place(torch.device("cpu"), 0, 3)
+    shares = [rows[rank::3] for rank in range(3)]
+
+    def all_gather(gathered, mine):
+        assert mine.shape == (3, 1)
+        for slot, share in zip(gathered, shares, strict=True):
+            slot.zero_()
+            slot[: len(share)] = share
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "all_gather", all_gather)
+        assert torch.equal(place.interleave(shares[0], 7), rows)

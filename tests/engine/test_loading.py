@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+import ctnet
+from ctnet.engine import Batches, Place, View, eval_data, train_data
+from ctnet.engine.loading import loader
+
+CPU = torch.device("cpu")
+
+
+def batches(rank=0, world=1, most=None, length=23, epoch=0, first=0):
+    sampler = Batches(length, 8, seed=3, place=Place(CPU, rank, world), most=most)
+    sampler.start(epoch, first)
+    return list(sampler)
+
+
+def test_an_epoch_shuffles_all_clips_and_drops_what_fills_no_batch():
+    first, second = batches(epoch=0), batches(epoch=1)
+    assert [len(batch) for batch in first] == [8, 8]
+    assert len({i for batch in first for i in batch}) == 16
+    assert first != second
+    assert first == batches(epoch=0)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("most", [None, 1, 3])
+def test_processes_and_pieces_share_out_the_same_batches(world, most):
+    whole = batches()
+    shares = [batches(rank, world, most) for rank in range(world)]
+    pieces = len(shares[0]) // 2
+    for step, batch in enumerate(whole):
+        mine = [i for share in shares for piece in share[step * pieces : (step + 1) * pieces] for i in piece]
+        assert sorted(mine) == sorted(batch)
+    assert max(len(piece) for share in shares for piece in share) <= (most or 8)
+
+
+def test_an_epoch_can_be_entered_at_any_step():
+    assert batches(first=1, most=4) == batches(most=4)[2:]
+    sampler = Batches(23, 8, 3, Place(CPU), 4)
+    sampler.start(0, 1)
+    assert len(sampler) == len(list(sampler)) == 2
+
+
+@pytest.mark.parametrize(("length", "world", "message"), [(7, 1, "lower batch_size=8"), (23, 3, "evenly to 3")])
+def test_batches_that_cannot_be_made_are_refused(length, world, message):
+    with pytest.raises(ValueError, match=message):
+        batches(world=world, length=length)
+
+
+@pytest.mark.parametrize(("text", "view"), [("1x1", View(1, 1)), ("3x2", View(3, 2)), ("3x10@224", View(3, 10, 224))])
+def test_views_are_written_as_in_the_paper(text, view):
+    assert View.parse(text) == view
+    assert str(view) == text
+
+
+@pytest.mark.parametrize("text", ["", "3", "2x1", "3x0", "3xa", "1x1@", "1x1@0"])
+def test_what_is_no_view_is_refused(text):
+    with pytest.raises(ValueError, match="is no view: write crops x clips"):
+        View.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("view", "shape"), [("1x1", (3, 2, 16, 16)), ("3x2", (6, 3, 2, 16, 16)), ("1x1@24", (3, 2, 24, 24))]
+)
+def test_views_of_drawn_clips(tiny, view, shape):
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    item, label = eval_data(tiny, model, View.parse(view))[0]
+    assert item.shape == shape
+    assert label == 0
+
+
+def test_clips_do_not_depend_on_the_number_of_workers(tiny):
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    dataset = train_data(tiny, model)
+    dataset.set_epoch(1)
+    sampler = Batches(len(dataset), 8, 0, Place(CPU))
+    alone = [clips for clips, _ in loader(dataset, sampler, tiny, Place(CPU))]
+    shared = [clips for clips, _ in loader(dataset, sampler, tiny.override({"workers": 2}), Place(CPU))]
+    assert all(map(torch.equal, alone, shared))
+
+
+def test_other_classes_than_the_networks_are_refused(tiny):
+    model = ctnet.create_model(tiny.model, num_classes=2)
+    model.classes = ["a", "b"]
+    with pytest.raises(ValueError, match="trained for other classes"):
+        eval_data(tiny, model)
+
+
+def test_a_dataset_without_a_place_is_asked_for():
+    with pytest.raises(ValueError, match="root=DIRECTORY"):
+        ctnet.engine.train(ctnet.engine.get_recipe("somethingv2"), "/nowhere", progress=False)

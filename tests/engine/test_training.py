@@ -1,0 +1,279 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import ctnet
+from ctnet.engine import Scores, evaluate, load_model, load_recipe, train, training
+from ctnet.engine.checkpoint import load_init, read_about, save_model
+from ctnet.engine.training import choose_precision, recompute_activations
+
+COMMAND = [sys.executable, "-m", "ctnet.cli", "train", "micro-something"]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole")
+    train(tiny, out, progress=False)
+    return out
+
+
+def weights(out):
+    return load_file(out / "model.safetensors")
+
+
+def losses(out):
+    return json.loads((out / "metrics.json").read_text())["losses"]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def arguments(recipe, out):
+    defaults = ctnet.engine.get_recipe("micro-something").to_dict()
+    changed = [f"{k}={json.dumps(v)}" for k, v in recipe.to_dict().items() if v != defaults[k]]
+    return [*changed, "--out", str(out)]
+
+
+def test_a_run_leaves_a_model_that_knows_how_to_be_used(whole, tiny):
+    model, recipe = load_model(whole / "model.safetensors"), load_recipe(whole / "model.safetensors")
+    assert recipe == tiny
+    assert model.classes == ctnet.data.MicroSomething(tiny.root, "val", count=25).class_names
+    measured = evaluate(model, ctnet.engine.eval_data(recipe, model), batch_size=16)
+    kept = Scores.load(whole / "scores.npz")
+    np.testing.assert_allclose(kept.probabilities, measured.probabilities, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_keeps_its_metrics(whole):
+    table, kept = pd.read_csv(whole / "metrics.csv"), json.loads((whole / "metrics.json").read_text())
+    assert table["epoch"].tolist() == [1, 2]
+    assert len(kept["losses"]) == 12
+    assert table["train_loss"].tolist() == pytest.approx([np.mean(kept["losses"][:6]), np.mean(kept["losses"][6:])])
+    assert table["val_top1"].iloc[-1] == pytest.approx(Scores.load(whole / "scores.npz").accuracy())
+    assert table["lr"].iloc[-1] == pytest.approx(0)
+    assert ((table["waiting_for_data"] > 0) & (table["waiting_for_data"] < 1)).all()
+
+
+def test_training_learns(tiny, tmp_path):
+    """Eight clips of eight classes are learnt by heart."""
+    changes = {"train_clips": 8, "epochs": 16, "eval_every": 16, "warmup_epochs": 4, "dropout": 0.0, "lr": 0.4}
+    train(tiny.override(changes | {"model": "tsn_r50_twin", "frames": 1}), tmp_path, progress=False)
+    assert np.mean(losses(tmp_path)[-3:]) < 0.7 * losses(tmp_path)[0]
+
+
+def test_a_finished_run_is_not_trained_again(whole, tiny, monkeypatch):
+    monkeypatch.setattr(training, "train_one_epoch", None)
+    assert train(tiny, whole, progress=False).accuracy() == Scores.load(whole / "scores.npz").accuracy()
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 6, 8, 11])
+def test_a_run_stopped_at_any_step_ends_with_the_same_bits(stop, whole, tiny, tmp_path, monkeypatch):
+    recipe, seed_step = tiny.override({"save_every": 2}), training.seed_step
+
+    def stops(seed, step, rank):
+        if step == stop:
+            raise KeyboardInterrupt
+        seed_step(seed, step, rank)
+
+    monkeypatch.setattr(training, "seed_step", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path, progress=False)
+    monkeypatch.setattr(training, "seed_step", seed_step)
+    torch.manual_seed(99)  # whatever the process drew before
+    train(recipe, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+    assert losses(tmp_path) == losses(whole)
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, tiny, tmp_path):
+    """kill -9, as a cluster does it: in two rounds, at moments that no test chooses."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*COMMAND, *arguments(tiny.override({"save_every": 1}), tmp_path)]
+    state, kills = tmp_path / "state.safetensors", 0
+    for _ in range(2):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        time.sleep(float(np.random.default_rng().uniform(0, 0.3)))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 1
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert same(weights(tmp_path), weights(whole))
+
+
+@pytest.mark.parametrize("changes", [{"lr": 0.5}, {"seed": 1}, {"epochs": 3}, {"model": "tsn_r50_twin"}])
+def test_a_directory_with_a_run_of_another_recipe_is_refused_and_kept(changes, whole, tiny):
+    before = (whole / "state.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=f"another recipe.*{next(iter(changes))} is") as refused:
+        train(tiny.override(changes), whole, progress=False)
+    assert "\n" not in str(refused.value)
+    assert (whole / "state.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-999], lambda b: b"", lambda b: b"\0" * len(b)], ids=["cut", "empty", "0"]
+)
+def test_a_damaged_state_is_refused_in_one_line(damage, whole, tiny, tmp_path):
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(damage((whole / "state.safetensors").read_bytes()))
+    with pytest.raises(ValueError, match=r"state\.safetensors is damaged") as refused:
+        train(tiny, tmp_path, progress=False)
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_are_no_state(whole, tiny, tmp_path):
+    (tmp_path / "state.safetensors").write_bytes((whole / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="holds no state of a run"):
+        train(tiny, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_path):
+    """With frozen statistics of batch normalisation, a batch may be cut in pieces of any size."""
+    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0, "epochs": 1})
+    train(recipe, tmp_path / "whole", progress=False)
+    train(recipe.override({"clips_per_device": pieces}), tmp_path / "pieces", progress=False)
+    np.testing.assert_allclose(losses(tmp_path / "pieces"), losses(tmp_path / "whole"), rtol=1e-4)
+
+
+def test_two_processes_have_the_loss_curve_of_one(tiny, tmp_path):
+    """Same global batch; statistics of batch normalisation frozen, since those of all processes need GPUs."""
+    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0, "lr": 0.2})
+    train(recipe, tmp_path / "one", progress=False)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *COMMAND[1:]]
+    done = subprocess.run([*command, *arguments(recipe, tmp_path / "two")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top-1") == 1
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
+    one, two = (Scores.load(tmp_path / name / "scores.npz") for name in ("one", "two"))
+    assert len(one.labels) % 2 == 1  # one process gets a clip less
+    np.testing.assert_allclose(two.probabilities, one.probabilities, atol=1e-4)
+
+
+def test_recomputed_activations_change_nothing(tiny):
+    torch.manual_seed(0)
+    plain = ctnet.create_model("ctnet_r50_twin", num_classes=5).train()
+    saving = ctnet.create_model("ctnet_r50_twin", num_classes=5).train()
+    saving.load_state_dict(plain.state_dict())
+    recompute_activations(saving)
+    clip = torch.randn(2, 3, 4, 16, 16)
+    for model in (plain, saving):
+        torch.manual_seed(1)
+        model(clip).square().sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, msg=name)
+    for (name, one), other in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        torch.testing.assert_close(other, one, msg=name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"activation_checkpointing": True},
+        {"compile": "eager"},
+        {"workers": 1},
+        {"eval_every": 2},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_ways_of_execution_do_not_change_what_is_learnt(changes, whole, tiny, tmp_path):
+    train(tiny.override(changes), tmp_path, progress=False)
+    np.testing.assert_allclose(losses(tmp_path), losses(whole), rtol=0.05 if "precision" in changes else 1e-4)
+
+
+@pytest.mark.parametrize(("which", "frozen"), [("none", 0), ("partial", -1), ("all", None)])
+def test_frozen_batch_normalisation_keeps_its_statistics(which, frozen, tiny, tmp_path):
+    train(tiny.override({"freeze_bn": which, "epochs": 1}), tmp_path, progress=False)
+    means = {name: value for name, value in weights(tmp_path).items() if name.endswith("running_mean")}
+    kept = sum(bool((value == 0).all()) for value in means.values())
+    assert kept == {"none": 0, "partial": len(means) - 1, "all": len(means)}[which]
+
+
+def test_tensorboard(tiny, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tiny.override({"tensorboard": True}), tmp_path, progress=False)
+    log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in log.Scalars("val_top1")] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_its_state_is_overwritten(tiny, tmp_path):
+    with pytest.raises(RuntimeError, match="the loss is .* at step .* lower lr"):
+        train(tiny.override({"lr": 1e25, "clip_grad": None}), tmp_path, progress=False)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"sync_bn": True}])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do it")
+def test_what_needs_a_gpu_is_refused_on_a_cpu(changes, tiny, tmp_path):
+    with pytest.raises(ValueError, match="GPU"):
+        train(tiny.override(changes), tmp_path, progress=False)
+
+
+def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16") or able.get("amx_bf16")
+    assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+
+
+# -- Initial weights ---------------------------------------------------------------------------------------------------
+
+
+def saved(path, name="tsn_r50_twin", classes=("a", "b")):
+    torch.manual_seed(5)
+    model = ctnet.create_model(name, num_classes=len(classes))
+    save_model(path, model, list(classes))
+    return model
+
+
+def test_a_video_network_starts_from_a_network_for_pictures(tmp_path):
+    source = saved(tmp_path / "pictures.safetensors")
+    model = ctnet.create_model("ctnet_r50_twin", num_classes=3)
+    head = model.head.weight.clone()
+    taken = load_init(tmp_path / "pictures.safetensors", model, ["x", "y", "z"])
+    assert torch.equal(model.backbone.layer3[2].conv2.weight, source.backbone.layer3[2].conv2.weight)
+    assert torch.equal(model.head.weight, head)
+    assert 0.5 < taken / sum(p.numel() for p in source.parameters()) < 1
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(["a", "b"], True), (["b", "a"], False)])
+def test_a_head_is_kept_for_the_same_classes_only(classes, kept, tmp_path):
+    source = saved(tmp_path / "source.safetensors")
+    model = ctnet.create_model("tsn_r50_twin", num_classes=2)
+    load_init(tmp_path / "source.safetensors", model, classes)
+    assert torch.equal(model.head.weight, source.head.weight) == kept
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    saved(tmp_path / "source.safetensors", "tsn_r50")
+    with pytest.raises(ValueError, match="is of tsn_r50 and shares only"):
+        load_init(tmp_path / "source.safetensors", ctnet.create_model("tsn_r50_twin", num_classes=2), ["a", "b"])
+
+
+def test_a_file_of_half_the_size_scores_almost_the_same(tmp_path):
+    model = saved(tmp_path / "full.safetensors").eval()
+    save_model(tmp_path / "half.safetensors", model, ["a", "b"], dtype=torch.float16)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "full.safetensors").stat().st_size
+    clip = torch.randn(2, 3, 2, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path / "half.safetensors")(clip), model(clip), rtol=0.02, atol=1e-3)
+
+
+def test_the_description_can_be_read_without_the_weights(whole):
+    about = read_about(whole / "model.safetensors")
+    assert about["config"]["name"] == "ctnet_r50_twin"
+    assert about["recipe"]["size"] == 16
