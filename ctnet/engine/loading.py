@@ -56,7 +56,8 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
     """The videos of a recipe's dataset, "train" or "val"."""
     if recipe.dataset in MICRO_DATASETS:
         count = recipe.train_clips if split == "train" else recipe.val_clips
-        return MICRO_DATASETS[recipe.dataset](recipe.root or None, split, count=count, fold=recipe.fold)
+        kind, level = MICRO_DATASETS[recipe.dataset], recipe.difficulty
+        return kind(recipe.root or None, split, count=count, fold=recipe.fold, difficulty=level)
     if recipe.dataset not in DATASETS:
         raise ValueError(f"unknown dataset {recipe.dataset!r}; known are {', '.join([*DATASETS, *MICRO_DATASETS])}")
     if not recipe.root:

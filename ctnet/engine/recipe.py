@@ -29,6 +29,7 @@ class Recipe:
     skip: str = ""  # a list of videos to leave out, from `ctnet data check`
     train_clips: int | None = None  # number of clips of a Micro dataset
     val_clips: int | None = None
+    difficulty: float | None = None  # of a Micro dataset, from 0 (easy) to 1; its own unless given
     sampling: Literal["sparse", "dense"] = "sparse"
     window: int = 64  # frames that a dense clip spans
     size: int = 256  # side of the square that the network sees, in pixels
@@ -203,7 +204,10 @@ RECIPES: dict[str, Recipe] = {
     "micro-pictures": replace(
         TWIN, model="tsn_r50_twin", dataset="MicroPictures", frames=1, epochs=10, warmup_epochs=1
     ),
-    "micro-something": replace(TWIN, epochs=6, warmup_epochs=1),
+    "micro-something": replace(
+        TWIN, train_clips=4000, val_clips=2016, batch_size=32, lr=0.08, epochs=6, warmup_epochs=1
+    ),
+    "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.04, epochs=4, warmup_epochs=0.5),
 }
 """Name -> recipe. Fine-tuning on UCF101 and HMDB51 is not in the paper: those two are inferred from TSM's practice."""
 

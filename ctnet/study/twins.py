@@ -1,0 +1,204 @@
+"""The training runs behind the tables: every row's twins, as data.
+
+A twin is the row's own network at another size, so its runs follow from `ctnet.study.experiments`: same options, other
+backbone, other clips. What all rows share is in `PROTOCOL`, which was frozen before any two rows were compared.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ctnet.engine import Recipe, get_recipe
+from ctnet.engine.recipe import EXECUTION
+from ctnet.study.experiments import ROWS, Network
+from ctnet.study.provenance import config_hash
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, and the run whose weights it starts from.
+
+    Equal runs have equal names, whatever tables they belong to.
+
+    Attributes:
+        recipe: what is learnt; where `start` is given, its `init` stands for that run's weights.
+        start: the run to start from.
+        keep: whether the weights belong into `results/checkpoints`, in 16 bits, for chapters and other runs.
+    """
+
+    recipe: Recipe
+    start: "Run | None" = None
+    keep: bool = False
+
+    def config(self) -> dict[str, Any]:
+        """What decides the outcome: the fields that differ from a recipe's defaults, and the run to start from."""
+        found: dict[str, Any] = {"start": self.start.name} if self.start else {}
+        usual = Recipe().to_dict()
+        changed = {name: value for name, value in self.recipe.to_dict().items() if value != usual[name]}
+        return found | {name: value for name, value in changed.items() if name not in EXECUTION}
+
+    @cached_property
+    def name(self) -> str:
+        """Network, dataset, seed and the hash of the configuration: the name of its files."""
+        recipe = self.recipe
+        return f"{recipe.model}-{recipe.dataset}-{recipe.seed}-{config_hash(self.config())}"
+
+    def dump(self) -> dict[str, Any]:
+        """The run as plain data, for another process."""
+        return {"recipe": self.recipe.to_dict(), "start": self.start and self.start.dump(), "keep": self.keep}
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> "Run":
+        """The run that `dump` wrote."""
+        return cls(Recipe(**data["recipe"]), cls.load(data["start"]) if data["start"] else None, data["keep"])
+
+    def seeded(self, seed: int) -> "Run":
+        """The same run with another seed; a run that all seeds start from keeps its own."""
+        start = self.start.seeded(seed) if self.start and not self.start.keep else self.start
+        return replace(self, recipe=replace(self.recipe, seed=seed), start=start)
+
+
+@dataclass(frozen=True)
+class TwinRow:
+    """What is trained and tested for a row: one run, or several that are fused; several `parts` are averaged.
+
+    Attributes:
+        runs: with seed 0, see `Run.seeded`.
+        view: how clips are looked at in testing, crops x clips.
+        fused: whether the runs' scores are averaged before accuracy is taken; else their accuracies are.
+    """
+
+    runs: tuple[Run, ...]
+    view: str = "1x1"
+    fused: bool = False
+
+
+SEEDS = {"2a": 5, "2g": 5}
+"""Seeds of a table where there are more than `FEWEST`."""
+FEWEST = 3
+
+
+def pictures(backbone: str) -> Run:
+    """Pretraining of a backbone on single pictures, the study's ImageNet."""
+    return Run(get_recipe("micro-pictures").override({"model": f"tsn_{backbone}"}), keep=True)
+
+
+PROTOCOL = get_recipe("micro-something")
+
+
+def something(network: Network, **changes: Any) -> Run:
+    """The run on MicroSomething of the twin of a full-size network."""
+    backbone = network.model.partition("_")[2]
+    fitted = {
+        "model": f"{network.model}_twin",
+        "options": dict(network.options),
+        "frames": network.frames,
+        "init": "none",
+    }
+    return Run(PROTOCOL.override(fitted | changes), start=pictures(f"{backbone}_twin"))
+
+
+def seeds_of(table: str) -> range:
+    """The seeds that a table's rows are trained with."""
+    return range(SEEDS.get(table, FEWEST))
+
+
+def _tested(table: str, row_id: str) -> TwinRow:
+    """The twins of a row of costs, the same networks at another size."""
+    row = ROWS[table][row_id]
+    view = {1: "1x1", 2: "1x2", 6: "3x2"}[row.views]
+    return TwinRow(tuple(something(network) for network in row.networks), view, fused=len(row.networks) > 1)
+
+
+_TRANSFER = {"ucf101": "MicroUCF", "hmdb51": "MicroHMDB"}
+
+
+def _transfer(model: str, dataset: str) -> TwinRow:
+    """Table 5: pretraining on MicroKinetics, then fine-tuning on each of three folds."""
+    tuned = get_recipe("micro-transfer").override({"model": f"{model}_twin", "dataset": dataset, "init": "none"})
+    return TwinRow(tuple(Run(replace(tuned, fold=fold), start=kinetics(Network(model))) for fold in (1, 2, 3)))
+
+
+def kinetics(network: Network) -> Run:
+    """The run on MicroKinetics of the twin of a full-size network."""
+    return something(network, dataset="MicroKinetics", train_clips=None, val_clips=None)
+
+
+def _large(network: Network) -> Run:
+    """The run on the larger MicroSomething that stands for Something-Something V2."""
+    return something(network, train_clips=8000)
+
+
+_MODULES = {row_id: row.networks[0] for row_id, row in ROWS["7"].items()}
+_CTNET = Network("ctnet_r50")
+
+TWINS: dict[str, dict[str, TwinRow]] = {
+    **{
+        table: {row_id: _tested(table, row_id) for row_id in ROWS[table]}
+        for table in ("2a", "2b", "2c", "2d", "2e", "2f", "2g")
+    },
+    "2h": {
+        f"train-{train}-test-{test}": TwinRow((something(_CTNET, size=small[train]),), f"1x1@{small[test]}")
+        for small in ({224: 28, 256: 32},)
+        for train, test in ((224, 224), (224, 256), (256, 256))
+    },
+    "3": {row_id: _tested("3", row_id) for row_id in ("tsn-8", "ct-net-8", "tsn-16", "ct-net-16")},
+    "5": {
+        f"{name}/{column}": _transfer(model, dataset)
+        for name, model in (("tsn", "tsn_r50"), ("ct-net", "ctnet_r50"))
+        for column, dataset in _TRANSFER.items()
+    },
+    "6": {row_id: _tested("6", row_id) for row_id in ROWS["6"]},
+    "7": {
+        f"{name}/{column}": TwinRow((build(network),))
+        for column, build in (("kinetics", kinetics), ("v2", _large))
+        for name, network in _MODULES.items()
+    },
+    "8": {row_id: _tested("8", row_id) for row_id in ROWS["8"]},
+}
+"""Table -> id of a row -> what is trained for it. "row/column" where a table has results on several datasets."""
+
+
+def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[str, Run]:
+    """The distinct runs of some tables, by name; those that others start from come first.
+
+    Args:
+        tables: ids such as "2g"; all of them unless given.
+        seeds: how many; each table's own number unless given.
+
+    Raises:
+        ValueError: for a table that has no twins.
+    """
+    if unknown := [table for table in tables or () if table not in TWINS]:
+        raise ValueError(f"no twins are trained for {', '.join(unknown)}; there are some for {', '.join(TWINS)}")
+    found: dict[str, Run] = {}
+
+    def add(run: Run) -> None:
+        if run.start:
+            add(run.start)
+        found.setdefault(run.name, run)
+
+    for table in tables or TWINS:
+        for seed in range(seeds) if seeds else seeds_of(table):
+            for row in TWINS[table].values():
+                for run in row.runs:
+                    add(run.seeded(seed))
+    return found
+
+
+def views_of(name: str) -> list[str]:
+    """Every view that some row looks at a run's clips with."""
+    return _VIEWS.get(name, ["1x1"])
+
+
+def _collect_views() -> dict[str, list[str]]:
+    views: dict[str, set[str]] = {}
+    for table, rows in TWINS.items():
+        for row in rows.values():
+            for seed in seeds_of(table):
+                for run in row.runs:
+                    views.setdefault(run.seeded(seed).name, {"1x1"}).add(row.view)
+    return {name: sorted(found) for name, found in views.items()}
+
+
+_VIEWS = _collect_views()
