@@ -393,6 +393,34 @@ def verify(
     raise typer.Exit(1 if lost else 0)
 
 
+@app.command()
+def saliency(
+    video: Annotated[Path, typer.Argument(help="A video file, or a folder of its frames 00001.jpg, 00002.jpg, ...")],
+    checkpoint: Annotated[list[Path], typer.Option(help="Weights of a network; several are drawn side by side.")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png gives a strip of frames, .gif and .mp4 move.")],
+    label: Annotated[str | None, typer.Option(help="Class to look for; the one predicted unless given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw where networks see a class in a video (Saliency Tubes)."""
+    from ctnet.analysis.overlay import checked_path, explain, sampled_frames, save_explanations
+    from ctnet.engine import load_model, load_recipe
+    from ctnet.engine.loading import sampler
+
+    checked_path(out)
+    explanations = []
+    for path in checkpoint:
+        model, recipe = load_model(path), load_recipe(path)
+        name = path.stem if len({other.stem for other in checkpoint}) == len(checkpoint) else str(path)
+        frames = sampled_frames(video, sampler(recipe))
+        explanations.append(explain(name, model, frames, label, recipe.test_size or recipe.size))
+    save_explanations(out, explanations)
+    if as_json:
+        keys = ("name", "label", "score")
+        print(json.dumps([{key: getattr(explanation, key) for key in keys} for explanation in explanations]))
+    else:
+        print("\n".join(explanation.caption for explanation in explanations))
+
+
 def main() -> None:
     """Run the command line, turning errors that a user can cause into one line."""
     try:

@@ -1,11 +1,15 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from ctnet import cli, list_models
+from ctnet import cli, create_model, list_models, save_model
+from ctnet.data import write_video
+from ctnet.engine import get_recipe
 from ctnet.study.published import results_dir
 
 
@@ -133,3 +137,55 @@ def test_mistakes_about_data_are_one_line_too(run, arguments, message, tmp_path,
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """A video, and the weights of an untrained network with three classes."""
+    write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 255, (10, 36, 64, 3), np.uint8))
+    model = create_model("tsn_r50_twin", num_classes=3, num_frames=4)
+    recipe = get_recipe("micro-something").override({"frames": 4})
+    save_model(tmp_path / "weights.safetensors", model, ["Twisting", "Folding", "Lifting"], recipe)
+    return tmp_path / "clip.mp4", tmp_path / "weights.safetensors"
+
+
+def test_saliency_draws_networks_side_by_side(run, footage, tmp_path):
+    video, weights = map(str, footage)
+    options = ["--out", str(tmp_path / "a.png")]
+    code, out, err = run("saliency", video, "--checkpoint", weights, *options, "--label", "Folding")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"weights: Folding, \d+ %\n", out)
+    (tmp_path / "other").mkdir()
+    again = shutil.copy(weights, tmp_path / "other")
+    both = json.loads(run("saliency", video, "--checkpoint", weights, "--checkpoint", again, *options, "--json")[1])
+    assert [found["name"] for found in both] == [weights, again]
+    assert both[0]["label"] in ("Twisting", "Folding", "Lifting")
+    assert 1 / 3 < both[0]["score"] < 1
+
+
+def test_saliency_samples_and_crops_as_the_network_was_trained(run, footage, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ctnet.analysis.overlay.save_explanations", lambda path, found: drawn.extend(found))
+    run("saliency", str(footage[0]), "--checkpoint", str(footage[1]), "--out", str(tmp_path / "a.png"))
+    assert drawn[0].frames.shape == (4, 3, 36, 64)
+    assert drawn[0].tubes.shape == (4, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--label": "Fold"}, "did you mean 'Folding'"),
+        ({"--out": "a.jpg", "--checkpoint": "nothing"}, "must end in .png"),
+        ({"--out": "missing/a.png"}, "no such folder"),
+        ({"--checkpoint": "nothing"}, "no weights at nothing"),
+        ({"video": "nothing.mp4"}, "nothing.mp4: no such video"),
+    ],
+)
+def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"--checkpoint": str(footage[1]), "--out": "a.gif"} | changes
+    video = options.pop("video", str(footage[0]))
+    code, out, err = run("saliency", video, *(word for option in options.items() for word in option))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not any(path.suffix in (".gif", ".jpg") for path in tmp_path.iterdir())

@@ -2,5 +2,25 @@
 
 from ctnet.analysis.cost import Cost, count_cost
 from ctnet.analysis.receptive_field import ReceptiveField, progressive_fields, receptive_field
+from ctnet.analysis.saliency import (
+    class_evidence,
+    energy_share,
+    grad_cam,
+    pointing_game,
+    saliency_tubes,
+    temporal_concentration,
+)
 
-__all__ = ["Cost", "ReceptiveField", "count_cost", "progressive_fields", "receptive_field"]
+__all__ = [
+    "Cost",
+    "ReceptiveField",
+    "class_evidence",
+    "count_cost",
+    "energy_share",
+    "grad_cam",
+    "pointing_game",
+    "progressive_fields",
+    "receptive_field",
+    "saliency_tubes",
+    "temporal_concentration",
+]
