@@ -10,13 +10,14 @@ import torch
 
 from ctnet.analysis import Cost, progressive_fields, receptive_field
 from ctnet.models import CTModule, c3d_module, compared, csn_module, r2plus1d_module
+from ctnet.models.peers import PEERS
 from ctnet.study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
-from ctnet.study.experiments import PLAIN, ROWS, Network
+from ctnet.study.experiments import NOT_REPRODUCED, PLAIN, ROWS, Network
 from ctnet.study.provenance import config_hash, write_json
 from ctnet.study.published import published_table, results_dir, row_label
 
 HOLDS = ("reproduced", "consistent")
-"""Verdicts of a claim that stands; the others are "differs", "inconsistent" and "paper inconsistent"."""
+"""Verdicts of a claim that stands; the others are "differs", "inconsistent", "paper inconsistent", "not reproduced"."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,24 @@ def gmacs_verdict(
     return "differs", ""
 
 
+PEER_TOLERANCE = 0.01
+"""Largest relative difference of a peer's GFLOPs that counts as reproduced."""
+
+
+def peer_verdict(published: float, gmacs: float, conv_linear_gmacs: float) -> tuple[str, float, str]:
+    """Verdict on the printed GFLOPs of a peer, the count that is nearest to them, and which counts match.
+
+    The paper took its peers' costs from their own papers. Some of those count all operators, as it does itself, some
+    convolutions and linear layers alone.
+    """
+    counts = {"all operators": gmacs, "convolutions and linear layers": conv_linear_gmacs}
+    matching = [name for name, count in counts.items() if abs(count - published) <= PEER_TOLERANCE * published]
+    listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
+    which = "both match" if len(matching) == 2 else f"{matching[0]} match" if matching else "neither matches"
+    nearest = min(counts.values(), key=lambda count: abs(count - published))
+    return "reproduced" if matching else "differs", nearest, f"{listed}: {which}"
+
+
 def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:
     """The printed GFLOPs and parameters of a table, against the costs of its networks.
 
@@ -79,7 +98,7 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
     """
     printed = published_table(table)
     for row_id, row in ROWS[table].items():
-        gmacs, _, params = total(row, costs)
+        gmacs, conv_linear, params = total(row, costs)
         hashes = [config_hash(network.config()) for network in row.networks]
         evidence = tuple(f"cost/{cost_file(network).name}" for network in row.networks)
         outdated = not set(hashes).isdisjoint(stale)
@@ -88,8 +107,11 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
             value: Any = printed.loc[row_id].get(column)
             if value is not None:
                 measured = gmacs / row.views * views
-                verdict, note = gmacs_verdict(value, measured, views, OWN_SUMS.get((table, row_id)))
-                statement = f"{label}: {value} GFLOPs" + (" per clip" if column == "clip_gflops" else "")
+                if any(network.model in PEERS for network in row.networks):
+                    verdict, measured, note = peer_verdict(value, measured, conv_linear / row.views * views)
+                else:
+                    verdict, note = gmacs_verdict(value, measured, views, OWN_SUMS.get((table, row_id)))
+                statement = f"{label}: {_gflops(value, column)}"
                 yield Claim(
                     f"{table}/{row_id}/{column}", "exact", statement, value, measured, verdict, note, evidence, outdated
                 )
@@ -98,6 +120,16 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
             verdict = "reproduced" if round(params, 1) == value else "differs"
             statement = f"{label}: {value} M parameters"
             yield Claim(f"{table}/{row_id}/params", "exact", statement, value, params, verdict, "", evidence, outdated)
+    for row_id, reason in NOT_REPRODUCED.get(table, {}).items():
+        for column in ("gflops", "clip_gflops"):
+            value = printed.loc[row_id].get(column)
+            if value is not None:
+                statement = f"Table {table}, {row_label(printed, row_id)}: {_gflops(value, column)}"
+                yield Claim(f"{table}/{row_id}/{column}", "exact", statement, value, None, "not reproduced", reason)
+
+
+def _gflops(value: float, column: str) -> str:
+    return f"{value} GFLOPs" + (" per clip" if column == "clip_gflops" else "")
 
 
 def _check(id: str, kind: str, statement: str, published: Any, measured: Any, holds: bool, note: str = "") -> Claim:
@@ -252,6 +284,8 @@ def figure(value: Any) -> str:
     """A published or measured value in a few characters."""
     if isinstance(value, float):
         return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    if value is None:
+        return "–"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

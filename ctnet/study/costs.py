@@ -9,12 +9,15 @@ from typing import Any
 
 from ctnet.analysis import Cost, count_cost
 from ctnet.models import create_model
+from ctnet.models.peers import PEERS
 from ctnet.study.experiments import ROWS, Network, Row
 from ctnet.study.provenance import code_hash, config_hash, provenance, write_json
 from ctnet.study.published import results_dir
 
-CODE = ("models", "analysis/cost.py")
-"""Parts of the package that a cost depends on."""
+
+def code(model: str) -> tuple[str, ...]:
+    """Parts of the package that the cost of a model depends on, by the model's name."""
+    return ("models", "analysis/cost.py", *(["models/peers"] if model in PEERS else []))
 
 
 def measure(network: Network) -> Cost:
@@ -33,7 +36,7 @@ def measure_and_keep(network: Network) -> Cost:
     start = time.perf_counter()
     cost = measure(network)
     content = {"config": network.config(), "hash": config_hash(network.config()), "cost": asdict(cost)}
-    content["provenance"] = provenance(CODE, time.perf_counter() - start)
+    content["provenance"] = provenance(code(network.model), time.perf_counter() - start)
     write_json(cost_file(network), content)
     return cost
 
@@ -59,7 +62,7 @@ def record(network: Network) -> dict[str, Any]:
 
 def is_stale(content: Mapping[str, Any]) -> bool:
     """Whether a record was made by other code than today's."""
-    return content["provenance"]["code"] != code_hash(*CODE)
+    return content["provenance"]["code"] != code_hash(*code(content["config"]["model"]))
 
 
 def networks(tables: Iterable[str]) -> dict[str, Network]:

@@ -100,3 +100,6 @@ ROWS: dict[str, dict[str, Row]] = {
     },
 }
 """Table -> id of a row -> its networks. A row that is missing here is not measured."""
+
+NOT_REPRODUCED: dict[str, dict[str, str]] = {}
+"""Table -> id of a row -> why no network stands for it: no public configuration has the printed cost."""

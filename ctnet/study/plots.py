@@ -18,7 +18,7 @@ def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
         table: such as "2a".
         costs: of its networks, as `ctnet.study.tables.measure_table` returns them.
     """
-    decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops")]
+    decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops") and claim.evidence]
     labels = [claim.id.split("/")[1] for claim in decided]
     differences = [claim.measured - claim.published for claim in decided]
     halves = [0.5 if isinstance(claim.published, int) else 0.05 for claim in decided]

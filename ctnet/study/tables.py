@@ -62,13 +62,14 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
             if column in _COSTS:
                 claim = decided.get(f"{table}/{row_id}/{column}")
                 cells[name, "published"] = _number(value)
-                cells[name, "measured"] = "–" if claim is None else f"{claim.measured:.2f}"
-                cells[name, "difference"] = "–" if claim is None else f"{claim.measured - claim.published:+.2f}"
+                measured = None if claim is None else claim.measured
+                cells[name, "measured"] = "–" if measured is None else f"{measured:.2f}"
+                cells[name, "difference"] = "–" if measured is None else f"{measured - value:+.2f}"
                 cells[name, "verdict"] = "not measured" if claim is None else claim.verdict
                 if claim is None and row_id in ROWS[table] and value is None and column == "gflops":
                     cells[name, "measured"] = f"{total(ROWS[table][str(row_id)], costs)[0]:.2f}"
                     cells[name, "verdict"] = "not printed"
-                if claim is not None and claim.note:
+                if claim is not None and claim.note and claim.verdict != "reproduced":
                     notes.append(f"{row_label(printed, str(row_id))}: {claim.note}.")
             elif column == "note":
                 if value is not None:
