@@ -1,8 +1,59 @@
 """The networks that the paper compares CT-Net with (Tables 3 and 4): one file per method, one interface."""
 
 from collections.abc import Callable
+from functools import partial
 
-from ctnet.models.tsn import VideoModel
+from torch import nn
 
-PEERS: dict[str, Callable[..., VideoModel]] = {}
+from ctnet.models.backbones import create_backbone
+from ctnet.models.peers.blvnet_tam import BLVNet
+from ctnet.models.peers.eco import ECOLite
+from ctnet.models.peers.gsm import gsm
+from ctnet.models.peers.smallbig import smallbig
+from ctnet.models.peers.stm import stm
+from ctnet.models.peers.tea import tea
+from ctnet.models.peers.teinet import teinet
+from ctnet.models.peers.tim import tim
+from ctnet.models.peers.tsm import tsm
+from ctnet.models.tsn import TSN, VideoModel
+
+ON_RESNETS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "tsm": tsm,
+    "tim": tim,
+    "teinet": teinet,
+    "tea": tea,
+    "stm": stm,
+    "smallbig": smallbig,
+    "gsm": gsm,
+}
+"""Method -> what turns a 2D ResNet into its network."""
+
+
+def _on_resnet(
+    method: str, backbone: str, *, num_classes: int, num_frames: int, dropout: float, weights: str | None
+) -> TSN:
+    if method == "tea" and weights:
+        raise ValueError("torchvision has no ImageNet weights for TEA's Res2Net: leave out weights")
+    return TSN(ON_RESNETS[method](create_backbone(backbone, weights)), num_classes, num_frames, dropout)
+
+
+def _from_scratch(
+    network: Callable[..., VideoModel], *, num_classes: int, num_frames: int, dropout: float, weights: str | None
+) -> VideoModel:
+    if weights:
+        raise ValueError(f"torchvision has no ImageNet weights for {network.__name__}: leave out weights")
+    return network(num_classes, num_frames, dropout)
+
+
+PEERS: dict[str, Callable[..., VideoModel]] = {
+    f"{method}_{backbone}": partial(_on_resnet, method, backbone)
+    for method in ON_RESNETS
+    for backbone in ("r50", "r50_twin")
+}
 """Name -> builder, called with num_classes, num_frames, dropout and weights (None or "imagenet")."""
+
+PEERS |= {
+    "smallbig_r101": partial(_on_resnet, "smallbig", "r101"),
+    "blvnet_tam_r50": partial(_from_scratch, BLVNet),
+    "eco_lite": partial(_from_scratch, ECOLite),
+}

@@ -1,0 +1,116 @@
+"""What the peers on 2D ResNets share: a bottleneck with places for modules on clips, and some temporal parts."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from ctnet.models.tensor_conv import OnClips, TensorSeparableConv
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+class TemporalBottleneck(nn.Module):
+    """The bottleneck of a 2D ResNet with modules on clips around its convolutions.
+
+    The layers of the bottleneck keep their names and weights, so that a pretrained ResNet fits in. A place that is
+    given no module stays as it was.
+
+    Args:
+        block: the bottleneck, whose layers become this module's own.
+        before_conv1: on the input of the residual branch.
+        before_conv2: on the input of the 3 x 3 convolution.
+        beside_conv2: its output is added to that of the 3 x 3 convolution. It sees the same input as `before_conv2`.
+        after_conv3: on the output of the last convolution, before it is normalised.
+    """
+
+    def __init__(
+        self,
+        block: Bottleneck,
+        before_conv1: nn.Module | None = None,
+        before_conv2: nn.Module | None = None,
+        beside_conv2: nn.Module | None = None,
+        after_conv3: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = block.conv1, block.bn1
+        self.conv2, self.bn2 = block.conv2, block.bn2
+        self.conv3, self.bn3 = block.conv3, block.bn3
+        self.relu, self.downsample = block.relu, block.downsample
+        self.before_conv1 = _on_frames(before_conv1)
+        self.before_conv2 = _on_frames(before_conv2)
+        self.beside_conv2 = OnClips(beside_conv2) if beside_conv2 else None
+        self.after_conv3 = _on_frames(after_conv3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N*T, C, H, W) -> (N*T, C', H', W')."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
+        spatial = self.conv2(self.before_conv2(x))
+        if self.beside_conv2 is not None:
+            spatial = spatial + self.beside_conv2(x)
+        x = self.relu(self.bn2(spatial))
+        return self.relu(self.bn3(self.after_conv3(self.conv3(x))) + shortcut)
+
+
+def _on_frames(module: nn.Module | None) -> nn.Module:
+    return OnClips(module) if module else nn.Identity()
+
+
+def replace_bottlenecks(
+    cnn: nn.Module, build: Callable[[Bottleneck], nn.Module], stages: tuple[str, ...] = STAGES
+) -> nn.Module:
+    """A copy of a ResNet of bottlenecks with `build(block)` in the place of every block of these stages."""
+    cnn = copy.deepcopy(cnn)
+    for stage in stages:
+        blocks = cnn.get_submodule(stage)
+        for name, block in blocks.named_children():
+            setattr(blocks, name, build(block))
+    return cnn
+
+
+class ChannelwiseConv(TensorSeparableConv):
+    """Temporal convolution of kernel 3 in which every channel has weights of its own, which start as a shift.
+
+    Args:
+        channels: of the input and the output.
+        shifted: the share of the channels that starts by taking the next frame's value, and the share that starts by
+            taking the previous frame's. The others start as the identity.
+    """
+
+    def __init__(self, channels: int, shifted: float = 1 / 8) -> None:
+        super().__init__(channels, channels, 1, (3, 1, 1))
+        share = int(channels * shifted)
+        with torch.no_grad():
+            self.conv.weight.zero_()  # (C, 1, 3, 1): previous, present, next frame
+            self.conv.weight[:share, 0, 2] = 1
+            self.conv.weight[share : 2 * share, 0, 0] = 1
+            self.conv.weight[2 * share :, 0, 1] = 1
+
+
+def next_frame(x: Tensor) -> Tensor:
+    """Every frame's next one, zero at the last: (N, C, T, H, W) -> (N, C, T, H, W)."""
+    return nn.functional.pad(x, (0, 0, 0, 0, -1, 1))
+
+
+def previous_frame(x: Tensor) -> Tensor:
+    """Every frame's previous one, zero at the first: (N, C, T, H, W) -> (N, C, T, H, W)."""
+    return nn.functional.pad(x, (0, 0, 0, 0, 1, -1))
+
+
+def difference(following: Tensor, present: Tensor) -> Tensor:
+    """`following` at t + 1 minus `present` at t, zero at the last t: (N, C, T, H, W), all three."""
+    return nn.functional.pad(following[:, :, 1:] - present[:, :, :-1], (0, 0, 0, 0, 0, 1))
+
+
+conv1x1 = partial(nn.Conv2d, kernel_size=1, bias=False)
+
+
+def initialise_convs(network: nn.Module) -> None:
+    """Draw the weights of all dense convolutions anew (He et al., 2015), as torchvision's ResNet does."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and module.groups == 1:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

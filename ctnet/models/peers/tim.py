@@ -1,0 +1,20 @@
+"""TIM, the temporal interaction module of TEINet (Liu et al., 2020), alone: the backbone of PEM + TDLoss.
+
+PEM + TDLoss (Weng et al., 2020) adds a progressive enhancement module and a temporal diversity loss to it. The
+module is not built here.
+"""
+
+from torch import nn
+
+from ctnet.models.peers.bottleneck import ChannelwiseConv, TemporalBottleneck, replace_bottlenecks
+
+
+class TemporalInteraction(ChannelwiseConv):
+    """TIM: a channel-wise temporal convolution that starts as the shift of TSM: (N, C, T, H, W) -> (N, C, T, H, W)."""
+
+
+def tim(cnn: nn.Module) -> nn.Module:
+    """A 2D ResNet with a TIM before the 3 x 3 convolution of every block."""
+    return replace_bottlenecks(
+        cnn, lambda block: TemporalBottleneck(block, before_conv2=TemporalInteraction(block.conv2.in_channels))
+    )
