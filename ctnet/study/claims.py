@@ -75,17 +75,18 @@ PEER_TOLERANCE = 0.01
 
 
 def peer_verdict(published: float, gmacs: float, conv_linear_gmacs: float) -> tuple[str, float, str]:
-    """Verdict on the printed GFLOPs of a peer, the count that is nearest to them, and which counts match.
+    """Verdict on the printed GFLOPs of a peer, the count that is nearest to them, and both counts in words.
 
     The paper took its peers' costs from their own papers. Some of those count all operators, as it does itself, some
-    convolutions and linear layers alone.
+    convolutions and linear layers alone: the words end with the counts that round to the printed figure.
     """
     counts = {"all operators": gmacs, "convolutions and linear layers": conv_linear_gmacs}
-    matching = [name for name, count in counts.items() if abs(count - published) <= PEER_TOLERANCE * published]
-    listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
-    which = "both match" if len(matching) == 2 else f"{matching[0]} match" if matching else "neither matches"
     nearest = min(counts.values(), key=lambda count: abs(count - published))
-    return "reproduced" if matching else "differs", nearest, f"{listed}: {which}"
+    verdict = "reproduced" if abs(nearest - published) <= PEER_TOLERANCE * published else "differs"
+    digits = 0 if isinstance(published, int) else 1
+    exact = [name for name, count in counts.items() if round(count, digits) == published]
+    listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
+    return verdict, nearest, f"{listed}; to the printed digit: {' and '.join(exact) or 'neither'}"
 
 
 def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:

@@ -1,5 +1,6 @@
 """SmallBigNet (Li et al., 2020): every convolution sees its input and, with the same weights, a max-pooled one."""
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
@@ -20,9 +21,12 @@ class ClipMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C, T or 1, H, W)."""
-        x = as_clips(nn.functional.max_pool2d(as_frames(x), 3, stride=1, padding=1), x.shape[2])
         if self.all_frames:
-            return x.amax(2, keepdim=True)
+            x = x.amax(2, keepdim=True)
+        frames = as_frames(x).contiguous(memory_format=torch.channels_last)
+        x = as_clips(nn.functional.max_pool2d(frames, 3, stride=1, padding=1), x.shape[2])
+        if self.all_frames:
+            return x
         return nn.functional.max_pool2d(x.flatten(3), (3, 1), stride=1, padding=(1, 0)).unflatten(3, x.shape[3:])
 
 
