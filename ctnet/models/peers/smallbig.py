@@ -75,5 +75,8 @@ class SmallBigBottleneck(nn.Module):
 
 
 def smallbig(cnn: nn.Module) -> nn.Module:
-    """A 2D ResNet with SmallBig bottlenecks in its last three stages."""
+    """A 2D ResNet with SmallBig bottlenecks in its last three stages.
+
+    Pooling over time knows no direction, so a clip and its reversal get the same scores.
+    """
     return replace_bottlenecks(cnn, SmallBigBottleneck, ("layer2", "layer3", "layer4"))
