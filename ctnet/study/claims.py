@@ -85,8 +85,9 @@ def peer_verdict(published: float, gmacs: float, conv_linear_gmacs: float) -> tu
     verdict = "reproduced" if abs(nearest - published) <= PEER_TOLERANCE * published else "differs"
     digits = 0 if isinstance(published, int) else 1
     exact = [name for name, count in counts.items() if round(count, digits) == published]
+    which = "both" if len(exact) == 2 else exact[0] if exact else "neither"
     listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
-    return verdict, nearest, f"{listed}; to the printed digit: {' and '.join(exact) or 'neither'}"
+    return verdict, nearest, f"{listed}; to the printed digit: {which}"
 
 
 def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:
