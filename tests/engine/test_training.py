@@ -57,8 +57,8 @@ def test_a_run_leaves_a_model_that_knows_how_to_be_used(whole, tiny):
 def test_a_run_keeps_its_metrics(whole):
     table, kept = pd.read_csv(whole / "metrics.csv"), json.loads((whole / "metrics.json").read_text())
     assert table["epoch"].tolist() == [1, 2]
-    assert len(kept["losses"]) == 12
-    assert table["train_loss"].tolist() == pytest.approx([np.mean(kept["losses"][:6]), np.mean(kept["losses"][6:])])
+    assert len(kept["losses"]) == 8
+    assert table["train_loss"].tolist() == pytest.approx([np.mean(kept["losses"][:4]), np.mean(kept["losses"][4:])])
     assert table["val_top1"].iloc[-1] == pytest.approx(Scores.load(whole / "scores.npz").accuracy())
     assert table["lr"].iloc[-1] == pytest.approx(0)
     assert ((table["waiting_for_data"] > 0) & (table["waiting_for_data"] < 1)).all()
@@ -67,7 +67,7 @@ def test_a_run_keeps_its_metrics(whole):
 def test_training_learns(tiny, tmp_path):
     """Eight clips of eight classes are learnt by heart."""
     changes = {"train_clips": 8, "epochs": 16, "eval_every": 16, "warmup_epochs": 4, "dropout": 0.0, "lr": 0.4}
-    train(tiny.override(changes | {"model": "tsn_r50_twin", "frames": 1}), tmp_path, progress=False)
+    train(tiny.override(changes | {"frames": 1}), tmp_path, progress=False)
     assert np.mean(losses(tmp_path)[-3:]) < 0.7 * losses(tmp_path)[0]
 
 
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_trained_again(whole, tiny, monkeypatch):
     assert train(tiny, whole, progress=False).accuracy() == Scores.load(whole / "scores.npz").accuracy()
 
 
-@pytest.mark.parametrize("stop", [0, 1, 5, 6, 8, 11])
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 7])
 def test_a_run_stopped_at_any_step_ends_with_the_same_bits(stop, whole, tiny, tmp_path, monkeypatch):
     recipe, seed_step = tiny.override({"save_every": 2}), training.seed_step
 
@@ -113,7 +113,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, tiny, tmp
     assert same(weights(tmp_path), weights(whole))
 
 
-@pytest.mark.parametrize("changes", [{"lr": 0.5}, {"seed": 1}, {"epochs": 3}, {"model": "tsn_r50_twin"}])
+@pytest.mark.parametrize("changes", [{"lr": 0.5}, {"seed": 1}, {"epochs": 3}, {"model": "csn_r50_twin"}])
 def test_a_directory_with_a_run_of_another_recipe_is_refused_and_kept(changes, whole, tiny):
     before = (whole / "state.safetensors").read_bytes()
     with pytest.raises(ValueError, match=f"another recipe.*{next(iter(changes))} is") as refused:
@@ -275,5 +275,5 @@ def test_a_file_of_half_the_size_scores_almost_the_same(tmp_path):
 
 def test_the_description_can_be_read_without_the_weights(whole):
     about = read_about(whole / "model.safetensors")
-    assert about["config"]["name"] == "ctnet_r50_twin"
+    assert about["config"]["name"] == "tsn_r50_twin"
     assert about["recipe"]["size"] == 16

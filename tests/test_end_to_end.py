@@ -1,0 +1,117 @@
+"""From video files to a prediction, by the command line alone, as somebody with a real dataset would go."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ctnet.data import MicroSomething
+from ctnet.engine import Scores
+
+FIELDS = [
+    "model=ctnet_r50_twin",
+    "init=none",
+    "frames=4",
+    "size=32",
+    "short_side=36",
+    "epochs=2",
+    "warmup_epochs=1",
+    "batch_size=8",
+    "clips_per_device=4",
+    "workers=1",
+    "save_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos") / "micro"
+    command = ["data", "make", "MicroSomething", str(root), "--train", "24", "--val", "24", "--size", "48"]
+    subprocess.run([sys.executable, "-m", "ctnet.cli", *command], check=True, capture_output=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(videos, tmp_path_factory):
+    """A run on webm files through a worker process, killed once and resumed."""
+    out = tmp_path_factory.mktemp("run")
+    command = [sys.executable, "-m", "ctnet.cli", "train", "somethingv2", f"root={videos}", *FIELDS, "--out", str(out)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (out / "state.safetensors").exists():
+        assert killed.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (out / "model.safetensors").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "of 24 videos" in done.stdout
+    return out
+
+
+def test_the_run_ends_with_all_its_epochs(trained):
+    with (trained / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert len(json.loads((trained / "metrics.json").read_text())["losses"]) == 6
+
+
+def test_views_as_in_table_6(trained, run, tmp_path):
+    checkpoint = str(trained / "model.safetensors")
+    arguments = ["--view", "1x1", "--view", "3x2", "--scores", str(tmp_path), "--json"]
+    code, out, _ = run("test", checkpoint, "workers=0", *arguments)
+    one, six = json.loads(out)
+    assert code == 0
+    assert (one["frames"], six["frames"]) == ("4x1x1", "4x3x2")
+    assert six["gmacs"] == pytest.approx(6 * one["gmacs"], abs=0.01)
+    kept = Scores.load(tmp_path / f"{trained.name}-model-1x1.npz")
+    np.testing.assert_allclose(kept.probabilities, Scores.load(trained / "scores.npz").probabilities, atol=0.02)
+    assert kept.names[0].endswith(".webm")
+
+    code, out, _ = run("test", checkpoint, *map(str, tmp_path.glob("*.npz")), "workers=0")
+    assert code == 0
+    assert "all 3, fused" in out
+
+
+def test_prediction_for_one_file(trained, videos, run):
+    video = next(videos.rglob("*.webm"))
+    code, out, _ = run("predict", str(video), "--checkpoint", str(trained / "model.safetensors"), "--json")
+    best = json.loads(out)["top5"]
+    assert code == 0
+    assert len(best) == 5
+    assert {line["class"] for line in best} <= {item.name for item in MicroSomething.classes}
+    assert best == sorted(best, key=lambda line: -line["probability"])
+    _, text, _ = run("predict", str(video), "--checkpoint", str(trained / "model.safetensors"))
+    assert best[0]["class"] in text.splitlines()[0]
+    assert "%" in text.splitlines()[0]
+
+
+def test_mistakes_are_one_line(trained, videos, run, tmp_path):
+    checkpoint = str(trained / "model.safetensors")
+    (tmp_path / "text.webm").write_text("no video")
+    for arguments, message in [
+        (["train"], "name a recipe"),
+        (["train", "somethingv2"], "--out DIRECTORY"),
+        (["train", "somethingv3", "--out", str(tmp_path / "x")], "did you mean 'somethingv2'"),
+        (["train", "somethingv2", "lrr=1", "--out", str(tmp_path / "x")], "did you mean 'lr'"),
+        (["train", "somethingv2", "init=none", "--out", str(tmp_path / "x")], "root=DIRECTORY"),
+        (["train", "somethingv2", f"root={videos}", *FIELDS, "lr=1", "--out", str(trained)], "another recipe"),
+        (["test", checkpoint, "--view", "2x2"], "is no view"),
+        (["test", str(tmp_path / "none.safetensors")], "no weights at"),
+        (["test", str(tmp_path / "text.webm")], "damaged or no file of weights"),
+        (["test", checkpoint, "root=/nowhere"], "/nowhere"),
+        (["predict", str(tmp_path / "none.mp4"), "--checkpoint", checkpoint], "none.mp4"),
+        (["predict", str(tmp_path / "text.webm"), "--checkpoint", checkpoint], "text.webm"),
+    ]:
+        code, out, err = run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1), arguments
+        assert message in err
+
+
+def test_recipes_can_be_listed_and_shown(run):
+    assert "kinetics" in run("train", "--list")[1]
+    shown = json.loads(run("train", "kinetics", "lr=0.5", "--show")[1])
+    assert (shown["lr"], shown["epochs"]) == (0.5, 110)
