@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import torchvision
 from torch import nn
+from torchvision.models.inception import BasicConv2d
 from torchvision.models.resnet import Bottleneck
 
 
@@ -40,8 +41,31 @@ def resnet_twin(
     return nn.Sequential(children)
 
 
+def inceptionv3_twin(num_classes: int = 1000) -> nn.Module:
+    """A narrow InceptionV3 for pictures of 32 x 32: same blocks, every width a quarter, stem of stride 2, no max-pool.
+
+    Args:
+        num_classes: of the head.
+    """
+    cnn = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False)
+    for module in cnn.modules():
+        if isinstance(module, BasicConv2d):
+            conv, first = module.conv, module.conv.in_channels == 3
+            into, out = conv.in_channels // (1 if first else 4), conv.out_channels // 4
+            module.conv = nn.Conv2d(into, out, conv.kernel_size, conv.stride, conv.padding, bias=False)
+            module.bn = nn.BatchNorm2d(out, eps=0.001)
+            nn.init.kaiming_normal_(module.conv.weight, mode="fan_out", nonlinearity="relu")
+    for stem in (cnn.Conv2d_1a_3x3, cnn.Conv2d_2a_3x3, cnn.Conv2d_4a_3x3):
+        stem.conv.padding = (1, 1)
+    cnn.maxpool1 = cnn.maxpool2 = nn.Identity()
+    cnn.fc = nn.Linear(cnn.fc.in_features // 4, num_classes)
+    cnn.transform_input = False
+    return cnn
+
+
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
-    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3 (torchvision's), r50_twin or r101_twin.
+    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3 (torchvision's), r50_twin, r101_twin or
+    inceptionv3_twin.
 
     Args:
         name: of the network.
@@ -78,4 +102,8 @@ TORCHVISION_NAMES = {
     "r101": "resnet101",
     "inceptionv3": "inception_v3",
 }
-TWINS = {"r50_twin": resnet_twin, "r101_twin": lambda: resnet_twin((3, 4, 23, 3))}
+TWINS = {
+    "r50_twin": resnet_twin,
+    "r101_twin": lambda: resnet_twin((3, 4, 23, 3)),
+    "inceptionv3_twin": inceptionv3_twin,
+}

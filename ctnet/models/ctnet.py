@@ -54,6 +54,7 @@ _RULES: dict[str, Rule] = {
     "r101": R101_BLOCKS,
     "r101_twin": R101_BLOCKS,
     "inceptionv3": INCEPTION_CONVS,
+    "inceptionv3_twin": INCEPTION_CONVS,
 }
 
 
@@ -222,7 +223,7 @@ def create_model(
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
     if blocks is not None:
         model.config["blocks"] = blocks
-    if backbone == "inceptionv3":  # its weights expect RGB in [-1, 1]
+    if backbone.startswith("inceptionv3"):  # its weights expect RGB in [-1, 1]
         model.input_mean = model.input_std = (0.5, 0.5, 0.5)
     if checkpoint is not None:
         load_official_checkpoint(model, checkpoint)
