@@ -205,9 +205,9 @@ RECIPES: dict[str, Recipe] = {
         TWIN, model="tsn_r50_twin", dataset="MicroPictures", frames=1, epochs=10, warmup_epochs=1
     ),
     "micro-something": replace(
-        TWIN, train_clips=4000, val_clips=2016, batch_size=32, lr=0.08, epochs=6, warmup_epochs=1
+        TWIN, train_clips=4000, val_clips=2016, difficulty=0.8, batch_size=32, lr=0.2, epochs=4, warmup_epochs=1
     ),
-    "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.04, epochs=4, warmup_epochs=0.5),
+    "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.1, epochs=4, warmup_epochs=0.5),
 }
 """Name -> recipe. Fine-tuning on UCF101 and HMDB51 is not in the paper: those two are inferred from TSM's practice."""
 

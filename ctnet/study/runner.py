@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from ctnet.data import MicroDataset
-from ctnet.engine import View, choose_precision, eval_data, evaluate, load_model, save_model, train
+from ctnet.engine import Scores, View, choose_precision, eval_data, evaluate, fuse, load_model, save_model, train
 from ctnet.engine.loading import load_split
 from ctnet.study.provenance import code_hash, provenance, write_json
 from ctnet.study.published import results_dir
-from ctnet.study.twins import Run, views_of
+from ctnet.study.twins import Run, ensembles, views_of
 
 CODE = (
     "models",
@@ -120,8 +120,30 @@ def execute(run: Run, work: Path) -> dict[str, Any]:
             | {"precision": str(precision).removeprefix("torch."), "threads": torch.get_num_threads()},
         }
         write_json(run_file(run.name), content)
+        fuse_done(work)
         (out / "state.safetensors").unlink(missing_ok=True)
     return content
+
+
+def fuse_done(work: Path) -> list[str]:
+    """Write the file of every ensemble whose members have all left their scores; returns the names of the new ones."""
+    new = []
+    for name, (row, seed) in ensembles().items():
+        members = [run.seeded(seed).name for run in row.runs]
+        kept = [work / member / f"scores-{row.view}.npz" for member in members]
+        if run_file(name).exists() or not all(path.exists() and run_file(path.parent.name).exists() for path in kept):
+            continue
+        fused = fuse([Scores.load(path) for path in kept])
+        content = {
+            "name": name,
+            "members": members,
+            "metrics": {row.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
+            "predictions": {row.view: encode(fused.predictions)},
+            "provenance": provenance(CODE, 0.0),
+        }
+        write_json(run_file(name), content)
+        new.append(name)
+    return new
 
 
 def encode(predictions: NDArray[np.int64]) -> str:

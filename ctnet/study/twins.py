@@ -121,7 +121,7 @@ def _transfer(model: str, dataset: str) -> TwinRow:
 
 def kinetics(network: Network) -> Run:
     """The run on MicroKinetics of the twin of a full-size network."""
-    return something(network, dataset="MicroKinetics", train_clips=None, val_clips=None)
+    return something(network, dataset="MicroKinetics", val_clips=2000, difficulty=None)
 
 
 def _large(network: Network) -> Run:
@@ -178,12 +178,30 @@ def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[s
             add(run.start)
         found.setdefault(run.name, run)
 
-    for table in tables or TWINS:
-        for seed in range(seeds) if seeds else seeds_of(table):
-            for row in TWINS[table].values():
-                for run in row.runs:
-                    add(run.seeded(seed))
+    for seed in range(seeds or max(FEWEST, *SEEDS.values())):  # so that each table gets its first results early
+        for table in tables or TWINS:
+            if seeds or seed in seeds_of(table):
+                for row in TWINS[table].values():
+                    for run in row.runs:
+                        add(run.seeded(seed))
     return found
+
+
+def ensembles() -> dict[str, tuple[TwinRow, int]]:
+    """The rows whose runs' scores are fused, once for every seed: name of the ensemble -> row and seed."""
+    found = {}
+    for table, rows in TWINS.items():
+        for row in rows.values():
+            if row.fused:
+                for seed in seeds_of(table):
+                    found[ensemble_name(row, seed)] = row, seed
+    return found
+
+
+def ensemble_name(row: TwinRow, seed: int) -> str:
+    """Name of the file of an ensemble."""
+    members = [run.seeded(seed).name for run in row.runs]
+    return f"ensemble-{row.view}-{seed}-{config_hash({'members': members})}"
 
 
 def views_of(name: str) -> list[str]:
