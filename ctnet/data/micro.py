@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
-VERSION = 3  # of the drawing, part of every cache's key: to be raised whenever the same seed gives other pixels
+VERSION = 2  # of the drawing, part of every cache's key: to be raised whenever the same seed gives other pixels
 UNIT = 1 << 16  # scenes hold lengths as integers, in 1/UNIT of the side of the frame
 TEXELS = 128  # side of a sprite's texture
 REACH = 256  # textures hold the distance to the edge in 1/REACH of half their side
@@ -349,11 +349,11 @@ def _paths(
     def extent() -> float:
         return dice.uniform(*knobs.motion)
 
-    # Object a grows over the clip, or is drawn out along some axis of its own, which turns with it.
+    # Object a grows over the clip, or is drawn out: from tall to wide.
     a_radius, b_radius = dice.uniform(*knobs.size), others * dice.uniform(*knobs.size)
     c_radius = 1.35 * b_radius
     growth = np.exp2(2 * extent() * (course("size") - 0.5))
-    drawn_out = np.exp2(1.6 * extent() * course("shape"))
+    drawn_out = np.exp2(3.0 * extent() * (course("shape") - 0.5))
 
     # Object a goes its way across the frame. "Place" means any of eight directions.
     ways = np.array([extent(), extent()])
