@@ -53,12 +53,11 @@ def paired_difference(one: ArrayLike, other: ArrayLike, resamples: int = RESAMPL
     Raises:
         ValueError: when the shapes differ, or there are less than two seeds.
     """
+    shapes = np.shape(one), np.shape(other)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] < 2:
+        raise ValueError(f"arrays (seeds, clips) of equal shape and two seeds or more are needed, not {shapes}")
     gain = 100.0 * (np.asarray(one, np.float64) - np.asarray(other, np.float64))
-    if np.shape(one) != np.shape(other) or gain.ndim != 2 or len(gain) < 2:
-        raise ValueError(
-            f"two arrays (seeds, clips) of two seeds or more are needed: {np.shape(one)}, {np.shape(other)}"
-        )
-    seeds, clips = gain.shape
+    seeds, clips = shapes[0]
     of_seeds = gain.mean(1, keepdims=True)
     gain = gain + (np.sqrt(seeds / (seeds - 1)) - 1) * (of_seeds - gain.mean())
     rng = np.random.default_rng(seed)
