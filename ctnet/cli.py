@@ -216,19 +216,24 @@ def test_checkpoints(
                     evaluate(model.to(place.device), dataset, place, precision=precision, progress=True, **settings)
                 )
                 cost += gmacs
-                shown = {"model": str(path), "frames": f"{recipe.frames}x{looked}", "gmacs": round(gmacs, 2)}
+                shown = {"model": str(path), "frames": f"{recipe.frames}x{looked}", "gmacs": round(gmacs, 4)}
                 lines.append(shown | _accuracies(found[-1]))
                 if scores and place.first:
                     found[-1].save(scores / f"{path.parent.name}-{path.stem}-{looked}.npz")
             if len(found) > 1:
-                fused = {"model": f"all {len(found)}, fused", "frames": f"x{looked}", "gmacs": round(cost, 2) or None}
+                fused = {"model": f"all {len(found)}, fused", "frames": f"x{looked}", "gmacs": round(cost, 4) or None}
                 lines.append(fused | _accuracies(fuse(found)))
         first = place.first
     if first and as_json:
         print(json.dumps(lines, indent=1))
     elif first:
         rows = [
-            [line["model"], line["frames"], f"{line['gmacs'] or ''}", *(f"{line[k]:.2%}" for k in ("top1", "top5"))]
+            [
+                line["model"],
+                line["frames"],
+                f"{line['gmacs']:.2f}" if line["gmacs"] else "",
+                *(f"{line[k]:.2%}" for k in ("top1", "top5")),
+            ]
             for line in lines
         ]
         _print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
