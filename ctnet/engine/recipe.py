@@ -202,7 +202,7 @@ RECIPES: dict[str, Recipe] = {
         KINETICS, dataset="hmdb51", init="kinetics.safetensors", epochs=25, warmup_epochs=0, lr=0.005, dropout=0.8
     ),
     "micro-pictures": replace(
-        TWIN, model="tsn_r50_twin", dataset="MicroPictures", frames=1, epochs=10, warmup_epochs=1
+        TWIN, model="tsn_r50_twin", dataset="MicroPictures", frames=1, lr=0.1, epochs=10, warmup_epochs=1
     ),
     "micro-something": replace(
         TWIN, train_clips=4000, val_clips=2016, difficulty=0.6, batch_size=32, lr=0.2, epochs=4, warmup_epochs=1

@@ -130,7 +130,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         videos = load_split(recipe, "train")
         self.classes = videos.class_names
-        self.model = build_model(recipe, self.classes).to(place.device).to(memory_format=torch.channels_last)
+        self.model = channels_last(build_model(recipe, self.classes).to(place.device))
         self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
         self.loader = loader(self.train_set, self.batches, recipe, place)
@@ -299,6 +299,14 @@ def build_model(recipe: Recipe, classes: list[str]) -> VideoModel:
     model.classes = classes
     if recipe.init not in ("imagenet", "none"):
         load_init(recipe.init, model, classes)
+    return model
+
+
+def channels_last(model: VideoModel) -> VideoModel:
+    """Lay out the weights of 2D convolutions, and only theirs, as activations are: channels last."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
 
 
