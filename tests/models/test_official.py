@@ -6,6 +6,8 @@ import torchvision
 from torch import nn
 
 import ctnet
+from ctnet.data import make
+from ctnet.engine import convert_official, get_recipe, load_model, load_recipe
 from ctnet.models.official import convert_official_key, load_official_checkpoint
 
 
@@ -103,6 +105,27 @@ def test_loaded_network_gives_the_authors_scores(official, state_dict, tmp_path)
     with torch.no_grad():
         expected = official(clip.transpose(1, 2).reshape(2, 12, 64, 64))
         torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official, state_dict, tmp_path):
+    torch.save({"state_dict": state_dict}, tmp_path / "ct_net_8f_r50.pth.tar")
+    recipe = get_recipe("somethingv1")
+    convert_official(tmp_path / "ct_net_8f_r50.pth.tar", tmp_path / "new.safetensors", recipe)
+    model, clip = load_model(tmp_path / "new.safetensors"), torch.randn(1, 3, 4, 32, 32)
+    with torch.no_grad():
+        expected = official(clip.transpose(1, 2).reshape(1, 12, 32, 32))
+        torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-4)
+    assert load_recipe(tmp_path / "new.safetensors") == recipe
+
+    with pytest.raises(ValueError, match="does not fit this model"):
+        convert_official(tmp_path / "ct_net_8f_r50.pth.tar", tmp_path / "x", recipe.override({"model": "ctnet_r101"}))
+    with pytest.raises(ValueError, match="cannot be read safely|holds no state dict"):
+        convert_official(tmp_path / "new.safetensors", tmp_path / "x", recipe)
+    root = tmp_path / "drawn"
+    make("MicroSomething", root, "somethingv1", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    with pytest.raises(ValueError, match="scores 174 classes, .* has 24"):
+        convert_official(tmp_path / "ct_net_8f_r50.pth.tar", tmp_path / "x", recipe.override({"root": str(root)}))
+    assert not (tmp_path / "x").exists()
 
 
 def test_every_entry_sets_a_parameter_of_its_own(state_dict):
