@@ -22,7 +22,8 @@ PINS = {
     if line and not line.startswith("#")
     for name, pinned in [line.split("==")]
 }
-REQUIREMENTS = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["dev"]]
+LISTED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["peers"] + EXTRAS["dev"]
+REQUIREMENTS = [requirement for requirement in map(Requirement, LISTED) if requirement.name != PROJECT["name"]]
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
@@ -36,6 +37,10 @@ def test_the_versions_that_everything_hangs_on():
     assert PINS["torch"] == "2.14.1"
     assert PINS["torchvision"] == "0.29.1"
     assert PINS["jupyter-book"] == "1.0.4.post1"
+
+
+def test_what_the_tests_need_brings_the_peers():
+    assert "ctnet[peers]" in EXTRAS["dev"]
 
 
 def test_conda_installs_the_same_thing_as_make():
@@ -62,7 +67,8 @@ def test_versions_of_the_package_agree():
 
 
 def test_importing_has_no_side_effects_and_needs_no_book():
-    code = "import sys, ctnet; print([m for m in ('matplotlib', 'seaborn', 'IPython') if m in sys.modules])"
+    unwanted = ("matplotlib", "seaborn", "IPython", "pytorchvideo")
+    code = f"import sys, ctnet; print([module for module in {unwanted} if module in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""
@@ -75,6 +81,6 @@ def test_imports_point_one_way():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))
             assert imported <= allowed | {layer}, path
-    for path in (ROOT / "ctnet" / "models").glob("*.py"):
+    for path in (ROOT / "ctnet" / "models").rglob("*.py"):
         for package in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE):
             assert package in {"torch", "torchvision", "ctnet"} | sys.stdlib_module_names, path

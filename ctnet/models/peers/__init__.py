@@ -6,15 +6,20 @@ from functools import partial
 from torch import nn
 
 from ctnet.models.backbones import create_backbone
+from ctnet.models.peers import corrnet, csn, slowfast
 from ctnet.models.peers.blvnet_tam import BLVNet
 from ctnet.models.peers.eco import ECOLite
 from ctnet.models.peers.gsm import gsm
+from ctnet.models.peers.i3d import i3d_inception, i3d_r50
+from ctnet.models.peers.non_local import nl_i3d_r101
+from ctnet.models.peers.r2plus1d import r2plus1d34
 from ctnet.models.peers.smallbig import smallbig
 from ctnet.models.peers.stm import stm
 from ctnet.models.peers.tea import tea
 from ctnet.models.peers.teinet import teinet
 from ctnet.models.peers.tim import tim
 from ctnet.models.peers.tsm import tsm
+from ctnet.models.peers.x3d import x3d_xl
 from ctnet.models.tsn import TSN, VideoModel
 
 ON_RESNETS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -56,4 +61,15 @@ PEERS |= {
     "smallbig_r101": partial(_on_resnet, "smallbig", "r101"),
     "blvnet_tam_r50": partial(_from_scratch, BLVNet),
     "eco_lite": partial(_from_scratch, ECOLite),
+}
+
+PEERS |= {
+    "i3d_inception": i3d_inception,
+    "i3d_r50": i3d_r50,
+    "nl_i3d_r101": nl_i3d_r101,
+    "r2plus1d34": r2plus1d34,
+    "x3d_xl": x3d_xl,
+    **corrnet.NETWORKS,
+    **csn.NETWORKS,
+    **slowfast.NETWORKS,
 }
