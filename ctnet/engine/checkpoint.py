@@ -129,7 +129,9 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
     state_dict = read_official_checkpoint(Path(source))
     heads = [value for key, value in state_dict.items() if key.endswith("new_fc.weight")]
     classes = load_split(recipe, "val").class_names if recipe.root else None
-    num_classes = len(heads[0]) if heads else 1
+    if not heads:
+        raise ValueError(f"{source} was not written by the authors' code: it has no new_fc.weight")
+    num_classes = len(heads[0])
     if classes and len(classes) != num_classes:
         raise ValueError(f"{source} scores {num_classes} classes, {recipe.root} has {len(classes)}")
     model = create_model(recipe.model, num_classes, recipe.frames, dropout=recipe.dropout, **recipe.options)

@@ -119,7 +119,7 @@ def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official
 
     with pytest.raises(ValueError, match="does not fit this model"):
         convert_official(tmp_path / "ct_net_8f_r50.pth.tar", tmp_path / "x", recipe.override({"model": "ctnet_r101"}))
-    with pytest.raises(ValueError, match="cannot be read safely|holds no state dict"):
+    with pytest.raises(ValueError, match="was not written by the authors' code"):
         convert_official(tmp_path / "new.safetensors", tmp_path / "x", recipe)
     root = tmp_path / "drawn"
     make("MicroSomething", root, "somethingv1", counts={"train": 24, "val": 24, "test": 1}, size=32)
