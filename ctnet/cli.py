@@ -358,6 +358,22 @@ def study_run(
     raise typer.Exit(1 if failed else 0)
 
 
+@study.command("confirm")
+def study_confirm(table: Tables = None, seeds: Seeds = None, work: Work = WORK) -> None:
+    """Train the first steps of stale runs anew: equal losses make them valid for today's code; exit 1 if any differ."""
+    from tqdm import tqdm
+
+    from ctnet.study.runner import confirm, state_of
+    from ctnet.study.twins import runs_of
+
+    stale = [run for run in runs_of(table, seeds).values() if state_of(run, work) == "stale"]
+    other = [run.name for run in tqdm(stale, unit="run", disable=None) if not confirm(run, work)]
+    for name in other:
+        print(f"differs: {name}: delete results/runs/{name}.json and run it again", file=sys.stderr)
+    print(f"{len(stale) - len(other)} of {len(stale)} stale runs confirmed")
+    raise typer.Exit(1 if other else 0)
+
+
 @app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,

@@ -57,7 +57,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         RuntimeError: when the loss is no longer finite.
     """
     with distributed() as place:
-        run = _Run(recipe, Path(out), place, resume)
+        run = Run(recipe, Path(out), place, resume)
         if run.progress.epoch == recipe.epochs and (run.out / SCORES).exists():
             return Scores.load(run.out / SCORES)
         for epoch in range(run.progress.epoch, recipe.epochs):
@@ -71,57 +71,57 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         return run.scores
 
 
-def train_one_epoch(run: "_Run", progress: bool = True) -> None:
-    """Train from `run.progress` to the end of its epoch."""
-    recipe, place, optimizer, scaler, done = run.recipe, run.place, run.optimizer, run.scaler, run.progress
-    run.model.train()
-    freeze_batch_norm(run.model, recipe.freeze_bn)
-    run.train_set.set_epoch(done.epoch)
-    run.batches.start(done.epoch, done.step)
+def train_one_epoch(run: "Run", progress: bool = True) -> None:
+    """Train from `run.progress` to the end of its epoch, saving on the way."""
+    recipe, done, steps = run.recipe, run.progress, run.batches.steps
     bar = tqdm(
-        total=run.batches.steps * recipe.batch_size,
+        total=steps * recipe.batch_size,
         initial=done.step * recipe.batch_size,
         desc=f"epoch {done.epoch + 1}/{recipe.epochs}",
         unit="clip",
-        disable=not (progress and place.first),
+        disable=not (progress and run.place.first),
     )
-    batches = run.timed(iter(run.loader))
+    batches = run.start_epoch()
     losses: list[Tensor] = []  # read only where they are needed: reading waits for the GPU
-    for step in range(done.step, run.batches.steps):
-        seed_step(recipe.seed, done.epoch * run.batches.steps + step, place.rank)
-        lr = recipe.lr_at(done.epoch + (step + 1) / run.batches.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
-        loss = torch.zeros((), device=place.device)
-        for piece in range(len(run.batches.pieces)):
-            clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
-            last = piece == len(run.batches.pieces) - 1
-            with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():
-                scores = run.forward(clips)
-                part = nn.functional.cross_entropy(
-                    scores.float(), labels, label_smoothing=recipe.label_smoothing, reduction="sum"
-                )
-                part = part / run.batches.share
-            scaler.scale(part).backward()
-            loss += part.detach()
-        if recipe.clip_grad is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_grad)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss)
+    for step in range(done.step, steps):
+        losses.append(train_step(run, step, batches))
         bar.update(recipe.batch_size)
-        if (step + 1) % recipe.save_every == 0 or step + 1 == run.batches.steps:
+        if (step + 1) % recipe.save_every == 0 or step + 1 == steps:
             run.note(losses, step + 1)
             losses = []
-            bar.set_postfix(loss=f"{done.losses[-1]:.3f}", lr=f"{lr:.2g}")
-            if step + 1 < run.batches.steps:
+            bar.set_postfix(loss=f"{done.losses[-1]:.3f}")
+            if step + 1 < steps:
                 run.save()
     bar.close()
 
 
-class _Run:
+def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
+    """One step of SGD on the next batch, which comes in one or more pieces; returns its mean loss, ()."""
+    recipe, place, scaler = run.recipe, run.place, run.scaler
+    seed_step(recipe.seed, run.progress.epoch * run.batches.steps + step, place.rank)
+    lr = recipe.lr_at(run.progress.epoch + (step + 1) / run.batches.steps)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+    loss = torch.zeros((), device=place.device)
+    for piece in range(len(run.batches.pieces)):
+        clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
+        last = piece == len(run.batches.pieces) - 1
+        with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():
+            scores = run.forward(clips).float()
+            part = nn.functional.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+            part = part / run.batches.share
+        scaler.scale(part).backward()
+        loss += part.detach()
+    if recipe.clip_grad is not None:
+        scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_grad)
+    scaler.step(run.optimizer)
+    scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    return loss
+
+
+class Run:
     """All that one run consists of, built from its recipe or from the state that an earlier process left."""
 
     def __init__(self, recipe: Recipe, out: Path, place: Place, resume: bool) -> None:
@@ -168,6 +168,14 @@ class _Run:
             devices = [self.place.device] if self.place.device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=devices)
         return model
+
+    def start_epoch(self) -> Iterator[Any]:
+        """Make everything ready for the epoch of `progress`; returns its batches from the step of `progress` on."""
+        self.model.train()
+        freeze_batch_norm(self.model, self.recipe.freeze_bn)
+        self.train_set.set_epoch(self.progress.epoch)
+        self.batches.start(self.progress.epoch, self.progress.step)
+        return self.timed(iter(self.loader))
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Pass batches on, and add up the seconds spent waiting for them and using them."""

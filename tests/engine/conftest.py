@@ -26,6 +26,7 @@ def tiny(tmp_path_factory):
             "batch_size": 8,
             "epochs": 2,
             "warmup_epochs": 0.5,
+            "lr": 0.05,
             "dropout": 0.2,
             "precision": "fp32",
         }

@@ -156,7 +156,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_pa
 
 def test_two_processes_have_the_loss_curve_of_one(tiny, tmp_path):
     """Same global batch; statistics of batch normalisation frozen, since those of all processes need GPUs."""
-    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0, "lr": 0.2})
+    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0})
     train(recipe, tmp_path / "one", progress=False)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *COMMAND[1:]]
     done = subprocess.run([*command, *arguments(recipe, tmp_path / "two")], capture_output=True, text=True)
