@@ -65,6 +65,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
             if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
                 run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
             run.finish_epoch()
+            if progress and place.first:
+                tqdm.write(summary(run.progress.epochs[-1], recipe.epochs))
         if run.scores is None:  # killed between the last epoch and the end
             run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
         run.finish()
@@ -75,10 +77,11 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
     """Train from `run.progress` to the end of its epoch, saving on the way."""
     recipe, done, steps = run.recipe, run.progress, run.batches.steps
     bar = tqdm(
-        total=steps * recipe.batch_size,
-        initial=done.step * recipe.batch_size,
+        total=recipe.epochs * steps * recipe.batch_size,  # so that the time left is that of the whole run
+        initial=(done.epoch * steps + done.step) * recipe.batch_size,
         desc=f"epoch {done.epoch + 1}/{recipe.epochs}",
         unit="clip",
+        leave=False,
         disable=not (progress and run.place.first),
     )
     batches = run.start_epoch()
@@ -93,6 +96,13 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
             if step + 1 < steps:
                 run.save()
     bar.close()
+
+
+def summary(row: dict[str, float], epochs: int) -> str:
+    """A finished epoch in one line."""
+    tested = f", validation top-1 {row['val_top1']:.1%}, top-5 {row['val_top5']:.1%}" if "val_top1" in row else ""
+    speed = f"{row['clips_per_second']:.0f} clips/s, {row['waiting_for_data']:.0%} of the time waiting for data"
+    return f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}{tested}; {speed}"
 
 
 def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:

@@ -77,6 +77,15 @@ def test_networks_of_any_kind_of_convolution_train(name, tiny, tmp_path):
     assert len(train(tiny.override(changes), tmp_path, progress=False).labels) == 8
 
 
+def test_a_run_says_how_it_goes(tiny, tmp_path, capsys):
+    train(tiny.override({"epochs": 1, "freeze_bn": "all"}), tmp_path)
+    out, err = capsys.readouterr()
+    assert "epoch 1/1: loss" in out
+    assert "validation top-1" in out
+    assert "clips/s" in out
+    assert "32/32" in err  # clips of the bar
+
+
 def test_a_finished_run_is_not_trained_again(whole, tiny, monkeypatch):
     monkeypatch.setattr(training, "train_one_epoch", None)
     assert train(tiny, whole, progress=False).accuracy() == Scores.load(whole / "scores.npz").accuracy()
