@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -287,7 +288,7 @@ study = typer.Typer(help="The training runs behind the book's tables.", no_args_
 app.add_typer(study, name="study")
 
 Tables = Annotated[list[str] | None, typer.Option("--table", help="Only runs of this table, such as 2g; may repeat.")]
-Seeds = Annotated[int | None, typer.Option(help="Number of seeds; each table's own unless given.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds; each table's own unless given.")]
 Work = Annotated[Path, typer.Option(help="Directory for the states, weights and logs of runs.")]
 WORK = Path("runs/study")
 
@@ -295,41 +296,48 @@ WORK = Path("runs/study")
 @study.command("list")
 def study_list(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_json: Json = False) -> None:
     """List runs in the order of their numbers, with what is known of them."""
-    from ctnet.study.runner import state_of
+    from ctnet.study.runner import failure_of, state_of
     from ctnet.study.twins import runs_of
 
     found = [
-        {"index": index, "run": name, "state": state_of(run, work)}
+        {"index": index, "run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
         for index, (name, run) in enumerate(runs_of(table, seeds).items())
     ]
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        _print_table(["Index", "Run", "State"], [[str(value) for value in line.values()] for line in found])
+        columns = ("index", "run", "state")
+        _print_table([c.title() for c in columns], [[str(line[c]) for c in columns] for line in found])
 
 
 @study.command("status")
 def study_status(work: Work = WORK, as_json: Json = False) -> None:
     """Count the runs that are done, stale, failed, under way and left, table by table."""
-    from ctnet.study.runner import STATES, state_of
+    from ctnet.study.runner import STATES, failure_of, state_of
     from ctnet.study.twins import TWINS, runs_of
 
+    runs = runs_of()
+    states = {name: state_of(run, work) for name, run in runs.items()}
     counts = {}
     for name in [*TWINS, None]:
-        states = [state_of(run, work) for run in runs_of([name] if name else None).values()]
-        counts[name or "all"] = {state: states.count(state) for state in STATES}
+        found = [states[run] for run in runs_of([name] if name else None)]
+        counts[name or "all"] = {state: found.count(state) for state in STATES}
     if as_json:
         print(json.dumps(counts, indent=1))
     else:
         _print_table(["Table", *STATES], [[name, *map(str, found.values())] for name, found in counts.items()])
+        for name in [name for name, state in states.items() if state == "failed"]:
+            print(f"failed: {name}: {failure_of(runs[name], work)}")
 
 
 @study.command("run")
 def study_run(
     table: Tables = None,
     seeds: Seeds = None,
-    jobs: Annotated[int, typer.Option(help="Runs side by side, each with one thread; on Slurm, at most.")] = 1,
-    index: Annotated[int | None, typer.Option(help="Only the run of this number, as in an array job.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each with one thread; on Slurm, at most.")] = 1,
+    index: Annotated[
+        int | None, typer.Option(help="Only the run of this number, and what it starts from, as in an array job.")
+    ] = None,
     slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs ctnet[cluster]).")] = False,
     partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
     minutes: Annotated[int, typer.Option(help="Time limit of a run on Slurm.")] = 120,
@@ -338,23 +346,23 @@ def study_run(
     """Train and test what is not done yet; run again to go on after an interruption."""
     from tqdm import tqdm
 
-    from ctnet.study.runner import submit, sweep
-    from ctnet.study.twins import runs_of
+    from ctnet.study.runner import left_of, submit, sweep
+    from ctnet.study.twins import runs_of, with_starts
 
     runs = runs_of(table, seeds)
     if index is not None:
         if not 0 <= index < len(runs):
             raise ValueError(f"there are runs 0 to {len(runs) - 1}, not {index}")
-        chosen = list(runs.values())[index]
-        runs = {run.name: run for run in (chosen.start, chosen) if run}
+        runs = with_starts([list(runs.values())[index]])
     if slurm:
         options = {"timeout_min": minutes, "cpus_per_task": 1} | ({"slurm_partition": partition} if partition else {})
-        ids = submit(runs, work.resolve(), jobs, **options)
+        ids = submit(runs, work, jobs, **options)
         return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
-    with tqdm(total=len(runs), unit="run", disable=None) as bar:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
+    with tqdm(total=len(left_of(runs, work)), unit="run", disable=None) as bar:
         failed = sweep(runs, work, jobs, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")))
-    for name, log in failed.items():
-        print(f"failed: {name}, see {log}", file=sys.stderr)
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
 
 

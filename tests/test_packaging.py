@@ -22,7 +22,7 @@ PINS = {
     if line and not line.startswith("#")
     for name, pinned in [line.split("==")]
 }
-LISTED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["peers"] + EXTRAS["dev"]
+LISTED = PROJECT["dependencies"] + [text for extra, listed in EXTRAS.items() if extra != "bench" for text in listed]
 REQUIREMENTS = [requirement for requirement in map(Requirement, LISTED) if requirement.name != PROJECT["name"]]
 
 
@@ -33,14 +33,15 @@ def test_every_dependency_is_pinned_and_installed_at_its_pin(requirement):
     assert version(requirement.name) == pin
 
 
+def test_what_the_tests_import_comes_with_them():
+    (own,) = (requirement for requirement in map(Requirement, EXTRAS["dev"]) if requirement.name == PROJECT["name"])
+    assert own.extras >= {"cluster", "peers", "tensorboard"}
+
+
 def test_the_versions_that_everything_hangs_on():
     assert PINS["torch"] == "2.14.1"
     assert PINS["torchvision"] == "0.29.1"
     assert PINS["jupyter-book"] == "1.0.4.post1"
-
-
-def test_what_the_tests_need_brings_the_peers():
-    assert "ctnet[peers]" in EXTRAS["dev"]
 
 
 def test_conda_installs_the_same_thing_as_make():

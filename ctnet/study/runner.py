@@ -5,12 +5,12 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,19 @@ import torch
 from numpy.typing import NDArray
 
 from ctnet.data import MicroDataset
-from ctnet.engine import Scores, View, choose_precision, eval_data, evaluate, fuse, load_model, save_model, train
-from ctnet.engine.distributed import Place
+from ctnet.engine import (
+    Place,
+    Scores,
+    View,
+    choose_precision,
+    distributed,
+    eval_data,
+    evaluate,
+    fuse,
+    load_model,
+    save_model,
+    train,
+)
 from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
@@ -36,7 +47,9 @@ CODE = (
 )
 """Parts of the package that the outcome of a run depends on."""
 PROBE = 10  # first losses that a run's file keeps with all digits
+LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
+_COMMAND = (sys.executable, "-m", "ctnet.study.runner")
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # two runs with a thread each are faster than one with two
     # glibc hands large blocks back to the kernel after every step unless told otherwise, and page faults eat the time.
@@ -66,45 +79,67 @@ STATES = ("done", "stale", "failed", "started", "left")
 
 
 def state_of(run: Run, work: Path) -> str:
-    """What has become of a run, one of `STATES`; a stale one was made by other code than today's."""
-    if run_file(run.name).exists():
+    """What has become of a run, one of `STATES`; a stale one was made by other code than today's.
+
+    A run that is under way is "started", and so is one that was cut off.
+    """
+    if is_done(run, work):
         return "stale" if is_stale(json.loads(run_file(run.name).read_text())) else "done"
-    out = work / run.name
-    if (out / "failed").exists():
+    if failure_of(run, work) is not None:
         return "failed"
-    return "started" if out.exists() else "left"
+    return "started" if (work / run.name).exists() else "left"
 
 
-def execute(run: Run, work: Path) -> dict[str, Any]:
+def failure_of(run: Run, work: Path) -> str | None:
+    """Why the last attempt at a run failed; None unless it did."""
+    mark = work / run.name / FAILED
+    return mark.read_text() if mark.exists() else None
+
+
+def left_of(runs: dict[str, Run], work: Path) -> dict[str, Run]:
+    """Those of some runs (from `runs_of`) that have to be executed: not done, or without weights that others need."""
+    left: dict[str, Run] = {}
+    needed: set[str] = set()
+    for name, run in reversed(runs.items()):  # behind a run come those that start from it
+        if not is_done(run, work, name in needed):
+            left[name] = run
+            needed |= {run.start.name} if run.start else set()
+    return dict(reversed(left.items()))
+
+
+def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
     """Train and test a run in this process, going on where an earlier attempt stopped, and write its file.
 
     Args:
         run: what to do; the run that it starts from must be done.
         work: directory for the state and the scores of runs.
+        wait: for another process that is at this run, instead of raising; what that has done is not done again.
 
     Returns:
         The content of the run's file.
 
     Raises:
-        FileNotFoundError: when the run to start from has left no weights.
-        RuntimeError: when another process is at this run.
+        FileNotFoundError: when the run to start from is not done.
+        BlockingIOError: when another process is at this run.
     """
     out, recipe = work / run.name, run.recipe
     out.mkdir(parents=True, exist_ok=True)
-    init = "none"
-    if run.start:
-        init = str(weights_file(run.start, work))
-        recipe = recipe.override({"init": init})
-    with _locked(out):
-        start = time.perf_counter()
+    with _locked(out, wait), distributed() as place:
+        if is_done(run, work, needed=True):
+            return json.loads(run_file(run.name).read_text())
+        origin, began = provenance(CODE, 0), time.perf_counter()  # now: files may change while this runs
+        if run.start:
+            if not is_done(run.start, work, needed=True):
+                raise FileNotFoundError(f"{run.start.name}, which this run starts from, is not done")
+            recipe = recipe.override({"init": str(weights_file(run.start, work).resolve())})
         scores = {"1x1": train(recipe, out)}
-        model = load_model(out / "model.safetensors")
-        precision = choose_precision(recipe.precision, torch.device("cpu"))
-        for view in views_of(run.name):
+        model = load_model(out / "model.safetensors").to(place.device)
+        precision = choose_precision(recipe.precision, place.device)
+        for view in views_of(run):
             if view != "1x1":
                 dataset = eval_data(recipe, model, View.parse(view))
                 scores[view] = evaluate(
-                    model, dataset, batch_size=2 * recipe.batch_size, precision=precision, progress=True
+                    model, dataset, place, batch_size=2 * recipe.batch_size, precision=precision, progress=True
                 )
         for view, found in scores.items():
             found.save(out / f"scores-{view}.npz")
@@ -119,23 +154,33 @@ def execute(run: Run, work: Path) -> dict[str, Any]:
             "first_losses": history["losses"][:PROBE],
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
-            "init": hashlib.sha256(Path(init).read_bytes()).hexdigest()[:16] if run.start else None,
-            "provenance": provenance(CODE, time.perf_counter() - start)
-            | {"precision": str(precision).removeprefix("torch."), "threads": torch.get_num_threads()},
+            "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
+            "provenance": origin
+            | {
+                "seconds": round(time.perf_counter() - began, 2),
+                "precision": str(precision).removeprefix("torch."),
+                "device": place.device.type,
+                "threads": torch.get_num_threads(),
+            },
         }
         write_json(run_file(run.name), content)
-        fuse_done(work)
+        fuse_done(work, run.name)
         (out / "state.safetensors").unlink(missing_ok=True)
     return content
 
 
-def fuse_done(work: Path) -> list[str]:
-    """Write the file of every ensemble whose members have all left their scores; returns the names of the new ones."""
+def fuse_done(work: Path, member: str | None = None) -> list[str]:
+    """Write the file of every ensemble whose runs have all left their scores; returns the names of those written.
+
+    What is there is kept, unless `member` is a run of it, whose scores are new.
+    """
     new = []
     for name, (row, seed) in ensembles().items():
         members = [run.seeded(seed).name for run in row.runs]
-        kept = [work / member / f"scores-{row.view}.npz" for member in members]
-        if run_file(name).exists() or not all(path.exists() and run_file(path.parent.name).exists() for path in kept):
+        kept = [work / run / f"scores-{row.view}.npz" for run in members]
+        if run_file(name).exists() and member not in members:
+            continue
+        if not all(path.exists() and run_file(path.parent.name).exists() for path in kept):
             continue
         fused = fuse([Scores.load(path) for path in kept])
         content = {
@@ -193,22 +238,23 @@ def _fingerprint(recipe: Any, split: str) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
     """Hold a folder against other processes; the lock goes with the process, however it ends."""
     with (folder / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError(f"another process is at {folder}") from error
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process is at {folder}") from error
         yield
 
 
 def sweep(
     runs: dict[str, Run], work: Path, jobs: int = 1, report: Callable[[str, str], object] = lambda name, text: None
-) -> dict[str, Path]:
+) -> dict[str, str]:
     """Execute every run that is not done, `jobs` at a time, each in a process of its own.
 
-    A run that fails does not stop the others; those that start from it fail with it.
+    A run that fails does not stop the others; those that start from it fail with it. Processes that are under way when
+    this one is interrupted are ended.
 
     Args:
         runs: from `runs_of`.
@@ -217,71 +263,125 @@ def sweep(
         report: called with a run's name and what became of it.
 
     Returns:
-        The log of every run that failed.
+        Why each run failed that did.
     """
-    needed = {run.start.name for run in runs.values() if run.start and not is_done(run, work)}
-    left = {name: run for name, run in runs.items() if not is_done(run, work, name in needed)}
-    failed: dict[str, Path] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    if jobs < 1:
+        raise ValueError(f"jobs must be positive, got {jobs}")
+    left = left_of(runs, work)
+    failed: dict[str, str] = {}
+    started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def close(name: str, reason: str | None) -> None:
+        del left[name]
+        if reason:
+            failed[name] = reason
+        report(name, f"failed: {reason}" if reason else "done")
+
+    try:
         while left:
-            ready = [run for run in left.values() if run.start is None or run.start.name not in left]
-            futures = {pool.submit(_in_own_process, run, work): run for run in ready}
-            for future in as_completed(futures):
-                run = futures[future]
-                del left[run.name]
-                if not future.result():
-                    failed[run.name] = work / run.name / "log.txt"
-                report(run.name, "failed" if run.name in failed else "done")
+            for name, run in list(left.items()):
+                if run.start and _starts_from(run, failed):
+                    close(name, _mark(run, work, f"{run.start.name}, which it starts from, failed"))
+                elif name not in started and len(started) < jobs and not _starts_from(run, left):
+                    started[name] = _begin(run, work)
+            time.sleep(0.1)
+            for name in [name for name, process in started.items() if process.poll() is not None]:
+                close(name, _end(left[name], work, started.pop(name).returncode))
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait()
+    fuse_done(work)
     return failed
 
 
-def _in_own_process(run: Run, work: Path) -> bool:
+def _starts_from(run: Run, names: Container[str]) -> bool:
+    return run.start is not None and run.start.name in names
+
+
+def _begin(run: Run, work: Path) -> subprocess.Popen[bytes]:
+    """Start a process that executes a run."""
     out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.txt").open("a") as log:
-        command = [sys.executable, "-m", "ctnet.study.runner", json.dumps(run.dump()), str(work)]
-        good = subprocess.run(command, env=_ENVIRONMENT | os.environ, stdout=log, stderr=log).returncode == 0
-    (out / "failed").unlink(missing_ok=True) if good else (out / "failed").touch()
-    return good
+    (out / FAILED).unlink(missing_ok=True)
+    with (out / LOG).open("a") as log:
+        command = [*_COMMAND, json.dumps(run.dump()), str(work)]
+        return subprocess.Popen(command, env=_ENVIRONMENT | os.environ, stdout=log, stderr=log)
+
+
+def _end(run: Run, work: Path, code: int) -> str | None:
+    """Why a run's process failed, by its own mark or else its exit code; None if it did not."""
+    if code == 0:
+        return None
+    reason = failure_of(run, work) or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+    return _mark(run, work, f"{reason}; see {work / run.name / LOG}")
+
+
+def _mark(run: Run, work: Path, reason: str) -> str:
+    out = work / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FAILED).write_text(reason)
+    return reason
 
 
 def submit(runs: dict[str, Run], work: Path, jobs: int = 16, **slurm: Any) -> list[str]:
     """Hand every run that is not done to Slurm, as array jobs through submitit; returns their ids.
 
-    Runs that others start from go first; the others wait for them.
+    Runs that others start from go first; the others wait for them. What fails is marked and logged as in `sweep`.
 
     Args:
         runs: from `runs_of`.
         work: directory for states and logs, on a file system that the nodes share.
-        jobs: that run at the same time.
+        jobs: of an array that run at the same time.
         slurm: parameters of `submitit.AutoExecutor`, such as slurm_partition or timeout_min.
 
     Raises:
-        RuntimeError: when submitit or Slurm is missing.
+        RuntimeError: when submitit or Slurm is missing, or Slurm refuses the jobs.
     """
     try:
         import submitit
     except ImportError as error:
         raise RuntimeError("Slurm needs a package: pip install 'ctnet[cluster]'") from error
-    needed = {run.start.name for run in runs.values() if run.start and not is_done(run, work)}
-    left = {name: run for name, run in runs.items() if not is_done(run, work, name in needed)}
-    submitted: dict[str, str] = {}
-    while waves := [run for name, run in left.items() if name not in submitted]:
-        wave = [run for run in waves if run.start is None or run.start.name not in left or run.start.name in submitted]
+    work = work.resolve()
+    left = left_of(runs, work)
+    ids: dict[str, str] = {}
+    while pending := left.keys() - ids.keys():
+        ready = [run for name, run in left.items() if name in pending and not _starts_from(run, pending)]
+        before = sorted({ids[run.start.name] for run in ready if run.start and run.start.name in ids})
+        # A run whose start has failed is to start too, and to say so; after "afterok" it would wait for ever.
+        dependency = {"slurm_dependency": "afterany:" + ":".join(before)} if before else {}
         executor = submitit.AutoExecutor(folder=work / "slurm" / "%j", cluster="slurm")
-        before = {submitted[run.start.name] for run in wave if run.start and run.start.name in submitted}
-        dependency = {"dependency": "afterok:" + ":".join(sorted(before))} if before else {}
-        executor.update_parameters(
-            name="ctnet", slurm_array_parallelism=jobs, slurm_additional_parameters=dependency, **slurm
-        )
-        handles = executor.map_array(_execute, [run.dump() for run in wave], [str(work)] * len(wave))
-        submitted |= {run.name: handle.job_id for run, handle in zip(wave, handles, strict=True)}
-    return list(submitted.values())
+        executor.update_parameters(name="ctnet", slurm_array_parallelism=jobs, **dependency, **slurm)
+        try:
+            handles = executor.map_array(_Attempt(), [run.dump() for run in ready], [str(work)] * len(ready))
+        except RuntimeError as error:
+            raise RuntimeError(f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}") from error
+        ids |= {run.name: handle.job_id for run, handle in zip(ready, handles, strict=True)}
+    return list(ids.values())
 
 
-def _execute(run: dict[str, Any], work: str) -> None:
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    execute(Run.load(run), Path(work))
+class _Attempt:
+    """What a node of a cluster does for a run. At its time limit it is queued again, and goes on where it was."""
+
+    def __call__(self, run: dict[str, Any], work: str) -> None:
+        todo, folder = Run.load(run), Path(work)
+        if reason := _end(todo, folder, _begin(todo, folder).wait()):
+            raise RuntimeError(reason)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+
+def _main(run: Run, work: Path) -> None:
+    """What a process of a run's own does."""
+    try:
+        execute(run, work, wait=True)
+    except Exception as error:
+        _mark(run, work, " ".join(f"{type(error).__name__}: {error}".split()))
+        raise
 
 
 def is_stale(content: dict[str, Any]) -> bool:
@@ -291,4 +391,4 @@ def is_stale(content: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    _execute(json.loads(sys.argv[1]), sys.argv[2])
+    _main(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))

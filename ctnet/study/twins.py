@@ -4,6 +4,7 @@ A twin is the row's own network at another size, so its runs follow from `ctnet.
 backbone, other clips. What all rows share is in `PROTOCOL`, which was frozen before any two rows were compared.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -171,19 +172,21 @@ def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[s
     """
     if unknown := [table for table in tables or () if table not in TWINS]:
         raise ValueError(f"no twins are trained for {', '.join(unknown)}; there are some for {', '.join(TWINS)}")
+    return with_starts(
+        run.seeded(seed)
+        for seed in range(seeds or max([FEWEST, *SEEDS.values()]))  # so that each table gets its first results early
+        for table in tables or TWINS
+        if seeds or seed in seeds_of(table)
+        for row in TWINS[table].values()
+        for run in row.runs
+    )
+
+
+def with_starts(runs: Iterable[Run]) -> dict[str, Run]:
+    """Some runs by name, each behind the one that it starts from."""
     found: dict[str, Run] = {}
-
-    def add(run: Run) -> None:
-        if run.start:
-            add(run.start)
-        found.setdefault(run.name, run)
-
-    for seed in range(seeds or max(FEWEST, *SEEDS.values())):  # so that each table gets its first results early
-        for table in tables or TWINS:
-            if seeds or seed in seeds_of(table):
-                for row in TWINS[table].values():
-                    for run in row.runs:
-                        add(run.seeded(seed))
+    for run in runs:
+        found |= (with_starts([run.start]) if run.start else {}) | {run.name: run}
     return found
 
 
@@ -204,19 +207,8 @@ def ensemble_name(row: TwinRow, seed: int) -> str:
     return f"ensemble-{row.view}-{seed}-{config_hash({'members': members})}"
 
 
-def views_of(name: str) -> list[str]:
-    """Every view that some row looks at a run's clips with."""
-    return _VIEWS.get(name, ["1x1"])
-
-
-def _collect_views() -> dict[str, list[str]]:
-    views: dict[str, set[str]] = {}
-    for table, rows in TWINS.items():
-        for row in rows.values():
-            for seed in seeds_of(table):
-                for run in row.runs:
-                    views.setdefault(run.seeded(seed).name, {"1x1"}).add(row.view)
-    return {name: sorted(found) for name, found in views.items()}
-
-
-_VIEWS = _collect_views()
+def views_of(run: Run) -> list[str]:
+    """Every view that some row looks at a run's clips with, whatever the seed."""
+    name = run.seeded(0).name
+    rows = [row for table in TWINS.values() for row in table.values()]
+    return sorted({"1x1"} | {row.view for row in rows if any(other.name == name for other in row.runs)})
