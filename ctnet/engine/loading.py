@@ -105,10 +105,11 @@ def eval_data(
 
 
 def _eval_transform(recipe: Recipe, model: VideoModel, view: View) -> tuple[v2.Compose, int]:
-    """The transform of a view, and the shorter side to which frames are resized before it."""
+    """The transform of a view, and the shorter side to which frames are resized before it: as in training, at least."""
     size = view.size or recipe.test_size or recipe.size
-    short_side = size
-    if view.crops == 3 and recipe.dataset in MICRO_DATASETS:  # square frames: room for three crops has to be made
+    sides = [recipe.short_side] if isinstance(recipe.short_side, int) else recipe.short_side
+    short_side = max(size, min(sides))
+    if view.crops == 3 and short_side == size and recipe.dataset in MICRO_DATASETS:  # square: room for three crops
         short_side = size * 9 // 8
     return eval_transform(size, short_side, view.crops, model.input_mean, model.input_std), short_side
 

@@ -69,6 +69,16 @@ def test_views_of_drawn_clips(tiny, view, shape):
     assert label == 0
 
 
+def test_a_smaller_view_is_the_middle_of_frames_of_the_usual_size(tiny):
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    middle, whole = (eval_data(tiny, model, View.parse(view))[3][0] for view in ("1x1", "1x1@32"))
+    assert torch.equal(middle, whole[..., 8:24, 8:24])
+    left, same, right = eval_data(tiny, model, View.parse("3x1"))[3][0]
+    assert torch.equal(same, middle)
+    assert torch.equal(left, whole[..., 8:24, :16])
+    assert torch.equal(right, whole[..., 8:24, 16:])
+
+
 def test_clips_do_not_depend_on_the_number_of_workers(tiny):
     model = ctnet.create_model(tiny.model, num_classes=24)
     dataset = train_data(tiny, model)

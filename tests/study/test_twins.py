@@ -1,7 +1,9 @@
 import json
 
 import pytest
+import torch
 
+import ctnet
 from ctnet.engine import Recipe, View, get_recipe
 from ctnet.study import twins
 from ctnet.study.experiments import ROWS
@@ -31,7 +33,7 @@ def test_a_twin_is_its_rows_network_at_another_size(table):
     for row, twin in TWINS[table].items():
         networks = ROWS[table][row.partition("/")[0]].networks
         assert [run.recipe.model for run in twin.runs] == [f"{network.model}_twin" for network in networks]
-        assert [run.recipe.options for run in twin.runs] == [network.options for network in networks]
+        assert [twins.USUAL | run.recipe.options for run in twin.runs] == [twins.USUAL | n.options for n in networks]
         if table != "7":
             assert [run.recipe.frames for run in twin.runs] == [network.frames for network in networks]
 
@@ -154,3 +156,20 @@ def test_every_recipe_is_complete():
         rebuilt = Recipe(**{name: value for name, value in config.items() if name != "start"})
         assert rebuilt == Recipe().override({n: v for n, v in run.recipe.to_dict().items() if n not in twins.EXECUTION})
         assert config.get("start") == (run.start.name if run.start else None)
+
+
+@pytest.mark.parametrize("option", twins.USUAL)
+def test_what_is_usual_makes_no_other_network(option):
+    def weights(**options):
+        torch.manual_seed(0)
+        return ctnet.create_model("ctnet_r50_twin", num_classes=3, **options).state_dict()
+
+    plain, named = weights(), weights(**{option: twins.USUAL[option]})
+    assert plain.keys() == named.keys()
+    assert all(torch.equal(value, named[name]) for name, value in plain.items())
+
+
+def test_the_plain_ct_module_of_all_ablations_is_one_run():
+    rows = [("2a", "ct-module"), ("2b", "k2"), ("2c", "parallel"), ("2d", "c2-sqrt"), ("2e", "blocks-7")]
+    rows += [("2f", "kernels-3-3"), ("2g", "ct-module")]
+    assert len({twins.TWINS[table][row].runs[0].name for table, row in rows}) == 1
