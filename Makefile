@@ -12,7 +12,7 @@ book: .venv/book  ## execute every chapter and render the book to _build/html
 	$(BIN)/jupyter-book build book/
 
 test: .venv/dev  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: .venv/book  ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book/

@@ -1,3 +1,6 @@
+"""Every process has one thread: as many processes as there are cores run the tests side by side."""
+
+import os
 import sys
 
 import pytest
@@ -6,14 +9,8 @@ import torch
 from ctnet import cli
 from ctnet.engine import get_recipe
 
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For tests of many small networks: on busy cores their threads would mostly wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
+torch.set_num_threads(1)
 
 
 @pytest.fixture

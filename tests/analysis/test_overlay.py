@@ -13,8 +13,6 @@ from ctnet.analysis.overlay import Explanation, color_bar, explain, overlay, ove
 from ctnet.data import read_frames, sample_sparse, write_video
 from ctnet.models import VideoModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = ["Moving something up", "Moving something down", "Twisting something"]
 
 

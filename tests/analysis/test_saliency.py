@@ -16,8 +16,6 @@ from ctnet.analysis import (
 )
 from ctnet.models import VideoModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CLIPS = torch.randn(3, 3, 4, 32, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([4, 0, 2])
 

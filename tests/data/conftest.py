@@ -1,17 +1,12 @@
 import av
 import pytest
-import torch
 from dataset_trees import MAKERS, SUFFIX
 from video_files import write_video
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quiet_and_single_threaded():
+def quiet():
     av.logging.set_level(None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -190,15 +190,6 @@ def network(pixels, labels):
     return model.eval()
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # much faster than two when others use the machine
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("fit", [ridge, network])
 def test_a_single_frame_does_not_tell_the_class(fit, single_frames):
     pixels, labels, test_pixels, test_labels = single_frames

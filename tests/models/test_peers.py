@@ -17,16 +17,6 @@ from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
 from ctnet.study.experiments import NOT_REPRODUCED
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small networks on a busy machine run faster when threads do not wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
 
 

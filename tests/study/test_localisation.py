@@ -10,8 +10,6 @@ from ctnet.analysis.overlay import explain
 from ctnet.data import MicroSomething, eval_transform, sample_sparse
 from ctnet.study.localisation import measure_localisation, plot_saliency
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):

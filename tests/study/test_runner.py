@@ -32,8 +32,6 @@ from ctnet.study.runner import (
 )
 from ctnet.study.twins import Run, TwinRow, with_starts
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def results_in(folder, monkeypatch):
     (folder / "published").mkdir(exist_ok=True)
