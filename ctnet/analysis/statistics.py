@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,9 +61,7 @@ def paired_difference(one: ArrayLike, other: ArrayLike, resamples: int = RESAMPL
     seeds, clips = shapes[0]
     of_seeds = gain.mean(1, keepdims=True)
     gain = gain + (np.sqrt(seeds / (seeds - 1)) - 1) * (of_seeds - gain.mean())
-    rng = np.random.default_rng(seed)
-    drawn_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds  # (resamples, seeds)
-    drawn_clips = rng.multinomial(clips, np.full(clips, 1 / clips), resamples) / clips  # (resamples, clips)
+    drawn_seeds, drawn_clips = _draws(seeds, resamples, seed), _draws(clips, resamples, seed + 1)
     means = np.einsum("bs,sb->b", drawn_seeds, gain @ drawn_clips.T)
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min((means <= 0).mean(), (means >= 0).mean())
@@ -75,6 +74,13 @@ def paired_difference(one: ArrayLike, other: ArrayLike, resamples: int = RESAMPL
         seeds=seeds,
         clips=clips,
     )
+
+
+@lru_cache(maxsize=8)
+def _draws(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each of `count` things is drawn with replacement, as shares: (resamples, count)."""
+    rng = np.random.default_rng([seed, count])
+    return rng.multinomial(count, np.full(count, 1 / count), resamples) / count
 
 
 def mean_accuracy(correct: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from ctnet.analysis.statistics import Difference, holm, mean_accuracy, paired_di
 from ctnet.data import MICRO_DATASETS
 from ctnet.study.published import published_table, row_label
 from ctnet.study.runner import decode, is_stale, run_file
-from ctnet.study.twins import TWINS, TwinRow, ensemble_name, seeds_of
+from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
 
 LEVEL = 0.05  # of the errors that all verdicts of the study together may make
 
@@ -111,6 +111,13 @@ def outcome(name: str) -> dict[str, Any] | None:
     return _read(name, path.stat().st_mtime_ns) if path.exists() else None
 
 
+def labels_of(run: Run) -> NDArray[np.int64]:
+    """Labels of the clips that a run is tested on, (clips,)."""
+    kind = MICRO_DATASETS[run.recipe.dataset]
+    split = kind.split("val", run.recipe.val_clips, fold=run.recipe.fold)
+    return np.array([split.label(number) for number in split.members])
+
+
 def correct(row: TwinRow, seed: int) -> NDArray[np.bool_] | None:
     """Whether a row's twin was right on every clip, (clips,); None when it was not run.
 
@@ -118,16 +125,13 @@ def correct(row: TwinRow, seed: int) -> NDArray[np.bool_] | None:
     """
     names = [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
     found = [outcome(name) for name in names]
-    if any(content is None for content in found):
+    if None in found:
         return None
-    parts = []
-    for content, run in zip(found, row.runs, strict=False):
-        assert content is not None
-        recipe = run.recipe
-        kind = MICRO_DATASETS[recipe.dataset]
-        config = kind.split("val", recipe.val_clips, fold=recipe.fold)
-        labels = np.array([config.label(number) for number in config.members])
-        parts.append(decode(content["predictions"][row.view]) == labels)
+    parts = [
+        decode(content["predictions"][row.view]) == labels_of(run)
+        for content, run in zip(found, row.runs, strict=False)  # an ensemble has one content, and the labels of any run
+        if content is not None
+    ]
     return np.concatenate(parts)
 
 

@@ -88,7 +88,7 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
     title = printed.attrs["title"]
-    return _styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
+    return styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
 
 
 def _number(value: Any) -> str:
@@ -100,7 +100,8 @@ def verdict_class(verdict: str) -> str:
     return f"verdict verdict-{verdict.replace(' ', '-')}"
 
 
-def _styled(frame: pd.DataFrame, caption: str) -> Styler:
+def styled(frame: pd.DataFrame, caption: str) -> Styler:
+    """A table of the book: verdicts by colour as well as in words, the same in every build."""
     classes = pd.DataFrame("", index=frame.index, columns=frame.columns)
     for column in frame.columns:
         if "verdict" in (column[-1].lower() if isinstance(column, tuple) else str(column).lower()):
@@ -126,7 +127,7 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
         }
         for claim in decided
     ]
-    return _styled(pd.DataFrame(rows), caption)
+    return styled(pd.DataFrame(rows), caption)
 
 
 def card(table: str) -> HTML:
@@ -185,7 +186,7 @@ def summary(decided: Iterable[Claim]) -> Styler:
                 "Outcome": ", ".join(words + [rest] * (in_paper > counts.total())),
             }
         )
-    return _styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+    return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
 
 
 def _subject(claim: Claim) -> str:

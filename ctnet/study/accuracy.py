@@ -1,0 +1,96 @@
+"""What twins say about a table, as its chapter shows it: accuracies, differences with intervals, verdicts."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from ctnet.analysis.statistics import Difference
+from ctnet.study.directions import Direction, accuracy_table, decide
+from ctnet.study.published import published_table, row_label
+from ctnet.study.style import COLORS, WIDTH, BookFigure
+from ctnet.study.tables import styled
+
+Decided = tuple[Direction, Difference | None, str]
+
+
+def directions_of(table: str) -> list[Decided]:
+    """The directions of a table with their verdicts, which take all directions of the study into account."""
+    return [found for found in decide() if found[0].table == table]
+
+
+def twin_table(table: str) -> Styler:
+    """Accuracy of a table's twins on their Micro dataset, mean and 95 % interval over seeds and clips."""
+    printed, rows = published_table(table), []
+    for row_id, values in accuracy_table(table).iterrows():
+        name, _, dataset = str(row_id).partition("/")
+        known = values["accuracy"] is not None and not pd.isna(values["accuracy"])
+        interval = known and values["low"] is not None and not pd.isna(values["low"])
+        rows.append(
+            {
+                "Twin of": row_label(printed, name) + (f", {dataset}" if dataset else ""),
+                "Top-1 on the Micro dataset, %": f"{values['accuracy']:.1f}" if known else "not run yet",
+                "95 % interval": f"{values['low']:.1f} to {values['high']:.1f}" if interval else "–",
+                "Seeds": str(values["seeds"]),
+            }
+        )
+    caption = f"Twins of Table {table} at 32×32 on drawn clips. Not to be compared with the printed accuracies."
+    return styled(pd.DataFrame(rows), caption)
+
+
+def direction_table(table: str) -> Styler:
+    """The paper's directions on a table: printed difference, the twins' with its interval, and the verdict."""
+    rows = [
+        {
+            "The paper says": direction.statement.partition(": ")[2],
+            "Printed, points": "–" if direction.published is None else f"{direction.published:+.1f}",
+            "Twins, points": f"{found.mean:+.1f}" if found else "–",
+            "95 % interval": f"{found.low:+.1f} to {found.high:+.1f}" if found else "–",
+            "Could be seen from": f"{found.detectable:.1f}" if found else "–",
+            "Verdict on the direction": verdict,
+        }
+        for direction, found, verdict in directions_of(table)
+    ]
+    caption = (
+        f"Directions of Table {table}. A verdict keeps the error rate of all directions of the study together at 5 %. "
+        "From the difference in the column before it, such a comparison finds a real one four times out of five."
+    )
+    return styled(pd.DataFrame(rows), caption)
+
+
+def plot_directions(table: str) -> Figure:
+    """Differences that the paper prints, and beside them those of the twins with 95 % intervals.
+
+    The two panels have scales of their own: the differences are of different things.
+    """
+    decided = directions_of(table)
+    labels = [_label(direction) for direction, _, _ in decided]
+    heights: Sequence[int] = range(len(decided))
+    figure = BookFigure(figsize=(WIDTH, 1.1 + 0.34 * len(decided)))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
+    left.scatter([d.published for d, _, _ in decided], heights, color=COLORS["published"], marker="D", s=28, zorder=3)
+    measured = [(height, found) for height, (_, found, _) in zip(heights, decided, strict=True) if found]
+    right.errorbar(
+        [found.mean for _, found in measured],
+        [height for height, _ in measured],
+        xerr=[[found.mean - found.low for _, found in measured], [found.high - found.mean for _, found in measured]],
+        fmt="o",
+        color=COLORS["measured"],
+        capsize=3,
+    )
+    for axes, title in ((left, "printed"), (right, "twins, 95 % interval")):
+        axes.axvline(0, color="#888888", linewidth=1)
+        axes.set_title(title)
+        axes.set_xlabel("points")
+        axes.grid(axis="y", visible=False)
+    left.set_yticks(list(heights), labels)
+    left.set_ylim(len(decided) - 0.5, -0.5)
+    return figure
+
+
+def _label(direction: Direction) -> str:
+    printed = published_table(direction.table)
+    better, worse = (row_label(printed, row) for row in (direction.better, direction.worse))
+    column = {"mini_kinetics_top1": " (Kinetics)", "v2_top1": " (V2)", "ucf101": " (UCF)", "hmdb51": " (HMDB)"}
+    return f"{better} − {worse}{column.get(direction.column, '')}"
