@@ -147,6 +147,9 @@ def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(held, scratch, {"format": FORMAT, "about": json.dumps(about)})
+        mask = os.umask(0)
+        os.umask(mask)
+        scratch.chmod(0o666 & ~mask)  # safetensors makes files for their owner alone
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

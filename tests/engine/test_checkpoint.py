@@ -39,6 +39,12 @@ def test_the_order_of_classes_travels_from_the_dataset_to_the_checkpoint(tmp_pat
     assert loaded.classes == videos.classes == sorted(item.name for item in MicroSomething.classes)
 
 
+def test_a_checkpoint_is_as_readable_as_any_new_file(tmp_path):
+    save_model(tmp_path / "model.safetensors", network())
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_network_saved_twice_keeps_its_classes(tmp_path):
     save_model(tmp_path / "a", network(), classes=["x", "y", "z"])
     save_model(tmp_path / "b", load_model(tmp_path / "a"))
