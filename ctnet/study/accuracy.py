@@ -1,5 +1,6 @@
 """What twins say about a table, as its chapter shows it: accuracies, differences with intervals, verdicts."""
 
+import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -7,10 +8,14 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis.statistics import Difference
+from ctnet.engine import Recipe
 from ctnet.study.directions import Direction, accuracy_table, decide
-from ctnet.study.published import published_table, row_label
+from ctnet.study.experiments import Network
+from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.runner import run_file
 from ctnet.study.style import COLORS, WIDTH, BookFigure
 from ctnet.study.tables import styled
+from ctnet.study.twins import TWINS, runs_of, seeds_of, something
 
 Decided = tuple[Direction, Difference | None, str]
 
@@ -94,3 +99,58 @@ def _label(direction: Direction) -> str:
     better, worse = (row_label(printed, row) for row in (direction.better, direction.worse))
     column = {"mini_kinetics_top1": " (Kinetics)", "v2_top1": " (V2)", "ucf101": " (UCF)", "hmdb51": " (HMDB)"}
     return f"{better} − {worse}{column.get(direction.column, '')}"
+
+
+def protocol_table() -> Styler:
+    """The recipe that all rows share, field by field, where it departs from a recipe's defaults."""
+    shared = something(Network("ctnet_r50"))
+    usual = Recipe().to_dict()
+    fields = {name: value for name, value in shared.recipe.to_dict().items() if value != usual[name]}
+    del fields["model"], fields["init"]
+    assert shared.start is not None
+    rows = [{"Field": name, "Value": str(value)} for name, value in fields.items()]
+    rows.append({"Field": "starts from", "Value": shared.start.name})
+    return styled(
+        pd.DataFrame(rows), "What all twins on MicroSomething have in common; a row changes what it is about."
+    )
+
+
+def trials_table() -> Styler:
+    """The trials that chose the protocol, in the order in which they were made."""
+    trials = json.loads((results_dir() / "tuning.json").read_text())
+    rows = [
+        {
+            "Network": {"ctnet": "CT-Net", "tsn": "TSN"}[trial["network"]],
+            "Clips": trial["dataset"],
+            "Difficulty": "its own" if trial["difficulty"] is None else f"{trial['difficulty']:g}",
+            "Epochs": str(trial["epochs"]),
+            "Learning rate for 64 clips": f"{trial['lr']:g}",
+            "Top-1, %": f"{100 * trial['top1']:.1f}",
+            "Note": trial.get("note", ""),
+        }
+        for trial in trials["trials"]
+    ]
+    return styled(pd.DataFrame(rows), trials["about"])
+
+
+def runs_table() -> Styler:
+    """How many runs each table takes, with those it shares with others, and how many are done."""
+    rows = []
+    for table in TWINS:
+        runs = runs_of([table])
+        done = sum(run_file(name).exists() for name in runs)
+        rows.append(
+            {
+                "Table": table,
+                "Rows": str(len(TWINS[table])),
+                "Seeds": str(len(seeds_of(table))),
+                "Runs": str(len(runs)),
+                "Done": str(done),
+            }
+        )
+    runs = runs_of()
+    done = sum(run_file(name).exists() for name in runs)
+    rows.append({"Table": "all, once each", "Rows": "", "Seeds": "", "Runs": str(len(runs)), "Done": str(done)})
+    return styled(
+        pd.DataFrame(rows), "Training runs of the study. Tables share many, and every distinct one is run once."
+    )
