@@ -235,7 +235,8 @@ def test_a_killed_run_goes_on_and_a_second_process_at_it_is_refused(done, monkey
 
     monkeypatch.setattr(training, "seed_step", noted)
     monkeypatch.chdir(results)
-    content = execute(run, Path("work"))  # named otherwise
+    monkeypatch.setenv("CTNET_RESULTS", ".")
+    content = execute(run, Path("work"))  # the same places, named otherwise
     assert steps == [5, 6, 7]
     assert content["predictions"] == uninterrupted["predictions"]
     assert content["first_losses"] == uninterrupted["first_losses"]
