@@ -97,17 +97,17 @@ def test_runs_go_through_slurm(run, results, short, monkeypatch):
 
 def test_a_run_at_its_time_limit_is_queued_again_and_goes_on(results, short, tiny):
     """Slurm's warning before the limit, sent by hand."""
-    long = Run(short.override({"epochs": 40, "warmup_epochs": 1, "save_every": 1}))
+    long = Run(short.override({"epochs": 12, "warmup_epochs": 1, "save_every": 1}))
     work = results / "work"
     (number,) = submit({long.name: long}, work, timeout_min=5)
     log = work / long.name / "log.txt"
-    wait_for(lambda: log.exists() and "epoch 1/40: loss" in log.read_text())
+    wait_for(lambda: log.exists() and "epoch 1/12: loss" in log.read_text())
     slurm("scancel", "--signal=USR2", number)
-    wait_for(lambda: job(number)["Restarts"] == "1")
+    wait_for(lambda: job(number)["Restarts"] != "0")
     assert state_of(long, work) == "started"
     assert ended([number])[number]["JobState"] == "COMPLETED"
     assert state_of(long, work) == "done"
-    assert log.read_text().count("epoch 1/40: loss") == 1
+    assert log.read_text().count("epoch 1/12: loss") == 1
 
 
 def test_a_refusal_of_slurm_is_one_line(run, results, short, monkeypatch):
