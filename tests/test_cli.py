@@ -7,24 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from ctnet import cli, create_model, list_models, save_model
+from ctnet import create_model, list_models, save_model
 from ctnet.data import write_video
 from ctnet.engine import get_recipe
 from ctnet.study.published import results_dir
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ctnet", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 def test_models(run):
