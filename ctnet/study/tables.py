@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
+from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.claims import HOLDS, Claim, claims, cost_claims, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
@@ -194,6 +195,35 @@ def summary(decided: Iterable[Claim]) -> Styler:
             }
         )
     return _styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions) -> Styler:
+    """Estimates for rows of CT-Net, a line for each row and dataset.
+
+    Args:
+        targets: table -> dataset -> heading.
+        assumed: what cannot be measured here.
+    """
+    lines = []
+    for table, datasets in targets.items():
+        printed = published_table(table)
+        for dataset, heading in datasets.items():
+            for row_id, row in ROWS[table].items():
+                if all(network.model.startswith("ctnet") for network in row.networks):
+                    found = estimate(row, dataset, assumed)
+                    lines.append(
+                        {
+                            "Row": f"Table {table}: {row_label(printed, row_id)}",
+                            "Dataset": heading,
+                            "Networks": len(row.networks),
+                            "GPU hours, training": span(found.train_hours),
+                            "GPU hours, testing": span(found.test_hours),
+                            "Videos, GB": span(found.gigabytes),
+                            "Dollars": span(found.dollars),
+                        }
+                    )
+    caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
+    return _styled(pd.DataFrame(lines), caption)
 
 
 def _subject(claim: Claim) -> str:
