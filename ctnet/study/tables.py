@@ -10,13 +10,15 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
+from ctnet.engine import Recipe
 from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.claims import HOLDS, Claim, claims, cost_claims, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
 from ctnet.study.provenance import config_hash
-from ctnet.study.published import TABLES, published_table, row_label
+from ctnet.study.published import TABLES, published_table, row_label, training_settings
+from ctnet.study.recipes import settings
 
 HEADINGS = {
     "gflops": "GFLOPs",
@@ -195,6 +197,27 @@ def summary(decided: Iterable[Claim]) -> Styler:
             }
         )
     return _styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def recipe_table(recipes: Mapping[str, Recipe]) -> Styler:
+    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours.
+
+    Args:
+        recipes: "something" and "kinetics".
+    """
+    names = {"something": "Something-Something", "kinetics": "Kinetics"}
+    ours = {dataset: settings(recipe) for dataset, recipe in recipes.items()}
+    rows = []
+    for told in training_settings():
+        cells = {("", "setting"): told["setting"]}
+        for dataset in recipes:
+            for source, heading in (("paper", "paper"), ("scripts", "authors' scripts")):
+                cells[names[dataset], heading] = told[dataset].get(source, "–")
+            cells[names[dataset], "here"] = ours[dataset][told["setting"]]
+        rows.append(cells)
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
+    return _styled(frame, "–: not told in the paper, not recorded here of the scripts.")
 
 
 def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions) -> Styler:
