@@ -131,13 +131,15 @@ def data_make(
     size: Annotated[int, typer.Option(help="Height and width of the videos in pixels.")] = 128,
     train: Annotated[int | None, typer.Option(help="Number of training clips.")] = None,
     val: Annotated[int | None, typer.Option(help="Number of validation clips.")] = None,
+    test: Annotated[int | None, typer.Option(help="Number of test clips, where there is such a split.")] = None,
     difficulty: Annotated[float | None, typer.Option(help="From 0 (easy) to 1 (the default of the study).")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Draw a Micro dataset as real video files, in the layout of an official dataset."""
     from ctnet.data import make
 
-    counts = {split: count for split, count in (("train", train), ("val", val)) if count is not None}
+    asked = {"train": train, "val": val, "test": test}
+    counts = {split: count for split, count in asked.items() if count is not None}
     made = make(name, root, layout, counts=counts, size=size, difficulty=difficulty, seed=seed)
     print(f"{made}: ready; look at it with `ctnet data info {made}`")
 

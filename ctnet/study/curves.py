@@ -24,12 +24,12 @@ def plot_schedules(recipes: Mapping[str, Recipe]) -> Figure:
         epochs = np.linspace(0, recipe.epochs, 50 * recipe.epochs + 1)
         axes.plot(epochs, [recipe.lr_at(epoch) for epoch in epochs], color=color, label=label, linewidth=2)
     warm = max(recipe.warmup_epochs for recipe in recipes.values())
-    axes.axvspan(0, warm, color="#F0F0F0", zorder=0)
-    axes.text(warm / 2, 0.0003, "warm-up", ha="center", va="bottom", color=COLORS["published"])
+    axes.axvspan(0, warm, color="#EAEAEA", zorder=0, label="warm-up")
     axes.set_xlabel("epoch")
     axes.set_ylabel("learning rate")
     axes.set_xlim(0, max(recipe.epochs for recipe in recipes.values()))
     axes.set_ylim(0)
+    axes.locator_params(axis="y", nbins=5)
     axes.legend()
     return figure
 
@@ -53,7 +53,10 @@ def plot_runs(runs: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
         accuracies = [100 * row["val_top1"] for row in rows]
         right.plot([row["epoch"] for row in rows], accuracies, "o-", color=color, linewidth=2, label=label)
     right.axhline(100 * chance, color=COLORS["plain"], linestyle="--", linewidth=1)
-    right.annotate("chance", (1, 100 * chance), (0, 3), textcoords="offset points", color=COLORS["published"])
+    place = (rows[-1]["epoch"], 100 * chance)
+    right.annotate(
+        "chance", place, (0, -3), textcoords="offset points", ha="right", va="top", color=COLORS["published"]
+    )
     right.set_xticks([row["epoch"] for row in rows], [f"{row['epoch']:.0f}" for row in rows])
     left.set_xlabel("step")
     left.set_ylabel("training loss (thick: smoothed)")

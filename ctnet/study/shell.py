@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
+
 
 def shell(command: str, folder: Path, status: int = 0) -> None:
     """Run a command line that begins with `ctnet`, and print it and what it says, without progress bars.
@@ -21,13 +23,9 @@ def shell(command: str, folder: Path, status: int = 0) -> None:
     words = shlex.split(command.replace("\\\n", " "))
     if words[0] != "ctnet":
         raise ValueError(f"{words[0]!r} is no command of this package")
-    done = subprocess.run(
-        [sys.executable, "-m", "ctnet.cli", *words[1:]],
-        cwd=folder,
-        env=os.environ | {"TQDM_DISABLE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TQDM_DISABLE": "1"}
+    command_line = [sys.executable, "-m", "ctnet.cli", *words[1:]]
+    done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")
     print(f"$ {command}\n{done.stdout}{done.stderr if status == 2 else ''}".rstrip())

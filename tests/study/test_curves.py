@@ -71,7 +71,10 @@ def test_smoothing_starts_at_the_first_value_and_follows():
     assert curves.smoothed([4.0, 1.0])[1] == pytest.approx((0.9 * 4 + 1) / 1.9)
 
 
-def test_commands_print_themselves_and_what_they_say(tmp_path, capsys):
+def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shell("ctnet study status", tmp_path)
+    assert "\x1b" not in capsys.readouterr().out
     shell("ctnet models \\\n  --json", tmp_path)
     out = capsys.readouterr().out
     assert out.startswith("$ ctnet models \\\n  --json\n[")
