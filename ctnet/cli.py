@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,8 @@ from rich.table import Table
 from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
-    from ctnet.engine import Scores
+    from ctnet.engine import Recipe, Scores, View
+    from ctnet.study.fullscale import Target
 
 app = typer.Typer(
     help="CT-Net (ICLR 2021), reproduced: networks, costs, claims.",
@@ -130,13 +132,15 @@ def data_make(
     size: Annotated[int, typer.Option(help="Height and width of the videos in pixels.")] = 128,
     train: Annotated[int | None, typer.Option(help="Number of training clips.")] = None,
     val: Annotated[int | None, typer.Option(help="Number of validation clips.")] = None,
+    test: Annotated[int | None, typer.Option(help="Number of test clips, where there is such a split.")] = None,
     difficulty: Annotated[float | None, typer.Option(help="From 0 (easy) to 1 (the default of the study).")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Draw a Micro dataset as real video files, in the layout of an official dataset."""
     from ctnet.data import make
 
-    counts = {split: count for split, count in (("train", train), ("val", val)) if count is not None}
+    asked = {"train": train, "val": val, "test": test}
+    counts = {split: count for split, count in asked.items() if count is not None}
     made = make(name, root, layout, counts=counts, size=size, difficulty=difficulty, seed=seed)
     print(f"{made}: ready; look at it with `ctnet data info {made}`")
 
@@ -187,6 +191,13 @@ def test_checkpoints(
     ],
     view: Annotated[list[str] | None, typer.Option(help="Crops x clips, such as 3x2; may repeat.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Directory to keep the scores in.")] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE/ROW",
+            help="Keep the result in results/full-scale, as that of a row of the paper such as 3/ct-net-8x3x2.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
@@ -196,19 +207,26 @@ def test_checkpoints(
 
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     paths = [Path(text) for text in targets if text not in changes]
+    views = [View.parse(name) for name in view or ["1x1"]]
     if not paths:
         raise ValueError("name a checkpoint to test")
-    lines = []
+    recipes = {path: recipe_of(path).parse(changes) for path in paths if path.suffix != ".npz"}
+    row = _row_to_fill(record, recipes, views, changes) if record and len(recipes) == len(paths) else None
+    if record and row is None:
+        raise ValueError("--record needs the networks themselves: kept scores do not tell how they were trained")
+    lines: list[dict[str, Any]] = []
     with distributed() as place:
-        for name in view or ["1x1"]:
-            looked, found, cost = View.parse(name), [], 0.0
+        for looked in views:
+            found, cost, start = [], 0.0, time.perf_counter()
             for path in paths:
-                if path.suffix == ".npz":
+                if path not in recipes:
                     found.append(Scores.load(path))
                     lines.append({"model": str(path), "frames": "", "gmacs": None} | _accuracies(found[-1]))
                     continue
-                model, recipe = load_model(path), recipe_of(path).parse(changes)
+                model, recipe = load_model(path), recipes[path]
                 dataset = eval_data(recipe, model, looked)
+                if row:
+                    row.check_videos(len(dataset.classes), len(dataset))
                 size = looked.size or recipe.test_size or recipe.size
                 gmacs = count_cost(model, size=size, frames=recipe.frames).gmacs * looked.crops * looked.clips
                 precision = choose_precision(recipe.precision, place.device)
@@ -224,6 +242,10 @@ def test_checkpoints(
             if len(found) > 1:
                 fused = {"model": f"all {len(found)}, fused", "frames": f"x{looked}", "gmacs": round(cost, 4) or None}
                 lines.append(fused | _accuracies(fuse(found)))
+            if row and place.first:
+                from ctnet.study.fullscale import keep
+
+                kept = keep(row, fuse(found), recipes, looked, place, time.perf_counter() - start)
         first = place.first
     if first and as_json:
         print(json.dumps(lines, indent=1))
@@ -238,6 +260,20 @@ def test_checkpoints(
             for line in lines
         ]
         _print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
+        if row:
+            print(f"kept in {kept}")
+
+
+def _row_to_fill(name: str, recipes: "dict[Path, Recipe]", views: "list[View]", changes: list[str]) -> "Target":
+    """The row of the paper that a test may fill; raises ValueError when it is a test of something else."""
+    from ctnet.engine.recipe import EXECUTION
+    from ctnet.study.fullscale import find_target
+
+    if others := {text.partition("=")[0] for text in changes} - EXECUTION - {"test_size", "skip"}:
+        raise ValueError(f"--record takes networks as they were trained: leave out {', '.join(sorted(others))}")
+    if len(views) > 1:
+        raise ValueError("--record fills one row: give one --view")
+    return find_target(name, list(recipes.values()), views[0])
 
 
 def _accuracies(scores: "Scores") -> dict[str, Any]:

@@ -92,8 +92,10 @@ def test_the_installed_command_is_this_one():
 
 def test_a_drawn_dataset_can_be_made_described_and_checked(run, tmp_path):
     root = tmp_path / "micro"
-    code, out, _ = run("data", "make", "MicroSomething", str(root), "--train", "24", "--val", "24", "--size", "32")
+    counts = ("--train", "24", "--val", "24", "--test", "2")
+    code, out, _ = run("data", "make", "MicroSomething", str(root), *counts, "--size", "32")
     assert code == 0
+    assert len(json.loads((root / "something-something-v2-test.json").read_text())) == 2
     assert f"ctnet data info {root}" in out
     assert json.loads(run("data", "info", str(root), "--json")[1])["splits"]["val"]["videos"] == 24
     assert "somethingv2, 24 classes" in run("data", "info", str(root))[1]

@@ -136,7 +136,7 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
         raise ValueError(f"{source} scores {num_classes} classes, {recipe.root} has {len(classes)}")
     model = create_model(recipe.model, num_classes, recipe.frames, dropout=recipe.dropout, **recipe.options)
     load_official_checkpoint(model, state_dict)
-    save_model(out, model, classes, recipe)
+    save_model(out, model, classes, recipe.override({"init": Path(source).name}))  # it was not trained here
 
 
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -57,3 +57,8 @@ def row_label(frame: pd.DataFrame, row_id: str) -> str:
 def text_claims() -> list[dict[str, str]]:
     """Claims of the running text: where they stand and what they say."""
     return _read("text_claims")["claims"]
+
+
+def training_settings() -> list[dict[str, Any]]:
+    """How the paper (appendix A.1) and the authors' scripts train, as far as they tell: a setting each, by dataset."""
+    return _read("training")["settings"]

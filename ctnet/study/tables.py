@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,12 +10,16 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
+from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
+from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.claims import HOLDS, Claim, claims, cost_claims, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
+from ctnet.study.fullscale import accuracies
 from ctnet.study.provenance import config_hash
-from ctnet.study.published import TABLES, published_table, row_label
+from ctnet.study.published import TABLES, published_table, row_label, training_settings
+from ctnet.study.recipes import settings
 
 HEADINGS = {
     "gflops": "GFLOPs",
@@ -52,7 +56,8 @@ def measure_table(table: str) -> dict[str, Cost]:
 def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
     """A table of the paper with its cost columns beside measured ones.
 
-    A row that no network here stands for says "not measured". Accuracies are the published ones and are marked so.
+    A row that no network here stands for says "not measured". Accuracies are the published ones and are marked so; a
+    column gets a measured one beside it once a full-scale run has filled a row, see `ctnet.study.fullscale`.
 
     Args:
         table: such as "2a".
@@ -60,6 +65,8 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
     """
     printed = published_table(table)
     decided = {claim.id: claim for claim in cost_claims(table, costs)}
+    trained = accuracies(table)
+    filled = {column for _, column in trained}
     rows, notes = [], []
     for row_id, values in printed.iterrows():
         cells: dict[tuple[str, str], Any] = {}
@@ -80,6 +87,13 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
             elif column == "note":
                 if value is not None:
                     notes.append(f"{row_label(printed, str(row_id))}: {value}.")
+            elif column in filled:
+                found = trained.get((str(row_id), str(column)))
+                cells[f"{name}, %", "published"] = _number(value)
+                cells[f"{name}, %", "measured here"] = "–" if found is None else str(found)
+                cells[f"{name}, %", "verdict"] = "not run here" if found is None else found.verdict
+                if found is not None and found.changes:
+                    notes.append(f"{row_label(printed, str(row_id))} was trained with {found.changes}.")
             elif column in HEADINGS and column not in ("k", "c1", "c2"):
                 cells[_ACCURACY, name] = _number(value)
             elif column != "views":
@@ -143,10 +157,13 @@ def card(table: str) -> HTML:
     records = [record(network)["provenance"] for network in networks([table]).values()]
     hardware = records[0]["hardware"]
     rest = "".join(f"; {found.statement}: {found.verdict}" for found in decided if found.verdict not in HOLDS)
+    trained = len(accuracies(table))
     items = {
         "Claim": published_table(table).attrs["claim"],
         "Measured here": f"the cost of {len(records)} networks, built and counted at full size",
-        "Accuracy": "published, not run here: it needs the real dataset and GPUs",
+        "Accuracy": f"{trained} measured by full-scale runs; the others published, not run here"
+        if trained
+        else "published, not run here: it needs the real dataset and GPUs",
         "Verdict on the costs": f"{standing} of {len(decided)} reproduced{rest}"
         if decided
         else "the paper prints none",
@@ -169,14 +186,15 @@ def summary(decided: Iterable[Claim]) -> Styler:
             if column[0] in HEADINGS and column[0] not in ("k", "c1", "c2"):
                 name = {"params": "Parameters"}.get(str(column[0]), "GFLOPs" if column[0] in _COSTS else "Accuracies")
                 printed[name] += int(column[1].notna().sum())
-    verdicts: dict[str, Counter[str]] = {}
+    trained = Counter(found.verdict for table in ROWS for found in accuracies(table).values())
+    verdicts: dict[str, Counter[str]] = {"Accuracies": trained}
     for claim in decided:
         verdicts.setdefault(_subject(claim), Counter())[claim.verdict] += 1
     rows = []
     for subject in [*printed, *[subject for subject in verdicts if subject not in printed]]:
         counts = verdicts.get(subject, Counter())
         in_paper = printed.get(subject, counts.total())
-        rest = f"{in_paper - counts.total()} not measured" if subject != "Accuracies" else f"{in_paper} not run here"
+        rest = f"{in_paper - counts.total()} not {'run here' if subject == 'Accuracies' else 'measured'}"
         words = [f"{count} {verdict}" for verdict, count in counts.most_common()]
         rows.append(
             {
@@ -187,6 +205,56 @@ def summary(decided: Iterable[Claim]) -> Styler:
             }
         )
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def recipe_table(recipes: Mapping[str, Recipe]) -> Styler:
+    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours.
+
+    Args:
+        recipes: "something" and "kinetics".
+    """
+    names = {"something": "Something-Something", "kinetics": "Kinetics"}
+    ours = {dataset: settings(recipe) for dataset, recipe in recipes.items()}
+    rows = []
+    for told in training_settings():
+        cells = {("", "setting"): told["setting"]}
+        for dataset in recipes:
+            for source, heading in (("paper", "paper"), ("scripts", "authors' scripts")):
+                cells[names[dataset], heading] = told[dataset].get(source, "–")
+            cells[names[dataset], "here"] = ours[dataset][told["setting"]]
+        rows.append(cells)
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
+    return styled(frame, "–: not told in the paper, not recorded here of the scripts.")
+
+
+def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions) -> Styler:
+    """Estimates for rows of CT-Net, a line for each row and dataset.
+
+    Args:
+        targets: table -> dataset -> heading.
+        assumed: what cannot be measured here.
+    """
+    lines = []
+    for table, datasets in targets.items():
+        printed = published_table(table)
+        for dataset, heading in datasets.items():
+            for row_id, row in ROWS[table].items():
+                if all(network.model.startswith("ctnet") for network in row.networks):
+                    found = estimate(row, dataset, assumed)
+                    lines.append(
+                        {
+                            "Row": f"Table {table}: {row_label(printed, row_id)}",
+                            "Dataset": heading,
+                            "Networks": len(row.networks),
+                            "GPU hours, training": span(found.train_hours),
+                            "GPU hours, testing": span(found.test_hours),
+                            "Videos, GB": span(found.gigabytes),
+                            "Dollars": span(found.dollars),
+                        }
+                    )
+    caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
+    return styled(pd.DataFrame(lines), caption)
 
 
 def _subject(claim: Claim) -> str:

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 import ctnet
 from ctnet.data import MicroSomething, load_videos, make
-from ctnet.engine import load_model, save_model
+from ctnet.engine import checkpoint, load_model, load_recipe, save_model
 
 
 def network(**options):
@@ -93,3 +93,10 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(kind, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load_model(tmp_path / "nothing")
+
+
+def test_a_converted_network_says_that_it_was_not_trained_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "read_official_checkpoint", lambda path: {})
+    monkeypatch.setattr(checkpoint, "load_official_checkpoint", lambda model, state_dict: None)
+    checkpoint.convert_official("theirs/net.pth.tar", tmp_path / "a.safetensors", ctnet.engine.get_recipe("kinetics"))
+    assert load_recipe(tmp_path / "a.safetensors").init == "net.pth.tar"

@@ -1,0 +1,31 @@
+"""Commands of the package, run in a chapter as a reader runs them in a terminal."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
+
+
+def shell(command: str, folder: Path, status: int = 0) -> None:
+    """Run a command line that begins with `ctnet`, and print it and what it says, without progress bars.
+
+    Args:
+        command: one line, or several with a backslash at their ends.
+        folder: to run it in.
+        status: exit status that is expected; for 2, a mistake, the message is printed too.
+
+    Raises:
+        RuntimeError: when it ends with another status.
+    """
+    words = shlex.split(command.replace("\\\n", " "))
+    if words[0] != "ctnet":
+        raise ValueError(f"{words[0]!r} is no command of this package")
+    environment = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TQDM_DISABLE": "1"}
+    command_line = [sys.executable, "-m", "ctnet.cli", *words[1:]]
+    done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode != status:
+        raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")
+    print(f"$ {command}\n{done.stdout}{done.stderr if status == 2 else ''}".rstrip())
