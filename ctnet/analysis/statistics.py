@@ -101,16 +101,3 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(ranked) - rank) * p))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share, of one run on `total` videos, from 0 to 1 (Wilson, 1927)."""
-    z = 1.959964
-    middle = (right + z * z / 2) / (total + z * z)
-    half = z / (total + z * z) * np.sqrt(right * (total - right) / total + z * z / 4)
-    return float(middle - half), float(middle + half)
-
-
-def agreement(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
-    """Share of the clips on which two runs give the same answer, from 0 to 1."""
-    return float((one == other).mean())

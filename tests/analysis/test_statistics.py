@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ctnet.analysis.statistics import holm, mean_accuracy, paired_difference, wilson
+from ctnet.analysis.statistics import holm, mean_accuracy, paired_difference
 
 
 def runs(rng, accuracy, seeds, clips, between=0.0):
@@ -84,8 +84,3 @@ def test_holm():
     adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
     assert adjusted == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.9})
     assert holm({}) == {}
-
-
-@pytest.mark.parametrize(("right", "total", "expected"), [(50, 100, (0.4038, 0.5962)), (0, 10, (0.0, 0.2775))])
-def test_wilson(right, total, expected):
-    assert wilson(right, total) == pytest.approx(expected, abs=1e-4)

@@ -68,7 +68,7 @@ def test_interval_is_wilsons():
     ("name", "recipes", "view", "message"),
     [
         ("3/ct-net-9", [V2], View(), "did you mean '3/ct-net-8'"),
-        ("3/nl-i3d-gcn-32x3x2", [V2], View(), "no row '3/tea-8'"),
+        ("3/nl-i3d-gcn-32x3x2", [V2], View(), "no row '3/nl-i3d-gcn-32x3x2'"),
         ("4/ct-net-r50-16x3x4", [V2], View(3, 4), "the dataset kinetics"),
         ("3/ct-net-8", [get_recipe("micro-something")], View(), "somethingv1 or somethingv2"),
         ("3/ct-net-8", [V2.override({"frames": 16})], View(), "test of ctnet_r50 (16 frames, 256 pixels)"),
