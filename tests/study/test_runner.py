@@ -18,6 +18,7 @@ from ctnet.engine.checkpoint import read_tensors
 from ctnet.study import provenance, runner, twins
 from ctnet.study.provenance import write_json
 from ctnet.study.runner import (
+    confirm,
     decode,
     encode,
     execute,
@@ -134,6 +135,20 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     assert [execute(run, work) for run in runs.values()] == [content_of(run) for run in runs.values()]
 
 
+@pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1.01, False)])
+def test_a_stale_run_is_confirmed_by_its_first_losses(done, factor, same):
+    runs, work = done
+    for run in runs.values():
+        content = content_of(run)
+        content["provenance"]["code"] = "of long ago"
+        content["first_losses"][-1 if run.keep else 2] *= factor
+        run_file(run.name).write_text(json.dumps(content))
+        assert state_of(run, work) == "stale"
+        assert confirm(run, work) == same
+        assert state_of(run, work) == ("done" if same else "stale")
+        assert content_of(run)["provenance"]["code"] == "of long ago"
+
+
 def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_path):
     start, run = runs.values()
     plain = replace(start, keep=False)
@@ -199,7 +214,7 @@ def test_a_run_is_looked_at_with_every_view_of_its_rows(done, monkeypatch, tmp_p
 HANGS = """
 import time
 from ctnet.engine import training
-from ctnet.study.runner import *
+from ctnet.study.runner import confirm, *
 seed_step = training.seed_step
 training.seed_step = lambda seed, step, rank: time.sleep(99) if step == 5 else seed_step(seed, step, rank)
 execute(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))
