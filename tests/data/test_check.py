@@ -27,7 +27,7 @@ def damaged(make_tree, tmp_path):
     empty.write_bytes(b"")
     cut.write_bytes(cut.read_bytes()[:8000])
     write_video(short, "mpeg4", frames=draw_frames(7))
-    return root, {empty, cut, short}, good
+    return root, {empty, cut, short}, good.relative_to(root).as_posix()
 
 
 @pytest.mark.parametrize(("every_frame", "workers"), [(False, 0), (True, 0), (False, 2)])

@@ -96,7 +96,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_converted_network_says_that_it_was_not_trained_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "read_official_checkpoint", lambda path: {})
+    monkeypatch.setattr(checkpoint, "read_official_checkpoint", lambda path: {"new_fc.weight": torch.zeros(9, 1)})
     monkeypatch.setattr(checkpoint, "load_official_checkpoint", lambda model, state_dict: None)
     checkpoint.convert_official("theirs/net.pth.tar", tmp_path / "a.safetensors", ctnet.engine.get_recipe("kinetics"))
     assert load_recipe(tmp_path / "a.safetensors").init == "net.pth.tar"

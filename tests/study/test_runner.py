@@ -214,7 +214,7 @@ def test_a_run_is_looked_at_with_every_view_of_its_rows(done, monkeypatch, tmp_p
 HANGS = """
 import time
 from ctnet.engine import training
-from ctnet.study.runner import confirm, *
+from ctnet.study.runner import *
 seed_step = training.seed_step
 training.seed_step = lambda seed, step, rank: time.sleep(99) if step == 5 else seed_step(seed, step, rank)
 execute(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))
