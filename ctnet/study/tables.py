@@ -207,25 +207,24 @@ def summary(decided: Iterable[Claim]) -> Styler:
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
 
 
-def recipe_table(recipes: Mapping[str, Recipe]) -> Styler:
-    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours.
-
-    Args:
-        recipes: "something" and "kinetics".
-    """
-    names = {"something": "Something-Something", "kinetics": "Kinetics"}
-    ours = {dataset: settings(recipe) for dataset, recipe in recipes.items()}
+def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
+    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours."""
+    ours = {"something": settings(something), "kinetics": settings(kinetics)}
     rows = []
     for told in training_settings():
-        cells = {("", "setting"): told["setting"]}
-        for dataset in recipes:
-            for source, heading in (("paper", "paper"), ("scripts", "authors' scripts")):
-                cells[names[dataset], heading] = told[dataset].get(source, "–")
-            cells[names[dataset], "here"] = ours[dataset][told["setting"]]
-        rows.append(cells)
-    frame = pd.DataFrame(rows)
-    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
-    return styled(frame, "–: not told in the paper, not recorded here of the scripts.")
+        name = told["setting"]
+        cells = {"Setting": name}
+        for source, heading in (("paper", "Paper"), ("scripts", "Authors' scripts")):
+            cells[heading] = _both(told["something"].get(source, "–"), told["kinetics"].get(source, "–"))
+        rows.append(cells | {"Here": _both(ours["something"][name], ours["kinetics"][name])})
+    caption = (
+        "Two values are of Something-Something and of Kinetics. –: not told in the paper, not recorded of the scripts."
+    )
+    return styled(pd.DataFrame(rows), caption)
+
+
+def _both(something: str, kinetics: str) -> str:
+    return something if something == kinetics else f"{something} | {kinetics}"
 
 
 def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions) -> Styler:
@@ -244,11 +243,10 @@ def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions)
                     found = estimate(row, dataset, assumed)
                     lines.append(
                         {
-                            "Row": f"Table {table}: {row_label(printed, row_id)}",
+                            f"Row of Table {' or '.join(targets)}": row_label(printed, row_id),
                             "Dataset": heading,
-                            "Networks": len(row.networks),
-                            "GPU hours, training": span(found.train_hours),
-                            "GPU hours, testing": span(found.test_hours),
+                            "Training, GPU hours": span(found.train_hours),
+                            "Testing, GPU hours": span(found.test_hours),
                             "Videos, GB": span(found.gigabytes),
                             "Dollars": span(found.dollars),
                         }

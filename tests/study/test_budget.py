@@ -64,8 +64,9 @@ def test_the_table_has_a_line_for_each_row_of_ct_net_and_dataset():
     headings = {"3": {"somethingv1": "V1", "somethingv2": "V2"}, "4": {"kinetics": "Kinetics-400"}}
     frame = budget_table(headings, ASSUMED).data
     assert frame["Dataset"].value_counts().to_dict() == {"V1": 5, "V2": 5, "Kinetics-400": 3}
-    assert frame["Networks"].tolist() == [1, 1, 1, 1, 4] * 2 + [1, 1, 2]
-    assert frame["Row"].str.contains("CT-Net").all()
+    assert frame["Row of Table 3 or 4"].str.contains("CT-Net").all()
     first = estimate(ROWS["3"]["ct-net-8"], "somethingv1", ASSUMED)
-    assert frame.loc[0, "GPU hours, training"] == span(first.train_hours)
+    assert frame.loc[0, "Training, GPU hours"] == span(first.train_hours)
+    assert frame.loc[0, "Testing, GPU hours"] == span(first.test_hours)
+    assert frame.loc[0, "Videos, GB"] == span(first.gigabytes)
     assert frame.loc[0, "Dollars"] == span(first.dollars)

@@ -38,13 +38,12 @@ def test_the_rate_moves_is_looked_at(monkeypatch):
 
 
 def test_the_papers_settings_are_kept_where_it_tells_them():
-    frame = recipe_table({"something": RECIPES["somethingv1"], "kinetics": RECIPES["kinetics"]}).data
-    for dataset in ("Something-Something", "Kinetics"):
-        told = frame[frame[dataset, "paper"] != "–"]
-        assert len(told) == 9
-        assert told[dataset, "paper"].tolist() == told[dataset, "here"].tolist()
-    epochs = frame.set_index(("", "setting")).loc["epochs"]
-    assert epochs.tolist() == ["45", "45", "45", "110", "90", "110"]
+    frame = recipe_table(RECIPES["somethingv1"], RECIPES["kinetics"]).data.set_index("Setting")
+    told = frame[frame["Paper"] != "–"]
+    assert len(told) == 9
+    assert told["Paper"].tolist() == told["Here"].tolist()
+    assert frame.loc["epochs"].tolist() == ["45 | 110", "45 | 90", "45 | 110"]
+    assert frame.loc["clips of a step"].tolist() == ["64", "– | 512", "64"]
 
 
 def test_schedules_are_the_recipes():
