@@ -26,7 +26,9 @@ from torch.nn.functional import cross_entropy
 import ctnet
 from ctnet.data import MicroSomething
 from ctnet.engine import choose_precision, get_recipe, train
+from ctnet.engine.training import keep_freed_memory
 from ctnet.models import TSN, CTModule, TensorSeparableConv
+from ctnet.models.excitation import TensorExcitation, temporal_pool
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
 TWINS = {"TSN": "tsn_r50_twin", "CT-Net": "ctnet_r50_twin"}
@@ -35,6 +37,18 @@ TWINS = {"TSN": "tsn_r50_twin", "CT-Net": "ctnet_r50_twin"}
 def transpose_channels(x: Tensor, size: int) -> Tensor:
     """Bring the next sub-dimension innermost, in contiguous memory."""
     return x.unflatten(1, (-1, size)).transpose(1, 2).flatten(1, 2)
+
+
+class StraightforwardExcitation(nn.Module):
+    """x * sigmoid(...), Eq. 6-8, as one would write it down."""
+
+    def __init__(self, excitation: TensorExcitation) -> None:
+        super().__init__()
+        self.reduce, self.expand = excitation.reduce, excitation.expand
+        self.pooled = (2,) if excitation.pool is temporal_pool else (3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.expand(self.reduce(x.mean(self.pooled, keepdim=True))).sigmoid()
 
 
 class StraightforwardModule(nn.Module):
@@ -48,10 +62,12 @@ class StraightforwardModule(nn.Module):
         for parameter in (*module.pointwise.parameters(), *module.pointwise.buffers()):
             if parameter.dim():  # the PWConv writes the order of the second sub-operation: undo that
                 parameter.data = parameter.data[natural]
-        for name, conv in list(module.named_modules()):
-            if isinstance(conv, TensorSeparableConv):
-                parent, _, child = name.rpartition(".")
-                setattr(module.get_submodule(parent), child, conv3d(conv))
+        for name, part in list(module.named_modules()):
+            parent, _, child = name.rpartition(".")
+            if isinstance(part, TensorSeparableConv):
+                setattr(module.get_submodule(parent), child, conv3d(part))
+            elif isinstance(part, TensorExcitation):
+                setattr(module.get_submodule(parent), child, StraightforwardExcitation(part))
         self.first, self.second = module.sub_operations
         (self.pointwise,) = module.pointwise
 
@@ -165,10 +181,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs of each network; 0 leaves them out")
     parser.add_argument("--clips", type=int, default=480, help="of an epoch")
     parser.add_argument("--batch", type=int, default=32, help="clips of a step")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1, help="of a process; the study trains with one")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     precision = choose_precision(options.precision, torch.device("cpu"))
     print(f"{options.threads} threads, {str(precision).removeprefix('torch.')}\n")
     if options.epochs:

@@ -1,8 +1,10 @@
 """One training run: SGD over a recipe's clips (appendix A.1), to be killed and resumed at any moment."""
 
 import csv
+import ctypes
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -57,6 +59,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         RuntimeError: when the loss is no longer finite.
     """
     with distributed() as place:
+        if place.device.type == "cpu":
+            keep_freed_memory()
         run = Run(recipe, Path(out), place, resume)
         if run.progress.epoch == recipe.epochs and (run.out / SCORES).exists():
             return Scores.load(run.out / SCORES)
@@ -350,6 +354,15 @@ def build_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.SGD:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed what is random in a step, such as dropout, so that it depends on nothing that came before."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step: it hands large blocks back to the kernel otherwise, and the page
+    faults that follow take 8 % of a twin's training time. Does nothing where there is no glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(parameter, value)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

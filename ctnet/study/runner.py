@@ -50,13 +50,7 @@ PROBE = 10  # first losses that a run's file keeps with all digits
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
 _COMMAND = (sys.executable, "-m", "ctnet.study.runner")
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # two runs with a thread each are faster than one with two
-    # glibc hands large blocks back to the kernel after every step unless told otherwise, and page faults eat the time.
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "268435456",
-}
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
 
 
 def run_file(name: str) -> Path:
