@@ -36,6 +36,7 @@ from ctnet.engine import (
 from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
+from ctnet.models.peers import PEERS
 from ctnet.study.provenance import code_hash, provenance, write_json
 from ctnet.study.published import results_dir
 from ctnet.study.twins import Run, ensembles, views_of
@@ -45,12 +46,17 @@ CODE = (
     *(f"data/{part}.py" for part in ("dataset", "micro", "micro_datasets", "sampling", "transforms")),
     *(f"engine/{part}.py" for part in ("evaluation", "loading", "recipe", "training")),
 )
-"""Parts of the package that the outcome of a run depends on."""
+"""Parts of the package that the outcome of every run depends on."""
 PROBE = 10  # first losses that a run's file keeps with all digits
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
 _COMMAND = (sys.executable, "-m", "ctnet.study.runner")
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
+
+
+def code(model: str) -> tuple[str, ...]:
+    """Parts of the package that the outcome of a run depends on, by the name of its model."""
+    return (*CODE, *(["models/peers"] if model in PEERS else []))
 
 
 def run_file(name: str) -> Path:
@@ -121,7 +127,7 @@ def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
     with _locked(out, wait), distributed() as place:
         if is_done(run, work, needed=True):
             return json.loads(run_file(run.name).read_text())
-        origin, began = provenance(CODE, 0), time.perf_counter()  # now: files may change while this runs
+        origin, began = provenance(code(recipe.model), 0), time.perf_counter()  # now: files may change while this runs
         if run.start:
             if not is_done(run.start, work, needed=True):
                 raise FileNotFoundError(f"{run.start.name}, which this run starts from, is not done")
@@ -211,7 +217,7 @@ def confirm(run: Run, work: Path) -> bool:
     losses = first_losses(run, work)
     same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
     if same:
-        content["provenance"]["confirmed"] = code_hash(*CODE)
+        content["provenance"]["confirmed"] = code_hash(*code(run.recipe.model))
         write_json(run_file(run.name), content)
     return bool(same)
 
@@ -382,7 +388,8 @@ def _main(run: Run, work: Path) -> None:
 def is_stale(content: dict[str, Any]) -> bool:
     """Whether a run was made by other code than today's, and not confirmed by it."""
     made = content["provenance"]
-    return code_hash(*CODE) not in (made["code"], made.get("confirmed"))
+    model = content.get("config", {}).get("model", "")  # an ensemble has none, and its members are no peers
+    return code_hash(*code(model)) not in (made["code"], made.get("confirmed"))
 
 
 if __name__ == "__main__":

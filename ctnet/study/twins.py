@@ -11,6 +11,7 @@ from typing import Any
 
 from ctnet.engine import Recipe, get_recipe
 from ctnet.engine.recipe import EXECUTION
+from ctnet.models.peers import ON_RESNETS
 from ctnet.study.experiments import ROWS, Network
 from ctnet.study.provenance import config_hash
 
@@ -79,9 +80,11 @@ SEEDS = {"2a": 5, "2g": 5}
 FEWEST = 3
 
 
-def pictures(backbone: str) -> Run:
-    """Pretraining of a backbone on single pictures, the study's ImageNet."""
-    return Run(get_recipe("micro-pictures").override({"model": f"tsn_{backbone}"}), keep=True)
+def pictures(network: str) -> Run:
+    """Pretraining on single pictures, the study's ImageNet: of the plain backbone of a twin, or of TEA's Res2Net."""
+    method, _, backbone = network.partition("_")
+    model = network if method == "tea" else f"tsn_{backbone}"
+    return Run(get_recipe("micro-pictures").override({"model": model}), keep=True)
 
 
 PROTOCOL = get_recipe("micro-something")
@@ -91,14 +94,14 @@ USUAL = {"sizes": 2, "kernels": [3, 3], "connection": "parallel", "blocks": 7}
 
 def something(network: Network, **changes: Any) -> Run:
     """The run on MicroSomething of the twin of a full-size network."""
-    backbone = network.model.partition("_")[2]
+    model = f"{network.model}_twin"
     fitted = {
-        "model": f"{network.model}_twin",
+        "model": model,
         "options": {name: value for name, value in network.options.items() if value != USUAL.get(name)},
         "frames": network.frames,
         "init": "none",
     }
-    return Run(PROTOCOL.override(fitted | changes), start=pictures(f"{backbone}_twin"))
+    return Run(PROTOCOL.override(fitted | changes), start=pictures(model))
 
 
 def seeds_of(table: str) -> range:
@@ -132,6 +135,13 @@ def _large(network: Network) -> Run:
     return something(network, train_clips=8000)
 
 
+_COMPARED = ("tsn-8", "tsm-8", "teinet-8", "tea-8", "pem-tdloss-8", "ct-net-8", "tsn-16", "ct-net-16")
+ZOO = {
+    **{method: Network(f"{method}_r50") for method in ("tsn", *ON_RESNETS)},
+    "ctnet": Network("ctnet_r50"),
+}
+"""The methods that put something temporal into a 2D ResNet-50, whether the paper's tables have them or not."""
+
 _MODULES = {row_id: row.networks[0] for row_id, row in ROWS["7"].items()}
 _CTNET = Network("ctnet_r50")
 
@@ -145,7 +155,7 @@ TWINS: dict[str, dict[str, TwinRow]] = {
         for small in ({224: 28, 256: 32},)
         for train, test in ((224, 224), (224, 256), (256, 256))
     },
-    "3": {row_id: _tested("3", row_id) for row_id in ("tsn-8", "ct-net-8", "tsn-16", "ct-net-16")},
+    "3": {row_id: _tested("3", row_id) for row_id in _COMPARED},
     "5": {
         f"{name}/{column}": _transfer(model, dataset)
         for name, model in (("tsn", "tsn_r50"), ("ct-net", "ctnet_r50"))
@@ -158,6 +168,7 @@ TWINS: dict[str, dict[str, TwinRow]] = {
         for name, network in _MODULES.items()
     },
     "8": {row_id: _tested("8", row_id) for row_id in ROWS["8"]},
+    "zoo": {method: TwinRow((something(network),)) for method, network in ZOO.items()},
 }
 """Table -> id of a row -> what is trained for it. "row/column" where a table has results on several datasets."""
 

@@ -107,7 +107,7 @@ def test_a_runs_file_tells_the_data_and_the_circumstances(done):
     assert content["init"] == hashlib.sha256(weights_file(start, work).read_bytes()).hexdigest()[:16]
     assert content_of(start)["init"] is None
     made = content["provenance"]
-    assert made["code"] == provenance.code_hash(*runner.CODE)
+    assert made["code"] == provenance.code_hash(*runner.code(run.recipe.model))
     assert (made["precision"], made["device"]) == ("float32", "cuda" if torch.cuda.is_available() else "cpu")
     assert made["threads"] == 1, "a process of its own has one thread unless OMP_NUM_THREADS is set"
     assert 0 < made["seconds"] < 600
@@ -453,7 +453,17 @@ def test_states(runs, results, tmp_path, monkeypatch):
 
 
 def test_all_code_that_decides_the_outcome_is_named():
-    assert all((provenance.PACKAGE / part).exists() for part in runner.CODE)
+    assert all((provenance.PACKAGE / part).exists() for part in runner.code("tsm_r50_twin"))
+    assert set(runner.code("tsm_r50_twin")) - set(runner.code("tsn_r50_twin")) == {"models/peers"}
+
+
+def test_code_of_peers_makes_runs_of_peers_stale_alone():
+    def written_with(model, *parts):
+        return {"config": {"model": model}, "provenance": {"code": provenance.code_hash(*parts)}}
+
+    assert not runner.is_stale(written_with("ctnet_r50_twin", *runner.CODE))
+    assert runner.is_stale(written_with("tsm_r50_twin", *runner.CODE))
+    assert not runner.is_stale(written_with("tsm_r50_twin", *runner.CODE, "models/peers"))
 
 
 # -- The command line --------------------------------------------------------------------------------------------------

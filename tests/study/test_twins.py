@@ -5,6 +5,7 @@ import torch
 
 import ctnet
 from ctnet.engine import Recipe, View, get_recipe
+from ctnet.models.peers import ON_RESNETS
 from ctnet.study import twins
 from ctnet.study.experiments import ROWS
 from ctnet.study.published import published_table
@@ -18,7 +19,7 @@ def run_of(table, row):
     return run
 
 
-@pytest.mark.parametrize("table", TWINS)
+@pytest.mark.parametrize("table", TWINS.keys() - {"zoo"})
 def test_every_trained_row_is_a_row_of_the_published_table(table):
     published = published_table(table)
     for row in TWINS[table]:
@@ -59,6 +60,23 @@ def test_equal_configurations_are_one_run():
     assert len(runs_of(["6"], seeds=2)) == 2 * 4 + 1
     rows = sum(len(row.runs) * len(seeds_of(table)) for table, found in TWINS.items() for row in found.values())
     assert len(runs_of()) < 0.75 * rows
+
+
+def test_the_zoo_has_every_method_on_a_resnet_and_shares_the_runs_of_table_3():
+    assert TWINS["zoo"].keys() == {"tsn", "ctnet"} | ON_RESNETS.keys()
+    for method, row in (("tsn", "tsn-8"), ("tim", "pem-tdloss-8"), ("tea", "tea-8"), ("ctnet", "ct-net-8")):
+        assert TWINS["zoo"][method] == TWINS["3"][row]
+    assert {run.recipe.frames for row in TWINS["zoo"].values() for run in row.runs} == {8}
+
+
+@pytest.mark.parametrize("method", TWINS["zoo"])
+def test_every_twin_starts_from_a_network_whose_weights_fit(method):
+    run = run_of("zoo", method)
+    start, network = (ctnet.create_model(r.recipe.model, 24).state_dict() for r in (run.start, run))
+    fitting = [name for name, value in start.items() if name in network and network[name].shape == value.shape]
+    assert len(fitting) >= (0.85 if method == "ctnet" else 0.99) * len(start), "but for the convolutions it replaces"
+    assert run.start.recipe.dataset == "MicroPictures"
+    assert run.start.keep
 
 
 def test_a_name_tells_network_dataset_and_seed():
