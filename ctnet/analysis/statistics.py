@@ -54,22 +54,57 @@ def paired_difference(one: ArrayLike, other: ArrayLike, resamples: int = RESAMPL
     Raises:
         ValueError: when the shapes differ, or there are less than two seeds.
     """
+    gain = _gains(one, other)
+    return _interval(float(gain.mean()), _resampled(gain, resamples, seed), *gain.shape)
+
+
+def difference_of_differences(
+    first: tuple[ArrayLike, ArrayLike],
+    second: tuple[ArrayLike, ArrayLike],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """How much larger the first paired difference is than the second, which is of other runs on other clips.
+
+    Args:
+        first, second: each (one, other) as for `paired_difference`; values may be means over several networks.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `paired_difference`.
+    """
+    parts = [_gains(*pair) for pair in (first, second)]
+    means = [_resampled(gain, resamples, seed + 2 * number) for number, gain in enumerate(parts)]
+    mean = float(parts[0].mean() - parts[1].mean())
+    return _interval(mean, means[0] - means[1], *(min(sizes) for sizes in zip(*(g.shape for g in parts), strict=True)))
+
+
+def _gains(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+    """Points that `one` gains on `other`, run by run and clip by clip: (seeds, clips)."""
     shapes = np.shape(one), np.shape(other)
     if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] < 2:
         raise ValueError(f"arrays (seeds, clips) of equal shape and two seeds or more are needed, not {shapes}")
-    gain = 100.0 * (np.asarray(one, np.float64) - np.asarray(other, np.float64))
-    seeds, clips = shapes[0]
-    of_seeds = gain.mean(1, keepdims=True)
-    gain = gain + (np.sqrt(seeds / (seeds - 1)) - 1) * (of_seeds - gain.mean())
+    return 100.0 * (np.asarray(one, np.float64) - np.asarray(other, np.float64))
+
+
+def _resampled(gain: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Mean gain of every resample, (resamples,)."""
+    seeds, clips = gain.shape
+    gain = gain + (np.sqrt(seeds / (seeds - 1)) - 1) * (gain.mean(1, keepdims=True) - gain.mean())
     drawn_seeds, drawn_clips = _draws(seeds, resamples, seed), _draws(clips, resamples, seed + 1)
-    means = np.einsum("bs,sb->b", drawn_seeds, gain @ drawn_clips.T)
+    return np.einsum("bs,sb->b", drawn_seeds, gain @ drawn_clips.T)
+
+
+def _interval(mean: float, means: NDArray[np.float64], seeds: int, clips: int) -> Difference:
+    """What the resamples of a difference say."""
     low, high = np.percentile(means, [2.5, 97.5])
     tail = min((means <= 0).mean(), (means >= 0).mean())
     return Difference(
-        mean=float(gain.mean()),
+        mean=mean,
         low=float(low),
         high=float(high),
-        p=float(min(1.0, 2 * (tail + 1 / (resamples + 1)))),
+        p=float(min(1.0, 2 * (tail + 1 / (len(means) + 1)))),
         detectable=float((1.960 + 0.842) * means.std()),
         seeds=seeds,
         clips=clips,

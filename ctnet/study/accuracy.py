@@ -70,7 +70,7 @@ def plot_directions(table: str) -> Figure:
     The two panels have scales of their own: the differences are of different things.
     """
     decided = directions_of(table)
-    labels = [_label(direction) for direction, _, _ in decided]
+    labels = [direction.label for direction, _, _ in decided]
     heights: Sequence[int] = range(len(decided))
     figure = BookFigure(figsize=(WIDTH, 1.1 + 0.34 * len(decided)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
@@ -92,13 +92,6 @@ def plot_directions(table: str) -> Figure:
     left.set_yticks(list(heights), labels)
     left.set_ylim(len(decided) - 0.5, -0.5)
     return figure
-
-
-def _label(direction: Direction) -> str:
-    printed = published_table(direction.table)
-    better, worse = (row_label(printed, row) for row in (direction.better, direction.worse))
-    column = {"mini_kinetics_top1": " (Kinetics)", "v2_top1": " (V2)", "ucf101": " (UCF)", "hmdb51": " (HMDB)"}
-    return f"{better} − {worse}{column.get(direction.column, '')}"
 
 
 def protocol_table() -> Styler:

@@ -1,8 +1,8 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -11,93 +11,166 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ctnet.analysis.statistics import Difference, holm, mean_accuracy, paired_difference
+from ctnet.analysis.statistics import (
+    Difference,
+    difference_of_differences,
+    holm,
+    mean_accuracy,
+    paired_difference,
+)
 from ctnet.data import MICRO_DATASETS
+from ctnet.study.claims import Claim
 from ctnet.study.published import published_table, row_label
 from ctnet.study.runner import decode, is_stale, run_file
-from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
+from ctnet.study.twins import FEWEST, TWINS, Run, TwinRow, ensemble_name, seeds_of
 
 LEVEL = 0.05  # of the errors that all verdicts of the study together may make
 
 
+_RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over all directions"
+
+
 @dataclass(frozen=True)
 class Direction:
-    """One row of a table is said to be better than another, in one column of accuracies.
+    """Something that the paper says of accuracies, and that twins can be asked about.
 
     Attributes:
-        table: id of the table.
-        better, worse: ids of its rows.
-        column: of the published table.
+        id: name of the claim in the ledger.
+        table: id of the table, or of the figure.
+        label: what is subtracted from what.
+        statement: the claim in words.
+        published: the printed difference in points, if there is one.
+        measure: the twins' difference; None as long as it cannot be told.
+        runs: names of the runs and ensembles that it is measured on.
+        compared: what the interval is of.
+        margin: points; given, the claim is that the difference is not as large as that.
     """
 
+    id: str
     table: str
-    better: str
-    worse: str
-    column: str = "top1"
+    label: str
+    statement: str
+    published: float | None
+    measure: Callable[[], Difference | None]
+    runs: tuple[str, ...]
+    compared: str = "paired difference"
+    margin: float | None = None
 
     @property
-    def id(self) -> str:
-        """Name of the claim in the ledger."""
-        return f"{self.table}/{self.better} > {self.worse}/{self.column}"
+    def rule(self) -> str:
+        """How the verdict follows."""
+        rule = _RULE.format(self.compared)
+        if self.margin is None:
+            return rule
+        return f"the upper end of the 95 % interval is below {self.margin:g} points; contradicted if {rule}"
 
-    def row(self, which: str) -> TwinRow:
-        """The twins of one of the two rows."""
-        datasets = {"mini_kinetics_top1": "/kinetics", "v2_top1": "/v2" if self.table == "7" else ""}
-        suffix = datasets.get(self.column, f"/{self.column}" if self.table == "5" else "")
-        return TWINS[self.table][f"{which}{suffix}"]
-
-    @property
-    def published(self) -> float | None:
-        """The printed difference, in points."""
-        printed = published_table(self.table)[self.column]
-        values = printed[self.better], printed[self.worse]
-        return None if None in values else round(float(values[0] - values[1]), 1)
-
-    @property
-    def statement(self) -> str:
-        """The claim in words."""
-        printed = published_table(self.table)
-        better, worse = (row_label(printed, row) for row in (self.better, self.worse))
-        where = {"ucf101": " on UCF101", "hmdb51": " on HMDB51", "mini_kinetics_top1": " on Mini-Kinetics"}
-        return f"Table {self.table}: {better} is more accurate than {worse}{where.get(self.column, '')}"
+    def verdict(self, found: Difference, adjusted_p: float) -> str:
+        """What follows from the difference and its p-value, adjusted for all that is tested."""
+        resolved = adjusted_p < LEVEL and found.resolved
+        if self.margin is not None:
+            return "contradicted" if resolved and found.mean > 0 else _words(found.high < self.margin)
+        return _words(resolved, found.mean > 0)
 
 
-def _all_over(table: str, best: str, *others: str, columns: tuple[str, ...] = ("top1",)) -> list[Direction]:
-    return [Direction(table, best, other, column) for column in columns for other in others]
+def _words(resolved: bool, positive: bool = True) -> str:
+    return "inconclusive" if not resolved else "supported" if positive else "contradicted"
+
+
+def _better(table: str, better: str, worse: str, column: str = "top1", margin: float | None = None) -> Direction:
+    """One row of a table is more accurate than another in one column; with a margin, not by so much."""
+    printed = published_table(table)
+    names = [row_label(printed, row) for row in (better, worse)]
+    values = [printed[column][row] for row in (better, worse)]
+    dataset, where = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
+    rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
+    how, sign = ("more", ">") if margin is None else ("no more", "<=")
+    return Direction(
+        f"{table}/{better} {sign} {worse}/{column}",
+        table,
+        " − ".join(names) + (f" ({where})" if where else ""),
+        f"Table {table}: {names[0]} is {how} accurate than {names[1]}" + (f" on {where}" if where else ""),
+        None if None in values else round(float(values[0] - values[1]), 1),
+        lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
+        _names(rows),
+        margin=margin,
+    )
+
+
+_DATASETS = {
+    "ucf101": ("ucf101", "UCF101"),
+    "hmdb51": ("hmdb51", "HMDB51"),
+    "mini_kinetics_top1": ("kinetics", "Mini-Kinetics"),
+    "v2_top1": ("v2", "SSv2"),
+}
+"""Column -> what the ids of its twins end in, and its dataset."""
+
+
+def _all_over(table: str, best: str, *others: str, column: str = "top1") -> list[Direction]:
+    return [_better(table, best, other, column) for other in others]
 
 
 def _rising(table: str, *rows: str, column: str = "top1") -> list[Direction]:
-    return [Direction(table, better, worse, column) for worse, better in pairwise(rows)]
+    return [_better(table, better, worse, column) for worse, better in pairwise(rows)]
 
 
 _OTHER_MODULES = ("c3d-module", "r-2-1-d-module", "csn-module")
 
-DIRECTIONS: list[Direction] = [
-    *_all_over("2a", "ct-module", *_OTHER_MODULES),
-    *_all_over("2b", "k2", "k1", "k3", "k4"),
-    *_all_over("2c", "parallel", "coupling", "serial"),
-    Direction("2c", "serial", "coupling"),
-    *_all_over("2d", "c2-sqrt", "c2-1", "c2-4", "c2-16"),
-    *_rising("2e", "blocks-0", "blocks-1", "blocks-4", "blocks-6", "blocks-7"),
-    Direction("2e", "blocks-7", "blocks-12"),
-    *_rising("2f", "kernels-1-3", "kernels-3-3", "kernels-3-5", "kernels-5-5"),
-    Direction("2f", "kernels-3-3", "kernels-1-5"),
-    *_rising("2g", "baseline-tsn", "ct-module", "ct-module-pwconv", "ct-module-pwconv-te"),
-    Direction("2g", "ct-module-pwconv-te", "ct-module-pwconv-se"),
-    *_rising("2h", "train-224-test-224", "train-224-test-256", "train-256-test-256"),
-    Direction("3", "ct-net-8", "tsn-8", "v1_top1"),
-    Direction("3", "ct-net-16", "tsn-16", "v1_top1"),
-    Direction("3", "ct-net-16", "ct-net-8", "v1_top1"),
-    *_all_over("5", "ct-net", "tsn", columns=("ucf101", "hmdb51")),
-    *_rising("6", "8", "12", "16", column="v1_top1"),
-    *_rising("6", "8", "8x1x2", "8x3x2", column="v1_top1"),
-    *_rising("6", "16", "16x1x2", "16x3x2", column="v1_top1"),
-    *_all_over("6", "8-12-16-24-x1x1", "8-16", "16", "24", columns=("v1_top1",)),
-    *_all_over("7", "ct-module", *_OTHER_MODULES, columns=("mini_kinetics_top1", "v2_top1")),
-    *_rising("8", "tsn-resnet-50", "ct-net-resnet-50"),
-    *_rising("8", "tsn-inceptionv3", "ct-net-inceptionv3"),
-]
-"""Every direction that the paper claims and twins can test."""
+
+def _smaller_lead() -> Direction:
+    """Appendix A.5: modules differ less on Mini-Kinetics than on Something-Something V1."""
+    leads, printed = [], []
+    for table, column, dataset in (("2a", "top1", ""), ("7", "mini_kinetics_top1", "/kinetics")):
+        values = published_table(table)[column]
+        printed.append(values["ct-module"] - np.mean([values[row] for row in _OTHER_MODULES]))
+        leads.append([(table, TWINS[table][f"{row}{dataset}"]) for row in ("ct-module", *_OTHER_MODULES)])
+
+    def measure() -> Difference | None:
+        found = [(right[0], np.mean(right[1:], axis=0)) for rows in leads if (right := paired(rows))]
+        return difference_of_differences(found[0], found[1]) if len(found) == 2 else None
+
+    return Direction(
+        "7/smaller lead on Mini-Kinetics",
+        "7",
+        "lead of the CT-Module on SSv1 − on Mini-Kinetics",
+        "Table 7: the CT-Module leads the mean of the other modules by less on Mini-Kinetics than on SSv1 (Table 2a)",
+        round(float(printed[0] - printed[1]), 1),
+        measure,
+        _names(leads[0] + leads[1]),
+        compared="difference of the two leads",
+    )
+
+
+def directions() -> list[Direction]:
+    """Every direction that the paper claims and twins can test."""
+    return [
+        *_all_over("2a", "ct-module", *_OTHER_MODULES),
+        *_all_over("2b", "k2", "k1", "k3", "k4"),
+        *_all_over("2c", "parallel", "coupling", "serial"),
+        _better("2c", "serial", "coupling"),
+        *_all_over("2d", "c2-sqrt", "c2-1", "c2-4", "c2-16"),
+        *_rising("2e", "blocks-0", "blocks-1", "blocks-4", "blocks-6", "blocks-7"),
+        _better("2e", "blocks-7", "blocks-12"),
+        *_rising("2f", "kernels-1-3", "kernels-3-3", "kernels-3-5", "kernels-5-5"),
+        _better("2f", "kernels-3-3", "kernels-1-5"),
+        *_rising("2g", "baseline-tsn", "ct-module", "ct-module-pwconv", "ct-module-pwconv-te"),
+        _better("2g", "ct-module-pwconv-te", "ct-module-pwconv-se"),
+        *_rising("2h", "train-224-test-224", "train-224-test-256", "train-256-test-256"),
+        *_all_over("3", "ct-net-8", "tsn-8", "tsm-8", "teinet-8", "tea-8", "pem-tdloss-8", column="v1_top1"),
+        *_rising("3", "tsn-8", "tsm-8", "teinet-8", "tea-8", "pem-tdloss-8", column="v1_top1"),
+        _better("3", "ct-net-16", "tsn-16", "v1_top1"),
+        _better("3", "ct-net-16", "ct-net-8", "v1_top1"),
+        *[_better("5", "ct-net", "tsn", column) for column in ("ucf101", "hmdb51")],
+        *_rising("6", "8", "12", "16", column="v1_top1"),
+        _better("6", "24", "16", "v1_top1", margin=1.0),
+        *_rising("6", "8", "8x1x2", "8x3x2", column="v1_top1"),
+        *_rising("6", "16", "16x1x2", "16x3x2", column="v1_top1"),
+        *_all_over("6", "8-12-16-24-x1x1", "8-16", "16", "24", column="v1_top1"),
+        *_all_over("7", "ct-module", *_OTHER_MODULES, column="mini_kinetics_top1"),
+        *_all_over("7", "ct-module", *_OTHER_MODULES, column="v2_top1"),
+        _smaller_lead(),
+        *_rising("8", "tsn-resnet-50", "ct-net-resnet-50"),
+        *_rising("8", "tsn-inceptionv3", "ct-net-inceptionv3"),
+    ]
 
 
 @cache
@@ -113,8 +186,12 @@ def outcome(name: str) -> dict[str, Any] | None:
 
 def labels_of(run: Run) -> NDArray[np.int64]:
     """Labels of the clips that a run is tested on, (clips,)."""
-    kind = MICRO_DATASETS[run.recipe.dataset]
-    split = kind.split("val", run.recipe.val_clips, fold=run.recipe.fold)
+    return _labels(run.recipe.dataset, run.recipe.val_clips, run.recipe.fold)
+
+
+@cache
+def _labels(dataset: str, count: int, fold: int) -> NDArray[np.int64]:
+    split = MICRO_DATASETS[dataset].split("val", count, fold=fold)
     return np.array([split.label(number) for number in split.members])
 
 
@@ -123,16 +200,11 @@ def correct(row: TwinRow, seed: int) -> NDArray[np.bool_] | None:
 
     Clips of several parts, such as folds, stand one behind the other.
     """
-    names = [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
-    found = [outcome(name) for name in names]
-    if None in found:
+    kept = [content["predictions"].get(row.view) for name in _files(row, seed) if (content := outcome(name))]
+    if len(kept) < len(_files(row, seed)) or None in kept:
         return None
-    parts = [
-        decode(content["predictions"][row.view]) == labels_of(run)
-        for content, run in zip(found, row.runs, strict=False)  # an ensemble has one content, and the labels of any run
-        if content is not None
-    ]
-    return np.concatenate(parts)
+    # An ensemble has one file, and the labels of any of its runs.
+    return np.concatenate([decode(text) == labels_of(run) for text, run in zip(kept, row.runs, strict=False)])
 
 
 def correct_by_seed(table: str, row: TwinRow) -> dict[int, NDArray[np.bool_]]:
@@ -141,38 +213,48 @@ def correct_by_seed(table: str, row: TwinRow) -> dict[int, NDArray[np.bool_]]:
     return {seed: right for seed, right in found.items() if right is not None}
 
 
-def difference(direction: Direction) -> Difference | None:
-    """The measured difference of a direction; None before two seeds of both rows were run."""
-    better, worse = (
-        correct_by_seed(direction.table, direction.row(row)) for row in (direction.better, direction.worse)
-    )
-    seeds = sorted(better.keys() & worse.keys())
-    if len(seeds) < 2:
-        return None
-    return paired_difference([better[seed] for seed in seeds], [worse[seed] for seed in seeds])
+def paired(rows: list[tuple[str, TwinRow]]) -> list[NDArray[np.bool_]] | None:
+    """For each of some rows (table, twins) whether it was right, (seeds, clips), with the seeds that all were run with.
+
+    None when these are fewer than the protocol asks for at least.
+    """
+    found = [correct_by_seed(table, row) for table, row in rows]
+    seeds = sorted(set.intersection(*(set(right) for right in found)))
+    return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= FEWEST else None
 
 
-def verdict(found: Difference | None, adjusted_p: float) -> str:
-    """What follows: "supported" or "contradicted" if the difference is resolved among all that are tested."""
-    if found is None:
-        return "not run yet"
-    if adjusted_p >= LEVEL or not found.resolved:
-        return "inconclusive"
-    return "supported" if found.mean > 0 else "contradicted"
+def _names(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
+    """The files of some rows' runs or ensembles, for all seeds of their tables."""
+    return tuple(name for table, row in rows for seed in seeds_of(table) for name in _files(row, seed))
+
+
+def _files(row: TwinRow, seed: int) -> list[str]:
+    return [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
 
 
 def decide() -> Iterator[tuple[Direction, Difference | None, str]]:
     """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
-    found = {direction: difference(direction) for direction in DIRECTIONS}
-    adjusted = holm({d.id: measured.p for d, measured in found.items() if measured})
-    for direction, measured in found.items():
-        yield direction, measured, verdict(measured, adjusted.get(direction.id, 1.0))
+    found = [(direction, direction.measure()) for direction in directions()]
+    adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
+    for direction, measured in found:
+        yield direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet"
 
 
-def stale_runs(row: TwinRow, table: str) -> list[str]:
-    """Names of a row's runs that were made by other code than today's."""
-    names = [run.seeded(seed).name for seed in seeds_of(table) for run in row.runs]
-    return [name for name in names if (content := outcome(name)) and is_stale(content)]
+def direction_claims() -> Iterator[Claim]:
+    """Every direction as a claim of the ledger."""
+    for direction, measured, verdict in decide():
+        kept = {name: content for name in direction.runs if (content := outcome(name))}
+        yield Claim(
+            direction.id,
+            "direction",
+            direction.statement,
+            direction.published,
+            measured and {key: round(value, 4) for key, value in asdict(measured).items()},
+            verdict,
+            rule=direction.rule,
+            evidence=tuple(f"runs/{name}.json" for name in kept),
+            stale=any(map(is_stale, kept.values())),
+        )
 
 
 def accuracy_table(table: str, rows: Mapping[str, TwinRow] | None = None) -> pd.DataFrame:

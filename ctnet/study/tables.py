@@ -13,10 +13,11 @@ from ctnet.analysis import Cost
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
-from ctnet.study.claims import HOLDS, Claim, claims, cost_claims, figure
+from ctnet.study.claims import Claim, cost_claims
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
+from ctnet.study.ledger import HOLDS, claims, figure
 from ctnet.study.provenance import config_hash
 from ctnet.study.published import TABLES, published_table, row_label, training_settings
 from ctnet.study.recipes import settings

@@ -1,38 +1,25 @@
 import json
-import shutil
 
 import pytest
 
 from ctnet.study import claims as claims_module
 from ctnet.study.claims import (
-    HOLDS,
     OWN_SUMS,
     SPECIAL_CASES,
-    claims,
-    fallen,
     gmacs_verdict,
-    ledger_verdicts,
     peer_verdict,
     special_case_difference,
     tolerance,
-    write_ledger,
 )
 from ctnet.study.costs import cost_file, is_stale, networks, record, total
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS, Network, Row
+from ctnet.study.ledger import HOLDS, claims, fallen, ledger_verdicts
 from ctnet.study.provenance import code_hash, config_hash, write_json
-from ctnet.study.published import TABLES, published_table, results_dir
-
-
-@pytest.fixture
-def own_results(tmp_path, monkeypatch):
-    """A copy of the results that a test may damage."""
-    shutil.copytree(results_dir(), tmp_path / "results")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
+from ctnet.study.published import TABLES, published_table
 
 
 def test_every_kept_result_supports_its_claims():
-    decided = claims()
+    decided = [claim for claim in claims() if claim.kind in ("exact", "derived")]
     exceptions = {claim.id: claim.verdict for claim in decided if claim.verdict not in HOLDS}
     slips = dict.fromkeys(("6/16x1x2/gflops", "6/24x3x2/gflops"), "paper inconsistent")
     unexplained = {"4/i3d-64xn-axn-a/clip_gflops": "differs"}
@@ -43,10 +30,6 @@ def test_every_kept_result_supports_its_claims():
         if claim.kind == "exact" and tuple(claim.id.split("/")[:2]) in unmatched
     }
     assert len({claim.id for claim in decided}) == len(decided)
-
-
-def test_the_ledger_holds_what_the_results_say():
-    assert ledger_verdicts() == {claim.id: claim.verdict for claim in claims()}
 
 
 @pytest.mark.parametrize("table", ROWS)
@@ -157,7 +140,7 @@ def test_a_changed_result_turns_the_claim_that_rests_on_it(own_results, table, r
     write_json(cost_file(network), content)
     lost = [claim.id for claim in fallen(claims(), before)]
     assert claim_id in lost
-    untouched = [key for key in before if not key.startswith(("2", "3", "4", "6", "7", "8"))]
+    untouched = [key for key in before if not key.startswith(("2", "3", "4", "6", "7", "8", "text"))]
     assert not set(lost) & set(untouched)
 
 
@@ -196,11 +179,6 @@ def _swapped(in_channels, out_channels):
     return module
 
 
-def test_unknown_tables_are_refused():
-    with pytest.raises(ValueError, match="no claims on 9"):
-        claims(["9"])
-
-
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "no cost"])
 def test_damaged_results_are_named(own_results, damage):
     path = cost_file(Network("tsn_r50"))
@@ -223,7 +201,7 @@ def test_results_of_other_code_are_stale(own_results):
     content["provenance"]["code"] = "0" * 12
     write_json(path, content)
     assert is_stale(record(Network("tsn_r50")))
-    assert {claim.stale for claim in claims(["2e"]) if "blocks-0" in claim.id} == {True}
+    assert {claim.stale for claim in claims(["2e"]) if claim.id.startswith("2e/blocks-0/gflops")} == {True}
 
 
 def test_kept_results_carry_their_provenance():
@@ -251,9 +229,3 @@ def test_live_measurement_is_kept_with_provenance(own_results, monkeypatch):
     kept = record(Network("tsn_r50_twin", size=32))
     assert not is_stale(kept)
     assert kept["provenance"]["code"] == code_hash("models", "analysis/cost.py")
-
-
-def test_the_ledger_round_trips(own_results):
-    decided = claims(["2b"])
-    write_ledger(decided)
-    assert ledger_verdicts() == {claim.id: claim.verdict for claim in decided}

@@ -1,0 +1,137 @@
+"""The ledger: every number of the paper's tables and every claim of its text, with its verdict."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ctnet.study.claims import SECTIONS, Claim, decide_costs
+from ctnet.study.directions import direction_claims
+from ctnet.study.experiments import ROWS, Network
+from ctnet.study.fullscale import Target, accuracies, dataset_of
+from ctnet.study.provenance import write_json
+from ctnet.study.published import TABLES, published_table, results_dir, row_label, text_claims
+
+VERDICTS = (
+    "reproduced",
+    "consistent",
+    "within interval",
+    "supported",
+    "inconclusive",
+    "not run yet",
+    "not run here",
+    "not reproduced",
+    "paper inconsistent",
+    "inconsistent",
+    "contradicted",
+    "differs",
+)
+"""All verdicts, from the best for the paper to the worst."""
+HOLDS = VERDICTS[:4]
+"""Verdicts of a claim that stands."""
+
+_DATASETS = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
+_FULL_SIZE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
+_WEAKEST = "as good as the weakest of the claims that decide it"
+
+
+def accuracy_claims(table: str) -> Iterator[Claim]:
+    """Every accuracy that a table prints, beside that of a full-scale run where there is one."""
+    printed, found = published_table(table), accuracies(table)
+    for column, unit in printed.attrs["units"].items():
+        if unit != "percent":
+            continue
+        transfer = {"ucf101": "UCF101", "hmdb51": "HMDB51"}.get(column)
+        metric = "top1" if transfer else column[-4:]
+        for row_id, value in printed[column].items():
+            if value is None:
+                continue
+            run = found.get((str(row_id), column))
+            dataset = dataset_of(table, column)
+            file = Target(table, str(row_id), dataset).file
+            where = f"{metric.replace('top', 'top-')} on {transfer or _DATASETS[dataset]}"
+            yield Claim(
+                f"{table}/{row_id}/{column}",
+                "full size",
+                f"Table {table}, {row_label(printed, str(row_id))}: {value} % {where}",
+                value,
+                run and {"value": run.value, "low": run.low, "high": run.high},
+                run.verdict if run else "not run here",
+                run.changes if run else "",
+                _FULL_SIZE,
+                (f"full-scale/{file.name}",) if run else (),
+            )
+
+
+def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
+    """Every claim of the running text, decided by others: it is as good as the weakest of them."""
+    for number, sentence in enumerate(text_claims(), start=1):
+        parts = [decided[name] for name in sentence["decided_by"]]
+        yield Claim(
+            f"text/{number}",
+            "text",
+            f"{sentence['where']}: {sentence['claim']}",
+            None,
+            None,
+            max((part.verdict for part in parts), key=VERDICTS.index),
+            "; ".join(f"{part.id}: {part.verdict}" for part in parts),
+            _WEAKEST,
+            tuple(dict.fromkeys(file for part in parts for file in part.evidence)),
+            any(part.stale for part in parts),
+        )
+
+
+def claims(
+    tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
+) -> list[Claim]:
+    """Decide every claim of the paper from the results.
+
+    Args:
+        tables: only claims on these tables, or of these sections of the text; all claims, and the sentences of the
+            text that they decide, unless given.
+        live: measure all costs again, and keep them, instead of reading `results/cost`.
+        progress: wraps the list of networks that are measured or read, for a progress bar.
+
+    Raises:
+        ValueError: for a table without claims, or when a kept result is damaged.
+        FileNotFoundError: when a result is missing.
+    """
+    known = [*TABLES, *SECTIONS]
+    if unknown := [table for table in tables or () if table not in known]:
+        raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
+    wanted = tables or known
+    decided = decide_costs([table for table in wanted if table in ("1", *ROWS, *SECTIONS)], live, progress)
+    decided += [claim for table in wanted if table in TABLES for claim in accuracy_claims(table)]
+    if tables is None or set(tables) & set(TABLES):
+        decided += [claim for claim in direction_claims() if claim.id.split("/")[0] in wanted]
+    if tables is None:
+        decided += list(sentences({claim.id: claim for claim in decided}))
+    return decided
+
+
+def figure(value: Any) -> str:
+    """A published or measured value in a few characters."""
+    if isinstance(value, Mapping):
+        kind = "+.1f" if "mean" in value else ".1f"
+        return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:.1f} to {value['high']:.1f})"
+    if isinstance(value, float):
+        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def ledger_verdicts() -> dict[str, str]:
+    """Verdict of each claim when the ledger was last written; empty when it never was."""
+    path = results_dir() / "ledger.json"
+    return {entry["id"]: entry["verdict"] for entry in json.loads(path.read_text())["claims"]} if path.is_file() else {}
+
+
+def write_ledger(decided: list[Claim]) -> None:
+    """Write the verdicts to `results/ledger.json`, against which later ones are held."""
+    write_json(results_dir() / "ledger.json", {"claims": [asdict(claim) for claim in decided]})
+
+
+def fallen(decided: list[Claim], before: Mapping[str, str]) -> list[Claim]:
+    """Claims that stood in the ledger and stand no more."""
+    return [claim for claim in decided if before.get(claim.id) in HOLDS and claim.verdict not in HOLDS]
