@@ -4,20 +4,19 @@ import json
 from collections.abc import Sequence
 
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis.statistics import Difference
 from ctnet.engine import Recipe
-from ctnet.study.directions import Direction, accuracy_table, decide
+from ctnet.study.directions import Decided, accuracy_table, decide
 from ctnet.study.experiments import Network
 from ctnet.study.published import published_table, results_dir, row_label
 from ctnet.study.runner import run_file
 from ctnet.study.style import COLORS, WIDTH, BookFigure
 from ctnet.study.tables import styled
 from ctnet.study.twins import TWINS, runs_of, seeds_of, something
-
-Decided = tuple[Direction, Difference | None, str]
 
 
 def directions_of(table: str) -> list[Decided]:
@@ -37,7 +36,7 @@ def twin_table(table: str) -> Styler:
                 "Twin of": row_label(printed, name) + (f", {dataset}" if dataset else ""),
                 "Top-1 on the Micro dataset, %": f"{values['accuracy']:.1f}" if known else "not run yet",
                 "95 % interval": f"{values['low']:.1f} to {values['high']:.1f}" if interval else "–",
-                "Seeds": str(values["seeds"]),
+                "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
     caption = f"Twins of Table {table} at 32×32 on drawn clips. Not to be compared with the printed accuracies."
@@ -92,6 +91,34 @@ def plot_directions(table: str) -> Figure:
     left.set_yticks(list(heights), labels)
     left.set_ylim(len(decided) - 0.5, -0.5)
     return figure
+
+
+def conclusion(table: str) -> Markdown:
+    """What follows from a table's twins, and what does not, in a paragraph."""
+    decided = directions_of(table)
+    sentences = []
+    for verdict, heading in (
+        ("supported", "The twins support that"),
+        ("contradicted", "They contradict that"),
+        ("inconclusive", "They do not decide whether"),
+        ("not run yet", "Not run yet is whether"),
+    ):
+        found = [(direction, measured) for direction, measured, words in decided if words == verdict]
+        if found:
+            listed = "; ".join(direction.statement.partition(": ")[2] + _interval(m) for direction, m in found)
+            sentences.append(f"**{heading}** {listed}.")
+    unresolved = [found.detectable for _, found, words in decided if found and words == "inconclusive"]
+    if unresolved:
+        sentences.append(
+            f"Where nothing is decided, a real difference of {max(unresolved):.1f} points would have been found four "
+            "times out of five, before the correction for many directions: the paper's differences may be there, "
+            "and smaller."
+        )
+    return Markdown(" ".join(sentences))
+
+
+def _interval(found: Difference | None) -> str:
+    return f" ({found.mean:+.1f} points, {found.low:+.1f} to {found.high:+.1f})" if found else ""
 
 
 def protocol_table() -> Styler:

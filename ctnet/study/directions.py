@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ctnet.analysis.statistics import (
 )
 from ctnet.data import MICRO_DATASETS
 from ctnet.study.claims import Claim
-from ctnet.study.published import published_table, row_label
+from ctnet.study.published import published_table, results_dir, row_label
 from ctnet.study.runner import decode, is_stale, run_file
 from ctnet.study.twins import FEWEST, TWINS, Run, TwinRow, ensemble_name, seeds_of
 
@@ -232,12 +233,25 @@ def _files(row: TwinRow, seed: int) -> list[str]:
     return [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
 
 
-def decide() -> Iterator[tuple[Direction, Difference | None, str]]:
+Decided = tuple[Direction, Difference | None, str]
+
+
+def decide() -> list[Decided]:
     """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
+    folders = (results_dir() / "runs", results_dir() / "published")
+    return _decide(
+        tuple((path, path.stat().st_mtime_ns) for folder in folders for path in sorted(folder.glob("*.json")))
+    )
+
+
+@lru_cache(maxsize=1)
+def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
     found = [(direction, direction.measure()) for direction in directions()]
     adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
-    for direction, measured in found:
-        yield direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet"
+    return [
+        (direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet")
+        for direction, measured in found
+    ]
 
 
 def direction_claims() -> Iterator[Claim]:

@@ -49,7 +49,7 @@ def row_label(frame: pd.DataFrame, row_id: str) -> str:
     parts = [
         value if isinstance(value, str) else f"{column} = {value}"
         for column, value in names.items()
-        if column not in ("note", "stages") and value is not None
+        if column not in ("note", "stages", "pretrain") and value is not None
     ]
     return ", ".join(parts)
 

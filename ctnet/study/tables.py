@@ -3,6 +3,7 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -15,12 +16,14 @@ from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.claims import Claim, cost_claims
 from ctnet.study.costs import measure, networks, record, total
+from ctnet.study.directions import outcome
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
-from ctnet.study.ledger import HOLDS, claims, figure
+from ctnet.study.ledger import HOLDS, VERDICTS, claims, figure
 from ctnet.study.provenance import config_hash
-from ctnet.study.published import TABLES, published_table, row_label, training_settings
+from ctnet.study.published import published_table, row_label, training_settings
 from ctnet.study.recipes import settings
+from ctnet.study.twins import TWINS, runs_of
 
 HEADINGS = {
     "gflops": "GFLOPs",
@@ -145,67 +148,93 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
     return styled(pd.DataFrame(rows), caption)
 
 
+def ledger_table(decided: Iterable[Claim]) -> HTML:
+    """Every claim in a table that the page can search: its rule, note and evidence fold out."""
+    lines = []
+    for claim in decided:
+        about = {"Rule": claim.rule, "Note": claim.note, "Files": ", ".join(claim.evidence), "Entry": claim.id}
+        folded = "".join(f"<div>{name}: {escape(text)}</div>" for name, text in about.items() if text)
+        measured, published = figure(claim.measured), str("–" if claim.published is None else claim.published)
+        if claim.kind == "direction":  # differences of other things: of two networks, on other clips
+            measured, published = (
+                f"twins {measured}",
+                published if claim.published is None else f"{claim.published:+.1f}",
+            )
+        verdict = claim.verdict + (" (stale)" if claim.stale else "")
+        lines.append(
+            f"<tr><td><details><summary>{escape(claim.statement)}</summary>{folded}</details></td>"
+            f"<td>{claim.kind}</td><td>{escape(published)}</td><td>{escape(measured)}</td>"
+            f'<td class="{verdict_class(claim.verdict)}">{verdict}</td></tr>'
+        )
+    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Kind", "Published", "Here", "Verdict"))
+    return HTML(f'<table class="ctnet ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
+
+
 def card(table: str) -> HTML:
     """The card that opens a chapter on a table: what is claimed, what was measured, how long that took, the verdict.
 
-    It reads `results/cost`; the chapter measures again below.
+    It reads `results`; the chapter measures costs again below.
 
     Args:
         table: such as "2a".
     """
-    decided = [found for found in claims([table]) if found.kind == "exact"]
-    standing = sum(found.verdict in HOLDS for found in decided)
-    records = [record(network)["provenance"] for network in networks([table]).values()]
-    hardware = records[0]["hardware"]
-    rest = "".join(f"; {found.statement}: {found.verdict}" for found in decided if found.verdict not in HOLDS)
-    trained = len(accuracies(table))
-    items = {
-        "Claim": published_table(table).attrs["claim"],
-        "Measured here": f"the cost of {len(records)} networks, built and counted at full size",
-        "Accuracy": f"{trained} measured by full-scale runs; the others published, not run here"
-        if trained
-        else "published, not run here: it needs the real dataset and GPUs",
-        "Verdict on the costs": f"{standing} of {len(decided)} reproduced{rest}"
-        if decided
-        else "the paper prints none",
-        "Time": f"{sum(each['seconds'] for each in records):.0f} s on {hardware['cores']} cores ({hardware['cpu']})",
-        "Make it again": f"<code>ctnet verify --table {table} --live</code>",
-    }
+    decided = claims([table])
+    costs = [found for found in decided if found.kind == "exact"]
+    directions = Counter(found.verdict for found in decided if found.kind == "direction")
+    records = [record(network)["provenance"] for network in networks([table] if table in ROWS else []).values()]
+    trained = [kept["provenance"] for name in runs_of([table]) if (kept := outcome(name))] if table in TWINS else []
+    full = len(accuracies(table))
+    items = {"Claim": published_table(table).attrs["claim"]}
+    if records:
+        items["Measured at full size"] = f"the cost of {len(records)} networks"
+        standing = sum(found.verdict in HOLDS for found in costs)
+        rest = "".join(f"; {found.statement}: {found.verdict}" for found in costs if found.verdict not in HOLDS)
+        items["Verdict on the costs"] = (
+            f"{standing} of {len(costs)} reproduced{rest}" if costs else "the paper prints none"
+        )
+    if directions:
+        items["Trained as twins"] = f"{len(TWINS[table])} rows, {len(trained)} of {len(runs_of([table]))} runs done"
+        items["Verdict on the directions"] = _counts(directions)
+    items["Accuracy at full size"] = f"{full} measured" if full else "not run here: it needs the real dataset and GPUs"
+    seconds = [sum(each["seconds"] for each in group) for group in (records, trained)]
+    times = [f"costs {seconds[0]:.0f} s"] * bool(records) + [f"twins {seconds[1] / 3600:.1f} h"] * bool(trained)
+    machine = (records or trained or [None])[0]
+    if machine:
+        items["Time"] = f"{', '.join(times)} on one or two cores ({machine['hardware']['cpu']})"
+    commands = [f"ctnet verify --table {table} --live"] * bool(records)
+    commands += [f"ctnet study run --table {table}"] * bool(directions)
+    items["Make it again"] = "<br>".join(f"<code>{command}</code>" for command in commands)
     rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
     return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
 
 
+_KINDS = {
+    "exact": "costs, receptive fields and special cases, measured at full size",
+    "derived": "recomputed from the paper's own numbers",
+    "direction": "which of two is more accurate, on trained twins",
+    "full size": "accuracies on the real datasets",
+    "text": "sentences, decided by the claims above",
+}
+
+
 def summary(decided: Iterable[Claim]) -> Styler:
-    """The whole study in one table: what the paper prints, what was measured or recomputed of it, the verdicts.
+    """The whole study in one table: the claims of each kind, and how many got which verdict.
 
     Args:
-        decided: all claims, as `ctnet.study.claims.claims` returns them.
+        decided: all claims, as `ctnet.study.ledger.claims` returns them.
     """
-    printed: Counter[str] = Counter()
-    for table in TABLES:
-        for column in published_table(table).items():
-            if column[0] in HEADINGS and column[0] not in ("k", "c1", "c2"):
-                name = {"params": "Parameters"}.get(str(column[0]), "GFLOPs" if column[0] in _COSTS else "Accuracies")
-                printed[name] += int(column[1].notna().sum())
-    trained = Counter(found.verdict for table in ROWS for found in accuracies(table).values())
-    verdicts: dict[str, Counter[str]] = {"Accuracies": trained}
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS}
     for claim in decided:
-        verdicts.setdefault(_subject(claim), Counter())[claim.verdict] += 1
-    rows = []
-    for subject in [*printed, *[subject for subject in verdicts if subject not in printed]]:
-        counts = verdicts.get(subject, Counter())
-        in_paper = printed.get(subject, counts.total())
-        rest = f"{in_paper - counts.total()} not {'run here' if subject == 'Accuracies' else 'measured'}"
-        words = [f"{count} {verdict}" for verdict, count in counts.most_common()]
-        rows.append(
-            {
-                "Subject": subject,
-                "In the paper": in_paper,
-                "Decided here": counts.total(),
-                "Outcome": ", ".join(words + [rest] * (in_paper > counts.total())),
-            }
-        )
+        counts[claim.kind][claim.verdict] += 1
+    rows = [
+        {"Claims": f"{kind}: {_KINDS[kind]}", "Number": found.total(), "Outcome": _counts(found)}
+        for kind, found in counts.items()
+    ]
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def _counts(verdicts: Counter[str]) -> str:
+    return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
 
 
 def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
@@ -254,16 +283,6 @@ def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions)
                     )
     caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
     return styled(pd.DataFrame(lines), caption)
-
-
-def _subject(claim: Claim) -> str:
-    where, *_, last = claim.id.split("/")
-    if claim.kind == "derived":
-        return "Figures recomputed from the paper's own"
-    if last == "text":
-        return "Statements on how the cost moves"
-    named = {"1": "Receptive fields and interacting channels (Table 1)", "3.3": "Special cases (section 3.3)"}
-    return named.get(where, "Parameters" if last == "params" else "GFLOPs")
 
 
 def source(thing: Callable[..., Any] | type) -> Markdown:

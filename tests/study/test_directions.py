@@ -65,6 +65,7 @@ def test_many_directions_together_ask_for_more(results, monkeypatch):
     assert alone.resolved
     monkeypatch.setattr(directions, "holm", lambda p: {name: min(1, 49 * value) for name, value in p.items()})
     monkeypatch.setattr(directions, "LEVEL", 1e-9)
+    directions._decide.cache_clear()
     assert verdicts()["2c/parallel > serial/top1"] == "inconclusive"
 
 
