@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ctnet.data import Difficulty, MicroHMDB, MicroKinetics, MicroPictures, MicroSomething, MicroUCF
+from ctnet.data import Difficulty, MicroHMDB, MicroKinetics, MicroPictures, MicroSomething, MicroSomething64, MicroUCF
 from ctnet.data.micro import MOTIONS
 from ctnet.data.micro_datasets import GROUPS, MICRO_DATASETS, MicroSplit
 
@@ -202,6 +202,15 @@ def test_a_loader_with_workers_maps_the_same_files(tmp_path):
 
 
 def test_datasets_are_found_by_name():
-    assert list(MICRO_DATASETS.values()) == SETS
-    assert list(MICRO_DATASETS) == [kind.__name__ for kind in SETS]
+    assert list(MICRO_DATASETS.values()) == [*SETS, MicroSomething64]
+    assert list(MICRO_DATASETS) == [kind.__name__ for kind in MICRO_DATASETS.values()]
     assert MicroKinetics.split("train").name == "MicroKinetics"
+
+
+def test_larger_clips_are_the_same_scenes_on_more_pixels(tmp_path):
+    small, large = (draw(kind, tmp_path, "val") for kind in (MicroSomething, MicroSomething64))
+    assert large.clips.shape == (48, 4, 64, 64, 3)
+    assert [large.config.scene(n).digest() for n in range(5)] == [small.config.scene(n).digest() for n in range(5)]
+    assert large.class_names == small.class_names
+    assert (large.labels == small.labels).all()
+    assert draw(MicroSomething64, tmp_path, "val", 3, size=40).clips.shape[-2] == 40
