@@ -12,7 +12,7 @@ class MicroSomething64(MicroSomething):
         super().__init__(*args, size=size, **rest)
 
     @classmethod
-    def split(cls, split: str, count: int | None = None, *, size: int = 64, **rest: Any) -> MicroSplit:  # type: ignore[override]
+    def split(cls, split: str, count: int | None = None, *, size: int = 64, **rest: Any) -> MicroSplit:
         """The definition of a split of MicroSomething, at this size."""
         return MicroSomething.split(split, count, size=size, **rest)
 

@@ -196,7 +196,7 @@ def small_slowfast():
         (
             lambda: ctnet.create_model("x3d_xl", weights="imagenet"),
             ValueError,
-            "no ImageNet weights for this 3D network",
+            "no ImageNet weights for x3d_xl",
         ),
         (lambda: ctnet.create_model("i3d_inception", weights="kinetics"), ValueError, "weights must be"),
     ],

@@ -43,33 +43,35 @@ def _on_resnet(
 
 
 def _from_scratch(
-    network: Callable[..., VideoModel], *, num_classes: int, num_frames: int, dropout: float, weights: str | None
+    name: str,
+    network: Callable[..., VideoModel],
+    *,
+    num_classes: int,
+    num_frames: int,
+    dropout: float,
+    weights: str | None,
 ) -> VideoModel:
     if weights:
-        raise ValueError(f"torchvision has no ImageNet weights for {network.__name__}: leave out weights")
+        raise ValueError(f"there are no ImageNet weights for {name}: leave out weights")
     return network(num_classes, num_frames, dropout)
 
 
-PEERS: dict[str, Callable[..., VideoModel]] = {
-    f"{method}_{backbone}": partial(_on_resnet, method, backbone)
-    for method in ON_RESNETS
-    for backbone in ("r50", "r50_twin")
-}
-"""Name -> builder, called with num_classes, num_frames, dropout and weights (None or "imagenet")."""
-
-PEERS |= {
-    "smallbig_r101": partial(_on_resnet, "smallbig", "r101"),
-    "blvnet_tam_r50": partial(_from_scratch, BLVNet),
-    "eco_lite": partial(_from_scratch, ECOLite),
-}
-
-PEERS |= {
-    "i3d_inception": i3d_inception,
-    "i3d_r50": i3d_r50,
-    "nl_i3d_r101": nl_i3d_r101,
+_FROM_SCRATCH: dict[str, Callable[..., VideoModel]] = {
+    "blvnet_tam_r50": BLVNet,
+    "eco_lite": ECOLite,
     "r2plus1d34": r2plus1d34,
     "x3d_xl": x3d_xl,
     **corrnet.NETWORKS,
     **csn.NETWORKS,
     **slowfast.NETWORKS,
 }
+
+PEERS: dict[str, Callable[..., VideoModel]] = {
+    **{f"{method}_{cnn}": partial(_on_resnet, method, cnn) for method in ON_RESNETS for cnn in ("r50", "r50_twin")},
+    "smallbig_r101": partial(_on_resnet, "smallbig", "r101"),
+    "i3d_inception": i3d_inception,
+    "i3d_r50": i3d_r50,
+    "nl_i3d_r101": nl_i3d_r101,
+    **{name: partial(_from_scratch, name, network) for name, network in _FROM_SCRATCH.items()},
+}
+"""Name -> builder, called with num_classes, num_frames, dropout and weights (None or "imagenet")."""

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ctnet.models.peers.network3d import Network3D, linear_head, residual_stages, trained_from_scratch
+from ctnet.models.peers.network3d import Network3D, linear_head, residual_stages
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -99,9 +99,7 @@ def _conv_bn(
     return nn.Sequential(conv, nn.BatchNorm3d(out_channels))
 
 
-def corrnet(
-    depth: int, num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5, weights: str | None = None
-) -> Network3D:
+def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
     """CorrNet-50 or -101, a correlation block after stages 2, 3 and 4 and, in CorrNet-101, in the middle of stage 4.
 
     This is one reading of the paper: CorrNet-50 has 119 and CorrNet-101 191 GFLOPs at 32 x 224 x 224, where 115 and
@@ -112,9 +110,7 @@ def corrnet(
         num_classes: of the head.
         num_frames: T, which every clip must have: each frame has filters of its own.
         dropout: before the head.
-        weights: none exist.
     """
-    trained_from_scratch(weights)
     stem = nn.Sequential(_conv_bn(3, 64, (1, 7, 7), (1, 2, 2)), nn.ReLU(inplace=True))
     stages, channels, frames = [stem], 64, num_frames
     for stage, (number, stride) in enumerate(zip(BLOCKS[depth], STRIDES, strict=True)):

@@ -11,7 +11,6 @@ from ctnet.models.peers.network3d import (
     Network3D,
     pytorchvideo,
     residual_stages,
-    trained_from_scratch,
 )
 
 
@@ -34,7 +33,6 @@ def csn(
     num_classes: int = 400,
     num_frames: int = 32,
     dropout: float = 0.5,
-    weights: str | None = None,
 ) -> Network3D:
     """CSN with 50, 101 or 152 layers, pytorchvideo's; any T. The tables' clips are 32 x 256 x 256.
 
@@ -44,9 +42,7 @@ def csn(
         num_classes: of the head.
         num_frames: T of the clips this network is meant for.
         dropout: before the head.
-        weights: none exist.
     """
-    trained_from_scratch(weights)
     block = {"bottleneck": interaction_preserved_block} if preserved else {}
     net = pytorchvideo("csn").create_csn(
         model_depth=depth, model_num_class=num_classes, stem_pool=nn.MaxPool3d, **block

@@ -72,16 +72,6 @@ def residual_stages(modules: Iterable[nn.Module]) -> OrderedDict[str, nn.Module]
     return OrderedDict(zip(("stem", "res2", "res3", "res4", "res5"), modules, strict=True))
 
 
-def trained_from_scratch(weights: str | None) -> None:
-    """Refuse ImageNet weights for a network that no CNN for pictures can start.
-
-    Raises:
-        ValueError: when weights are asked for.
-    """
-    if weights is not None:
-        raise ValueError(f"there are no ImageNet weights for this 3D network: leave out weights={weights!r}")
-
-
 def pytorchvideo(module: str) -> ModuleType:
     """`pytorchvideo.models.<module>`, imported when a network of it is built and not before.
 

@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
-from ctnet.models.peers.network3d import Network3D, residual_stages, trained_from_scratch
+from ctnet.models.peers.network3d import Network3D, residual_stages
 
 
 class FactorisedConv(Conv2Plus1D):
@@ -18,11 +18,8 @@ class FactorisedConv(Conv2Plus1D):
         super().__init__(in_planes, out_planes, midplanes, stride, padding)
 
 
-def r2plus1d34(
-    num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5, weights: str | None = None
-) -> Network3D:
+def r2plus1d34(num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
     """R(2+1)D with 34 layers, torchvision's `VideoResNet`; any T. Table 4's clips are 32 x 112 x 112."""
-    trained_from_scratch(weights)
     net = VideoResNet(BasicBlock, [FactorisedConv] * 4, [3, 4, 6, 3], R2Plus1dStem, num_classes)
     backbone = nn.Sequential(residual_stages([net.stem, net.layer1, net.layer2, net.layer3, net.layer4]))
     mean, std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)

@@ -12,7 +12,6 @@ from ctnet.models.peers.network3d import (
     Network3D,
     pytorchvideo,
     residual_stages,
-    trained_from_scratch,
 )
 
 
@@ -50,7 +49,6 @@ def slowfast(
     num_classes: int = 400,
     num_frames: int = 32,
     dropout: float = 0.5,
-    weights: str | None = None,
 ) -> Network3D:
     """SlowFast from ResNet-50 or -101, pytorchvideo's. Table 4's clips are 256 x 256.
 
@@ -61,9 +59,7 @@ def slowfast(
         num_classes: of the head.
         num_frames: T of the clips this network is meant for, those of the fast pathway.
         dropout: before the head.
-        weights: none exist.
     """
-    trained_from_scratch(weights)
     still, temporal = (1, 1, 1), (3, 1, 1)
     res4 = [temporal] * 6 + [still] * 17 if depth == 101 else temporal  # as many temporal kernels as in ResNet-50
     net = pytorchvideo("slowfast").create_slowfast(

@@ -8,7 +8,6 @@ from ctnet.models.peers.network3d import (
     Network3D,
     pytorchvideo,
     residual_stages,
-    trained_from_scratch,
 )
 
 
@@ -18,7 +17,6 @@ def x3d(
     num_classes: int = 400,
     num_frames: int = 16,
     dropout: float = 0.5,
-    weights: str | None = None,
 ) -> Network3D:
     """X3D of any expansion, pytorchvideo's; any T.
 
@@ -30,9 +28,7 @@ def x3d(
         num_classes: of the head.
         num_frames: T of the clips this network is meant for.
         dropout: before the head.
-        weights: none exist.
     """
-    trained_from_scratch(weights)
     net = pytorchvideo("x3d").create_x3d(
         model_num_class=num_classes,
         width_factor=width,
@@ -49,6 +45,6 @@ def x3d(
     )
 
 
-def x3d_xl(num_classes: int = 400, num_frames: int = 16, dropout: float = 0.5, weights: str | None = None) -> Network3D:
+def x3d_xl(num_classes: int = 400, num_frames: int = 16, dropout: float = 0.5) -> Network3D:
     """X3D-XL. Table 4's clips are 16 x 356 x 356."""
-    return x3d(2.9, 5.0, num_classes, num_frames, dropout, weights)
+    return x3d(2.9, 5.0, num_classes, num_frames, dropout)
