@@ -418,6 +418,22 @@ def study_confirm(table: Tables = None, seeds: Seeds = None, work: Work = WORK) 
     raise typer.Exit(1 if other else 0)
 
 
+@study.command("repeat")
+def study_repeat(
+    name: Annotated[list[str], typer.Argument(help="Runs that are done, by the names of their files.")],
+    work: Work = WORK,
+) -> None:
+    """Train finished runs once more, whole, and note in their files how equal the outcome is."""
+    from ctnet.study.runner import repeat
+    from ctnet.study.twins import runs_of
+
+    runs = runs_of()
+    if unknown := [each for each in name if each not in runs]:
+        raise ValueError(f"no run is called {', '.join(unknown)}; `ctnet study list` has them")
+    for each in name:
+        print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
+
+
 @app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,

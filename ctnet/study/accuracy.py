@@ -153,6 +153,24 @@ def trials_table() -> Styler:
     return styled(pd.DataFrame(rows), trials["about"])
 
 
+def repeats_table() -> Styler:
+    """Runs that were made a second time, from nothing, and how equal the outcome is."""
+    rows = []
+    for path in sorted((results_dir() / "runs").glob("*.json")):
+        content = json.loads(path.read_text())
+        if again := content.get("repeated"):
+            rows.append(
+                {
+                    "Run": path.stem,
+                    "Top-1, %": f"{100 * content['metrics']['1x1']['top1']:.2f}",
+                    "Again, %": f"{100 * again['top1']:.2f}",
+                    "Equal predictions": f"{again['equal_predictions']:.2%}",
+                }
+            )
+    columns = ["Run", "Top-1, %", "Again, %", "Equal predictions"]
+    return styled(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
+
+
 def runs_table() -> Styler:
     """How many runs each table takes, with those it shares with others, and how many are done."""
     rows = []

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ctnet.data import MicroDataset
 from ctnet.engine import (
     Place,
+    Recipe,
     Scores,
     View,
     choose_precision,
@@ -131,7 +132,7 @@ def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
         if run.start:
             if not is_done(run.start, work, needed=True):
                 raise FileNotFoundError(f"{run.start.name}, which this run starts from, is not done")
-            recipe = recipe.override({"init": str(weights_file(run.start, work).resolve())})
+            recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
         model = load_model(out / "model.safetensors").to(place.device)
         precision = choose_precision(recipe.precision, place.device)
@@ -197,9 +198,8 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
 
 def first_losses(run: Run, work: Path, steps: int = PROBE) -> list[float]:
     """The losses of a run's first steps, trained anew; nothing is written."""
-    recipe = run.recipe.override({"init": str(weights_file(run.start, work))}) if run.start else run.recipe
     with tempfile.TemporaryDirectory() as scratch:
-        training = TrainingRun(recipe, Path(scratch), Place(torch.device("cpu")), resume=False)
+        training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device("cpu")), resume=False)
         batches = training.start_epoch()
         return [float(train_step(training, step, batches)) for step in range(min(steps, training.batches.steps))]
 
@@ -220,6 +220,31 @@ def confirm(run: Run, work: Path) -> bool:
         content["provenance"]["confirmed"] = code_hash(*code(run.recipe.model))
         write_json(run_file(run.name), content)
     return bool(same)
+
+
+def repeat(run: Run, work: Path) -> float:
+    """Train a finished run once more, from its start to its end, and note in its file how equal the outcome is.
+
+    Returns:
+        The share of validation clips for which both networks predict the same class.
+
+    Raises:
+        FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
+    """
+    content = json.loads(run_file(run.name).read_text())
+    origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        scores = train(_started(run, work), scratch)
+    equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
+    origin["seconds"] = round(time.perf_counter() - began, 2)
+    content["repeated"] = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": origin}
+    write_json(run_file(run.name), content)
+    return equal
+
+
+def _started(run: Run, work: Path) -> Recipe:
+    """The recipe of a run, starting from the weights of the run before it."""
+    return run.recipe.override({"init": str(weights_file(run.start, work).resolve())}) if run.start else run.recipe
 
 
 def encode(predictions: NDArray[np.int64]) -> str:

@@ -16,6 +16,7 @@ from ctnet.data import MicroSomething
 from ctnet.engine import Scores, load_model, training
 from ctnet.engine.checkpoint import read_tensors
 from ctnet.study import provenance, runner, twins
+from ctnet.study.accuracy import repeats_table
 from ctnet.study.provenance import write_json
 from ctnet.study.runner import (
     confirm,
@@ -25,6 +26,7 @@ from ctnet.study.runner import (
     failure_of,
     fuse_done,
     left_of,
+    repeat,
     run_file,
     state_of,
     submit,
@@ -133,6 +135,21 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     assert reports == []
     monkeypatch.setattr(runner, "train", None)
     assert [execute(run, work) for run in runs.values()] == [content_of(run) for run in runs.values()]
+
+
+def test_a_repeated_run_notes_how_equal_it_is(done, run):
+    runs, work = done
+    trained = list(runs.values())[1]
+    assert repeat(trained, work) == 1.0, "one machine gives the same bits"
+    content = content_of(trained)
+    assert content["repeated"]["top1"] == content["metrics"]["1x1"]["top1"]
+    other = (decode(content["predictions"]["1x1"]).astype(int) + (np.arange(25) < 5)) % 24
+    write_json(run_file(trained.name), content | {"predictions": {"1x1": encode(other)}})
+    assert repeat(trained, work) == 0.8
+    assert "80.00%" in repeats_table().to_html()
+    code, _, err = run("study", "repeat", "nothing")
+    assert code == 2
+    assert "no run is called nothing" in err
 
 
 @pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1.01, False)])
