@@ -88,6 +88,7 @@ def plot_directions(table: str) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("points")
         axes.grid(axis="y", visible=False)
+    left.margins(x=0.15)
     left.set_yticks(list(heights), labels)
     left.set_ylim(len(decided) - 0.5, -0.5)
     return figure
