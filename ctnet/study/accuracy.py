@@ -10,7 +10,8 @@ from pandas.io.formats.style import Styler
 
 from ctnet.analysis.statistics import Difference
 from ctnet.engine import Recipe
-from ctnet.study.directions import Decided, accuracy_table, decide
+from ctnet.study.decisions import Decided, decide
+from ctnet.study.directions import accuracy_table
 from ctnet.study.experiments import Network
 from ctnet.study.published import published_table, results_dir, row_label
 from ctnet.study.runner import run_file

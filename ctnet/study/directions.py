@@ -1,11 +1,10 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,12 @@ from numpy.typing import NDArray
 from ctnet.analysis.statistics import (
     Difference,
     difference_of_differences,
-    holm,
     mean_accuracy,
     paired_difference,
 )
 from ctnet.data import MICRO_DATASETS
-from ctnet.study.claims import Claim
-from ctnet.study.published import published_table, results_dir, row_label
-from ctnet.study.runner import decode, is_stale, run_file
+from ctnet.study.published import published_table, row_label
+from ctnet.study.runner import decode, run_file
 from ctnet.study.twins import FEWEST, TWINS, Run, TwinRow, ensemble_name, seeds_of
 
 LEVEL = 0.05  # of the errors that all verdicts of the study together may make
@@ -231,44 +228,6 @@ def _names(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
 
 def _files(row: TwinRow, seed: int) -> list[str]:
     return [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
-
-
-Decided = tuple[Direction, Difference | None, str]
-
-
-def decide() -> list[Decided]:
-    """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
-    folders = (results_dir() / "runs", results_dir() / "published")
-    return _decide(
-        tuple((path, path.stat().st_mtime_ns) for folder in folders for path in sorted(folder.glob("*.json")))
-    )
-
-
-@lru_cache(maxsize=1)
-def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
-    found = [(direction, direction.measure()) for direction in directions()]
-    adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
-    return [
-        (direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet")
-        for direction, measured in found
-    ]
-
-
-def direction_claims() -> Iterator[Claim]:
-    """Every direction as a claim of the ledger."""
-    for direction, measured, verdict in decide():
-        kept = {name: content for name in direction.runs if (content := outcome(name))}
-        yield Claim(
-            direction.id,
-            "direction",
-            direction.statement,
-            direction.published,
-            measured and {key: round(value, 4) for key, value in asdict(measured).items()},
-            verdict,
-            rule=direction.rule,
-            evidence=tuple(f"runs/{name}.json" for name in kept),
-            stale=any(map(is_stale, kept.values())),
-        )
 
 
 def accuracy_table(table: str, rows: Mapping[str, TwinRow] | None = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ctnet.study.claims import SECTIONS, Claim, decide_costs
-from ctnet.study.directions import direction_claims
+from ctnet.study.decisions import direction_claims
 from ctnet.study.experiments import ROWS, Network
 from ctnet.study.fullscale import Target, accuracies, dataset_of
 from ctnet.study.provenance import write_json

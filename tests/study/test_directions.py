@@ -3,9 +3,10 @@
 import pytest
 
 from ctnet.analysis.statistics import Difference
-from ctnet.study import directions
+from ctnet.study import decisions, directions
 from ctnet.study.accuracy import direction_table, plot_directions, twin_table
-from ctnet.study.directions import accuracy_table, correct, decide, direction_claims
+from ctnet.study.decisions import decide, direction_claims
+from ctnet.study.directions import accuracy_table, correct
 from ctnet.study.directions import directions as all_directions
 from ctnet.study.twins import TWINS, ensembles, runs_of
 
@@ -63,9 +64,9 @@ def test_many_directions_together_ask_for_more(results, monkeypatch):
     results("2c", "serial", 0.582)
     alone = {d.id: found for d, found, _ in decide()}["2c/parallel > serial/top1"]
     assert alone.resolved
-    monkeypatch.setattr(directions, "holm", lambda p: {name: min(1, 49 * value) for name, value in p.items()})
+    monkeypatch.setattr(decisions, "holm", lambda p: {name: min(1, 49 * value) for name, value in p.items()})
     monkeypatch.setattr(directions, "LEVEL", 1e-9)
-    directions._decide.cache_clear()
+    decisions._decide.cache_clear()
     assert verdicts()["2c/parallel > serial/top1"] == "inconclusive"
 
 

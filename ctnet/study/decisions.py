@@ -1,0 +1,49 @@
+"""Verdicts on all directions of the study together, which share one rate of error."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+from ctnet.analysis.statistics import Difference, holm
+from ctnet.study.claims import Claim
+from ctnet.study.directions import Direction, directions, outcome
+from ctnet.study.published import results_dir
+from ctnet.study.runner import is_stale
+
+Decided = tuple[Direction, Difference | None, str]
+
+
+def decide() -> list[Decided]:
+    """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
+    folders = (results_dir() / "runs", results_dir() / "published")
+    return _decide(
+        tuple((path, path.stat().st_mtime_ns) for folder in folders for path in sorted(folder.glob("*.json")))
+    )
+
+
+@lru_cache(maxsize=1)
+def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
+    found = [(direction, direction.measure()) for direction in directions()]
+    adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
+    return [
+        (direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet")
+        for direction, measured in found
+    ]
+
+
+def direction_claims() -> Iterator[Claim]:
+    """Every direction as a claim of the ledger."""
+    for direction, measured, verdict in decide():
+        kept = {name: content for name in direction.runs if (content := outcome(name))}
+        yield Claim(
+            direction.id,
+            "direction",
+            direction.statement,
+            direction.published,
+            measured and {key: round(value, 4) for key, value in asdict(measured).items()},
+            verdict,
+            rule=direction.rule,
+            evidence=tuple(f"runs/{name}.json" for name in kept),
+            stale=any(map(is_stale, kept.values())),
+        )
