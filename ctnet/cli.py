@@ -418,6 +418,20 @@ def study_confirm(table: Tables = None, seeds: Seeds = None, work: Work = WORK) 
     raise typer.Exit(1 if other else 0)
 
 
+@study.command("localise")
+def study_localise(work: Work = WORK) -> None:
+    """Measure where the trained twins of Figure 3 look, and keep it in results/localisation.json."""
+    from tqdm import tqdm
+
+    from ctnet.study.localisation import localise
+
+    try:
+        path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+    except FileNotFoundError as error:
+        return print(f"skipped: {error}")
+    print(f"{path}: ready")
+
+
 @app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
