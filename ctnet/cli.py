@@ -434,6 +434,17 @@ def study_repeat(
         print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
 
 
+@study.command("localise")
+def study_localise(work: Work = WORK) -> None:
+    """Measure where the trained twins of Figure 3 look, and keep it in results/localisation.json."""
+    from tqdm import tqdm
+
+    from ctnet.study.localisation import localise
+
+    path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+    print(f"{path}: ready")
+
+
 @app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,

@@ -8,6 +8,7 @@ from ctnet.analysis.saliency import (
     grad_cam,
     pointing_game,
     saliency_tubes,
+    scatter,
     temporal_concentration,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "progressive_fields",
     "receptive_field",
     "saliency_tubes",
+    "scatter",
     "temporal_concentration",
 ]

@@ -113,6 +113,24 @@ def temporal_concentration(tubes: Tensor) -> Tensor:
     return 1 - torch.special.entr(frames).sum(1).clamp(min=0) / math.log(max(tubes.shape[1], 2))
 
 
+def scatter(tubes: Tensor) -> Tensor:
+    """How far apart the saliency (N, T, H, W) of a frame lies (N,): its root-mean-square distance from its centre.
+
+    It is relative to that of a uniform map, which gives 1: a single position gives 0, opposite edges more than 1.
+    Frames count by their shares in the saliency, and squares are averaged over them.
+    """
+    density = _distribution(tubes)
+    share = density.sum((2, 3)).clamp(min=torch.finfo(density.dtype).tiny)  # (N, T)
+    squares, uniform = torch.zeros(len(tubes)), 0.0
+    for axis in (2, 3):
+        length = tubes.shape[axis]
+        places = (torch.arange(length) + 0.5) / length - 0.5
+        line = density.sum(5 - axis)  # (N, T, length)
+        squares = squares + (line * places**2).sum((1, 2)) - ((line * places).sum(2) ** 2 / share).sum(1)
+        uniform += (1 - length**-2) / 12
+    return (squares.clamp(min=0) / uniform).sqrt()
+
+
 def _upsample(evidence: Tensor, clips: Tensor, relu: bool) -> Tensor:
     """Evidence (N, T', h, w) at the size of the clips (N, 3, T, H, W), from 0 to 1: (N, T, H, W)."""
     size, evidence = clips.shape[2:], evidence.float()

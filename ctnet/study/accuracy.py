@@ -46,6 +46,7 @@ def twin_table(table: str) -> Styler:
 
 def direction_table(table: str) -> Styler:
     """The paper's directions on a table: printed difference, the twins' with its interval, and the verdict."""
+    decided = directions_of(table)
     rows = [
         {
             "The paper says": direction.statement.partition(": ")[2],
@@ -55,13 +56,21 @@ def direction_table(table: str) -> Styler:
             "Could be seen from": f"{found.detectable:.1f}" if found else "–",
             "Verdict on the direction": verdict,
         }
-        for direction, found, verdict in directions_of(table)
+        for direction, found, verdict in decided
     ]
+    frame = pd.DataFrame(rows)
+    if all(direction.published is None for direction, _, _ in decided):
+        del frame["Printed, points"]
     caption = (
-        f"Directions of Table {table}. A verdict keeps the error rate of all directions of the study together at 5 %. "
+        f"Directions of {named(table)}. A verdict keeps the error rate of all directions of the study together at 5 %. "
         "From the difference in the column before it, such a comparison finds a real one four times out of five."
     )
-    return styled(pd.DataFrame(rows), caption)
+    return styled(frame, caption)
+
+
+def named(table: str) -> str:
+    """What the book calls a table or figure, by its id."""
+    return f"Figure {table.removeprefix('fig')}" if table.startswith("fig") else f"Table {table}"
 
 
 def plot_directions(table: str) -> Figure:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ctnet.analysis.statistics import Difference, holm
 from ctnet.study.claims import Claim
 from ctnet.study.directions import Direction, directions, outcome
+from ctnet.study.localisation import localisation_claims
 from ctnet.study.published import results_dir
 from ctnet.study.runner import is_stale
 
@@ -16,15 +17,14 @@ Decided = tuple[Direction, Difference | None, str]
 
 def decide() -> list[Decided]:
     """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
-    folders = (results_dir() / "runs", results_dir() / "published")
-    return _decide(
-        tuple((path, path.stat().st_mtime_ns) for folder in folders for path in sorted(folder.glob("*.json")))
-    )
+    folder = results_dir()
+    files = [*folder.glob("runs/*.json"), *folder.glob("published/*.json"), *folder.glob("localisation.json")]
+    return _decide(tuple((path, path.stat().st_mtime_ns) for path in sorted(files)))
 
 
 @lru_cache(maxsize=1)
 def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
-    found = [(direction, direction.measure()) for direction in directions()]
+    found = [(direction, direction.measure()) for direction in directions() + localisation_claims()]
     adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
     return [
         (direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet")

@@ -96,13 +96,13 @@ def claims(
         ValueError: for a table without claims, or when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    known = [*TABLES, *SECTIONS]
+    known = [*TABLES, "fig3", *SECTIONS]
     if unknown := [table for table in tables or () if table not in known]:
         raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
     wanted = tables or known
     decided = decide_costs([table for table in wanted if table in ("1", *ROWS, *SECTIONS)], live, progress)
     decided += [claim for table in wanted if table in TABLES for claim in accuracy_claims(table)]
-    if tables is None or set(tables) & set(TABLES):
+    if not set(wanted) <= set(SECTIONS):
         decided += [claim for claim in direction_claims() if claim.id.split("/")[0] in wanted]
     if tables is None:
         decided += list(sentences({claim.id: claim for claim in decided}))

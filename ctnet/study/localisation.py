@@ -1,17 +1,92 @@
 """Where networks look (section 4.3, Figure 3): saliency measured against the objects that act, and drawn."""
 
+import base64
+import json
+import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ctnet.analysis import energy_share, pointing_game, saliency_tubes, temporal_concentration
+from ctnet.analysis import energy_share, pointing_game, saliency_tubes, scatter, temporal_concentration
 from ctnet.analysis.overlay import SCALE, Explanation, color_bar, overlays
-from ctnet.data import MicroDataset, eval_transform, sample_sparse
+from ctnet.analysis.statistics import Difference, mean_accuracy, paired_difference
+from ctnet.data import MICRO_DATASETS, MicroDataset, MicroSplit, Scene, eval_transform, sample_sparse
+from ctnet.engine import load_model
+from ctnet.engine.training import build_model
 from ctnet.models import VideoModel
+from ctnet.study.directions import Direction
+from ctnet.study.provenance import provenance, write_json
+from ctnet.study.published import results_dir
+from ctnet.study.runner import CODE, weights_file
 from ctnet.study.style import WIDTH, BookFigure
+from ctnet.study.twins import LOCALISED, TWINS, Run, seeds_of
+
+CLIPS = 500
+"""Clips that are measured, the first of the protocol's validation split."""
+NAMES = {"r-2-1-d-module": "R(2+1)D", "csn-module": "CSN", "ct-module-pwconv-te": "CT-Net"}
+MEASURES = {
+    "energy_share": "Saliency on acting objects",
+    "pointing_game": "Maximum on an acting object",
+    "action_share": "Saliency in frames of action",
+    "scatter": "Scatter within frames",
+    "temporal_concentration": "Concentration in time",
+}
+"""Measures of where a network looks; all of them are shares, scatter one of a uniform map's."""
+LEVELS = 1000  # steps of the kept values from 0 to 1
+
+
+def acting_frames(scene: Scene) -> NDArray[np.bool_]:
+    """Frames (T,) in which an acting object moves or changes, to or from the next frame, whatever the camera does."""
+    names = ("x", "y", "width", "height", "opacity")
+    courses = np.stack([getattr(sprite, name) for sprite in scene.sprites if sprite.acting for name in names])
+    steps = (np.diff(courses) != 0).any(0)
+    acting = np.append(steps, False) | np.insert(steps, 0, False)
+    return acting[::-1] if scene.backwards else acting
+
+
+def _measures(tubes: Tensor, masks: Tensor, acting: Tensor) -> dict[str, Tensor]:
+    """Every measure (N,) of maps (N, T, H, W), by the masks (N, T, H, W) and the frames of action (N, T)."""
+    return {
+        "energy_share": energy_share(tubes, masks),
+        "pointing_game": pointing_game(tubes, masks),
+        "action_share": energy_share(tubes, acting[..., None, None].expand_as(tubes)),
+        "scatter": scatter(tubes),
+        "temporal_concentration": temporal_concentration(tubes),
+        "mask_area": masks.float().mean((1, 2, 3)),
+        "action_area": acting.float().mean(1),
+    }
+
+
+def best_maps(dataset: MicroDataset, frames: int = 8, side: int = 2) -> pd.DataFrame:
+    """The measures of maps that show the masks themselves as well as a network's last features could.
+
+    Args:
+        dataset: whose clips count.
+        frames: that a network is given.
+        side: of its features, 2 in a twin at 32 x 32.
+    """
+    chosen = sample_sparse(dataset.config.frames, frames)[0]
+    masks = torch.from_numpy(dataset.masks[:, chosen])
+    coarse = nn.functional.adaptive_avg_pool2d(masks.float(), side)
+    tubes = nn.functional.interpolate(coarse[:, None], masks.shape[1:], mode="trilinear")[:, 0]
+    tubes = tubes - tubes.amin((1, 2, 3), keepdim=True)
+    return pd.DataFrame(
+        {key: v.numpy() for key, v in _measures(tubes, masks, _acting(dataset.config)[:, chosen]).items()}
+    )
+
+
+@lru_cache(maxsize=2)
+def _acting(config: MicroSplit) -> Tensor:
+    return torch.from_numpy(np.stack([acting_frames(config.scene(number)) for number in config.members]))
 
 
 @torch.no_grad()
@@ -32,32 +107,27 @@ def measure_localisation(
         batch_size: clips at a time.
 
     Returns:
-        A row for each network and clip: network, clip (number), label and predicted (classes), the measures
-        energy_share, pointing_game and temporal_concentration, and mask_area, the share of positions that the masks
-        cover: what a uniform map has in the first two measures.
+        A row for each network and clip: network, clip (number), label and predicted (classes), the `MEASURES`, and
+        what a uniform map has in the first three: mask_area, the share of positions that the masks cover, and
+        action_area, the share of frames in which an acting object moves or changes.
 
     Raises:
         ValueError: when a network has other classes than the dataset.
     """
     classes = dataset.class_names
-    tables = []
+    config, tables = dataset.config, []
+    acting = _acting(config)
     for name, model in models.items():
         if model.head.out_features != len(classes) or (model.classes is not None and model.classes != classes):
-            raise ValueError(f"{name} was not trained on the classes of {dataset.config.name}, in their order")
-        frames = sample_sparse(dataset.config.frames, model.num_frames)[0]
-        transform = eval_transform(dataset.config.size, mean=model.input_mean, std=model.input_std)
+            raise ValueError(f"{name} was not trained on the classes of {config.name}, in their order")
+        frames = sample_sparse(config.frames, model.num_frames)[0]
+        transform = eval_transform(config.size, mean=model.input_mean, std=model.input_std)
         for start in range(0, len(dataset), batch_size):
             part = slice(start, start + batch_size)
             clips = torch.from_numpy(dataset.clips[part][:, frames]).movedim(-1, 2)  # (N, T, 3, H, W)
             clips = transform(clips, 0)[0].transpose(1, 2)  # (N, 3, T, H, W)
             masks, labels = (torch.from_numpy(array[part]) for array in (dataset.masks[:, frames], dataset.labels))
-            tubes = explain(model, clips, labels)
-            measures = {
-                "energy_share": energy_share(tubes, masks),
-                "pointing_game": pointing_game(tubes, masks),
-                "temporal_concentration": temporal_concentration(tubes),
-                "mask_area": masks.float().mean((1, 2, 3)),
-            }
+            measures = _measures(explain(model, clips, labels), masks, acting[part][:, frames])
             about = {
                 "network": name,
                 "clip": range(start, start + len(labels)),
@@ -68,12 +138,171 @@ def measure_localisation(
     return pd.concat(tables, ignore_index=True)
 
 
-def plot_saliency(explanations: Sequence[Explanation], columns: int = 8) -> Figure:
+def measured_runs() -> dict[str, list[Run]]:
+    """Runs that are measured: row -> a run for each seed."""
+    return {
+        row: [TWINS[table][row].runs[0].seeded(seed) for seed in seeds_of(table)] for row, table in LOCALISED.items()
+    }
+
+
+def localise(work: Path, progress: Callable[[list[Any]], Any] = list) -> Path:
+    """Measure Figure 3's twins, and keep it in `results/localisation.json`, which is returned.
+
+    Besides the trained networks' Saliency Tubes, their evidence for the class alone is measured (Grad-CAM's map),
+    networks with random weights, the larger twins that are pictured, if they are there, and `best_maps`.
+
+    Args:
+        work: where the weights of runs are.
+        progress: wraps the list of networks that are measured, for a progress bar.
+
+    Raises:
+        FileNotFoundError: when weights are missing.
+    """
+    began, runs = time.perf_counter(), measured_runs()
+    paths = [weights_file(run, work) for seeds in runs.values() for run in seeds]
+    if missing := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(f"{len(missing)} of {len(paths)} trained networks are missing, such as {missing[0]}")
+
+    def load(run: Run) -> VideoModel:
+        return load_model(weights_file(run, work))
+
+    def fresh(run: Run) -> VideoModel:
+        torch.manual_seed(run.recipe.seed)
+        return build_model(run.recipe, dataset_of(run).class_names).eval()
+
+    larger = {row: list(TWINS["fig3"][row].runs) for row in LOCALISED}
+    kinds: dict[str, tuple[dict[str, list[Run]], Callable[[Run], VideoModel], Any]] = {
+        "trained": (runs, load, saliency_tubes),
+        "positive": (runs, load, partial(saliency_tubes, relu=True)),
+        "untrained": (runs, fresh, saliency_tubes),
+        "larger": (larger, load, saliency_tubes),
+    }
+    if not all(weights_file(run, work).exists() for (run,) in larger.values()):
+        del kinds["larger"]
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    jobs = [(kind, row, run) for kind, (rows, *_) in kinds.items() for row, seeds in rows.items() for run in seeds]
+    for kind, row, run in progress(jobs):
+        _, build, explain = kinds[kind]
+        tables.setdefault((kind, row), []).append(measure_localisation({row: build(run)}, dataset_of(run), explain))
+
+    first, measured_on = tables["trained", "csn-module"][0], dataset_of(runs["csn-module"][0])
+    tables["best", "masks"] = [best_maps(measured_on)]
+    content: dict[str, Any] = {
+        "clips": CLIPS,
+        "data": measured_on.config.fingerprint[:16],
+        "runs": {row: [run.name for run in seeds] for row, seeds in runs.items()},
+        "uniform": {area: _pack(first[area]) for area in ("mask_area", "action_area")},
+        "values": {
+            row: {measure: [_pack(table[measure]) for table in tables["trained", row]] for measure in MEASURES}
+            for row in runs
+        },
+        "means": {kind: {} for kind in (*kinds, "best")},
+    }
+    informative = _informative(content)
+    for (kind, row), found in tables.items():
+        means = content["means"][kind][row] = {}
+        for measure in MEASURES:
+            values = np.stack([table[measure] for table in found])
+            values = values[:, informative] if measure == "action_share" else values
+            interval = mean_accuracy(values) if len(values) > 1 else (100 * values.mean(),)
+            means[measure] = [round(float(value), 2) for value in interval]
+    parts = (*CODE, "analysis/saliency.py", "study/localisation.py")
+    content["provenance"] = provenance(parts, time.perf_counter() - began)
+    path = results_dir() / "localisation.json"
+    write_json(path, content)
+    return path
+
+
+def dataset_of(run: Run) -> MicroDataset:
+    """The clips that a run's network is measured on."""
+    recipe = run.recipe
+    kind = MICRO_DATASETS[recipe.dataset]
+    return kind(recipe.root or None, "val", count=CLIPS, difficulty=recipe.difficulty, progress=False)
+
+
+def _pack(values: Any) -> str:
+    """Values of clips, rounded to 1 / `LEVELS`, as a short text."""
+    return base64.b64encode(zlib.compress(np.rint(LEVELS * np.asarray(values)).astype("<u2").tobytes(), 9)).decode()
+
+
+def _unpack(text: str) -> NDArray[np.float64]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2") / LEVELS
+
+
+def _informative(content: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Clips with frames of action and others, (clips,)."""
+    area = _unpack(content["uniform"]["action_area"])
+    return (area > 0) & (area < 1)
+
+
+def localisation() -> dict[str, Any] | None:
+    """What `localise` has kept; None unless it is about today's runs."""
+    path = results_dir() / "localisation.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return (
+        content
+        if content["runs"] == {row: [run.name for run in runs] for row, runs in measured_runs().items()}
+        else None
+    )
+
+
+def measured(content: Mapping[str, Any], row: str, measure: str) -> NDArray[np.float64]:
+    """Values (seeds, clips) of a trained network; the share in frames of action on clips that have others too."""
+    values = np.stack([_unpack(text) for text in content["values"][row][measure]])
+    return values[:, _informative(content)] if measure == "action_share" else values
+
+
+def uniform(content: Mapping[str, Any], measure: str) -> float:
+    """What a uniform map has in a measure, in percent."""
+    if measure in ("scatter", "temporal_concentration"):
+        return 100.0 * (measure == "scatter")
+    area = _unpack(content["uniform"]["action_area" if measure == "action_share" else "mask_area"])
+    return 100 * float((area[_informative(content)] if measure == "action_share" else area).mean())
+
+
+_BETTER = {
+    "energy_share": "{} has more of its saliency on the objects that act than {}",
+    "pointing_game": "the maximum of {}'s saliency lies on an acting object more often than that of {}",
+    "action_share": "{} has more of its saliency in the frames in which something acts than {}",
+    "scatter": "the saliency of {} is scattered farther over the frames than that of {}",
+}
+
+
+def localisation_claims() -> list[Direction]:
+    """What section 4.3 says of where networks look, as differences of `MEASURES` in percentage points."""
+    ct, csn, rivals = "ct-module-pwconv-te", "csn-module", ("r-2-1-d-module", "csn-module")
+    pairs = [(measure, ct, rival) for measure in list(_BETTER)[:3] for rival in rivals]
+    pairs += [("scatter", csn, other) for other in ("r-2-1-d-module", ct)]
+    runs = {row: tuple(run.name for run in seeds) for row, seeds in measured_runs().items()}
+
+    def difference(measure: str, one: str, other: str) -> Difference | None:
+        if (content := localisation()) is None:
+            return None
+        return paired_difference(measured(content, one, measure), measured(content, other, measure))
+
+    return [
+        Direction(
+            id=f"fig3/{one} > {other}/{measure}",
+            table="fig3",
+            label=f"{NAMES[one]} − {NAMES[other]}",
+            statement="Figure 3: " + _BETTER[measure].format(NAMES[one], NAMES[other]),
+            published=None,
+            measure=partial(difference, measure, one, other),
+            runs=runs[one] + runs[other],
+        )
+        for measure, one, other in pairs
+    ]
+
+
+def plot_saliency(explanations: Sequence[Explanation], columns: int = 8, title: str = "") -> Figure:
     """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
 
     Args:
         explanations: of the same video, from `ctnet.analysis.overlay.explain`.
         columns: frames in a row.
+        title: of the frames without saliency.
     """
     panels = overlays(explanations, columns, side=192)
     gap, head, foot = 0.03, 0.24, 0.32  # inches: between frames, of a caption, of the colour bar
@@ -83,7 +312,8 @@ def plot_saliency(explanations: Sequence[Explanation], columns: int = 8) -> Figu
     figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
     for row, (caption, pictures) in enumerate(panels):
         bottom = height - (row + 1) * (head + picture)
-        figure.text(0, (bottom + picture + 0.06) / height, caption, fontsize=9, va="baseline")
+        text = title if title and row == 0 else caption
+        figure.text(0, (bottom + picture + 0.06) / height, text, fontsize=9, va="baseline")
         for column, image in enumerate(pictures.permute(0, 2, 3, 1)):
             place = (column * (frame + gap) / WIDTH, bottom / height, frame / WIDTH, picture / height)
             axes = figure.add_axes(place)

@@ -12,6 +12,7 @@ from ctnet.analysis import (
     grad_cam,
     pointing_game,
     saliency_tubes,
+    scatter,
     temporal_concentration,
 )
 from ctnet.models import VideoModel
@@ -190,3 +191,26 @@ def test_concentration_in_time_ignores_where_in_a_frame_saliency_lies(weights, e
 def test_masks_of_another_shape_are_refused(measure):
     with pytest.raises(ValueError, match="differ in shape"):
         measure(torch.rand(2, 4, 8, 5), MASKS)
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([(0, 2, 5)], 0),
+        ([(0, 2, 5), (3, 7, 0)], 0),  # one place in each frame, wherever
+        ([(1, 0, 0), (1, 0, 9)], math.sqrt(12 * 0.45**2 / (2 - 1 / 8**2 - 1 / 10**2))),
+        ([(1, 0, 0), (1, 0, 9), (2, 4, 4), (3, 4, 4)], math.sqrt(6 * 0.45**2 / (2 - 1 / 8**2 - 1 / 10**2))),
+    ],
+    ids=["one place", "one in each frame", "two edges", "two edges in half of the frames"],
+)
+def test_scatter_is_the_distance_from_a_frames_centre(places, expected):
+    tubes = torch.zeros(1, 4, 8, 10)
+    for place in places:
+        tubes[0][place] = 0.7
+    torch.testing.assert_close(scatter(tubes), torch.tensor([float(expected)]), rtol=0, atol=1e-5)
+
+
+def test_scatter_is_one_for_a_uniform_map_whatever_its_size():
+    for shape in ((2, 4, 8, 10), (2, 1, 2, 2)):
+        torch.testing.assert_close(scatter(torch.full(shape, 0.3)), torch.ones(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scatter(torch.zeros(2, 4, 8, 10)), torch.ones(2), rtol=0, atol=1e-5)

@@ -1,3 +1,4 @@
+import json
 from functools import cache
 
 import numpy as np
@@ -7,8 +8,14 @@ import torch
 import ctnet
 from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, temporal_concentration
 from ctnet.analysis.overlay import explain
-from ctnet.data import MicroSomething, eval_transform, sample_sparse
-from ctnet.study.localisation import measure_localisation, plot_saliency
+from ctnet.data import MicroSomething, compose, eval_transform, sample_sparse
+from ctnet.data.micro import MOTIONS
+from ctnet.engine import save_model
+from ctnet.study import localisation, twins
+from ctnet.study.accuracy import direction_table, directions_of
+from ctnet.study.figure3 import localisation_card, localisation_table
+from ctnet.study.figure3 import plot_localisation_differences as plot_differences
+from ctnet.study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs, plot_saliency
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +55,8 @@ def test_other_maps_can_be_measured(dataset):
     )
     np.testing.assert_allclose(table.energy_share, table.mask_area, rtol=1e-5)
     np.testing.assert_allclose(table.pointing_game, table.mask_area, rtol=1e-5)
+    np.testing.assert_allclose(table.action_share, table.action_area, rtol=1e-5)
+    np.testing.assert_allclose(table.scatter, 1, rtol=1e-5)
     cam = measure_localisation({"a": network()}, dataset, grad_cam)
     assert cam.energy_share.between(0, 1).all()
 
@@ -78,3 +87,137 @@ def test_the_figure_has_a_row_for_the_video_and_each_network_and_one_bar(shape):
         assert extent.x1 <= figure.bbox.x1
         for axes in figure.axes:
             assert not extent.overlaps(axes.get_window_extent()), text
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_frames_of_action_are_those_in_which_an_acting_object_changes(motion):
+    scene, act = compose((3, 1), motion), MOTIONS[motion]
+    acting = acting_frames(scene)
+    assert acting.shape == (24,)
+    assert acting.any() == (motion != "still")
+    np.testing.assert_array_equal(
+        acting, acting_frames(compose((3, 1), act.opposite))[:: 1 if act.opposite == motion else -1]
+    )
+    if motion == "right":
+        (x,) = [sprite.x for sprite in scene.sprites if sprite.acting]
+        for frame in range(24):
+            assert acting[frame] == any(x[frame] != x[other] for other in (frame - 1, frame + 1) if 0 <= other < 24)
+        assert not acting.all()
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    """A folder of results, and a function that keeps a made-up measurement in it: means of the networks' values."""
+    (tmp_path / "published").symlink_to(localisation.results_dir() / "published")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+
+    def write(means, measure="energy_share", clips=60, runs=None):
+        rng = np.random.default_rng(0)
+        names = {row: [run.name for run in found] for row, found in measured_runs().items()}
+        pack = localisation._pack
+        values = {
+            row: {
+                key: [
+                    pack(np.clip((means.get(row, 0.5) if key == measure else 0.5) + rng.normal(0, 0.05, clips), 0, 1))
+                    for _ in seeds
+                ]
+                for key in MEASURES
+            }
+            for row, seeds in names.items()
+        }
+        area = np.where(np.arange(clips) % 3 == 0, 1, 0.625)
+        content = {
+            "clips": clips,
+            "runs": runs or names,
+            "uniform": {"mask_area": pack(np.full(clips, 0.1)), "action_area": pack(area)},
+            "values": values,
+            "means": {
+                "trained": {row: {key: [1.0, 0.5, 1.5] for key in MEASURES} for row in names},
+                "best": {"masks": {key: [2.0] for key in MEASURES}},
+            },
+            "provenance": {"seconds": 1.0, "hardware": {"cpu": "one"}},
+        }
+        (tmp_path / "localisation.json").write_text(json.dumps(content))
+
+    return write
+
+
+def verdicts():
+    return {claim.id.removeprefix("fig3/"): verdict for claim, _, verdict in directions_of("fig3")}
+
+
+CT, CSN, R21D = "ct-module-pwconv-te", "csn-module", "r-2-1-d-module"
+
+
+@pytest.mark.parametrize(
+    ("measure", "means", "turned"),
+    [
+        ("energy_share", {CT: 0.6, R21D: 0.6}, {f"{CT} > {CSN}/energy_share": "supported"}),
+        ("pointing_game", {CT: 0.4}, {f"{CT} > {row}/pointing_game": "contradicted" for row in (CSN, R21D)}),
+        ("action_share", {R21D: 0.6}, {f"{CT} > {R21D}/action_share": "contradicted"}),
+        ("scatter", {CSN: 0.6}, {f"{CSN} > {row}/scatter": "supported" for row in (R21D, CT)}),
+        ("temporal_concentration", {CT: 0.9}, {}),
+        ("scatter", {CSN: 0.501}, {}),
+    ],
+)
+def test_a_verdict_follows_the_kept_values_and_touches_no_other(keep, measure, means, turned):
+    keep(means, measure)
+    assert verdicts() == dict.fromkeys(verdicts(), "inconclusive") | turned
+
+
+def test_nothing_is_decided_without_a_measurement_of_todays_runs(keep):
+    for _ in range(2):
+        assert set(verdicts().values()) == {"not run yet"}
+        assert "not run yet" in localisation_card().data
+        assert set(localisation_table().data.iloc[:, 1]) == {"not run yet"}
+        assert plot_differences().texts[0].get_text() == "not run yet"
+        keep({CT: 0.9}, runs={row: ["another"] for row in (CT, CSN, R21D)})
+
+
+def test_tables_and_figure_show_what_is_kept(keep):
+    keep({CT: 0.6})
+    table = localisation_table().data
+    assert table.Network.tolist() == ["R(2+1)D", "CSN", "CT-Net", "The masks themselves, on 2×2", "Uniform map"]
+    assert table.iloc[-1, 1:].tolist() == ["10.0", "10.0", "62.5", "100.0", "0.0"], (
+        "frames of action where there are others"
+    )
+    assert table.iloc[0, 1] == "1.0 (0.5 to 1.5)"
+    shown = direction_table("fig3").data
+    assert shown["Twins, points"].str.match(r"[+-]\d+\.\d").all()
+    assert f"{sum(shown['Verdict on the direction'] == 'supported')} supported" in localisation_card().data
+    figure = plot_differences()
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [2, 2, 2, 2]
+
+
+def test_a_measurement_is_kept_clip_by_clip_and_read_back(keep, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(localisation, "CLIPS", 7)
+    monkeypatch.setattr(localisation, "dataset_of", lambda run: dataset)
+    monkeypatch.setattr(twins, "SEEDS", {"2a": 2, "2g": 2, "fig3": 1})
+    for runs in measured_runs().values():
+        for run in runs:
+            model = localisation.build_model(run.recipe, dataset.class_names)
+            torch.nn.init.normal_(model.head.weight)
+            (tmp_path / run.name).mkdir()
+            save_model(tmp_path / run.name / "model.safetensors", model, recipe=run.recipe)
+    localisation.localise(tmp_path)
+    content = localisation.localisation()
+    assert set(content["means"]) == {"trained", "positive", "untrained", "best"}
+    informative = localisation._informative(content)
+    for row in (CT, CSN):
+        model = ctnet.load_model(tmp_path / measured_runs()[row][1].name / "model.safetensors")
+        table = measure_localisation({row: model}, dataset)
+        for measure in MEASURES:
+            wanted = table[measure][informative] if measure == "action_share" else table[measure]
+            kept = localisation.measured(content, row, measure)
+            assert kept.shape == (2, len(wanted))
+            np.testing.assert_allclose(kept[1], wanted, atol=0.00051)
+            assert content["means"]["trained"][row][measure][0] == pytest.approx(100 * kept.mean(), abs=0.06)
+    best, uniform = content["means"]["best"]["masks"]["energy_share"][0], localisation.uniform(content, "energy_share")
+    assert best > 1.5 * uniform
+
+
+def test_a_measurement_without_weights_is_refused_in_one_line(run, tmp_path):
+    code, out, err = run("study", "localise", "--work", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err.startswith("ctnet: 15 of 15 trained networks are missing, such as ")
+    assert err.count("\n") == 1
