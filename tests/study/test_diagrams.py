@@ -1,6 +1,7 @@
 from functools import cache
 
 import matplotlib
+import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +19,7 @@ from ctnet.study.diagrams import (
     draw_tensorization,
 )
 from ctnet.study.style import COLORS, PALETTE, set_style, tint
+from ctnet.study.zoo import METHODS, draw_block
 
 PLAIN = {"excitation": "none", "pointwise": False}
 MODULES = {
@@ -31,6 +33,11 @@ MODULES = {
     "r2plus1d": r2plus1d_module(64),
     "csn": csn_module(64),
 }
+
+
+COMPARED = pd.DataFrame(
+    {"gflops": 52.19, "params": 24.46, "accuracy": 61.2, "low": 59.0, "high": 63.0, "seeds": 3}, index=list(METHODS)
+)
 
 
 @cache
@@ -60,6 +67,7 @@ def boxes_colored(figure, color):
 
 DRAWN = {
     **{f"block {name}": lambda module=module: draw_ct_block(module) for name, module in MODULES.items()},
+    **{f"block of {method}": lambda method=method: draw_block(method, COMPARED) for method in METHODS},
     "tensorization": lambda: draw_tensorization((4, 4), fields_of()),
     "tensorization large": lambda: draw_tensorization((16, 4), fields_of(channels=64, sizes=(16, 4))),
     "fields": lambda: draw_receptive_fields({"parallel": fields_of(), "K = 3": fields_of(channels=8, sizes=3)}),
