@@ -36,7 +36,7 @@ Networks = Mapping[str, VideoModel]
 _RUNS = {NAMES[row]: twin.runs[0] for row, twin in TWINS["fig3"].items()}
 _KINDS = {
     "trained": "",
-    "positive": ", evidence for the class alone",
+    "positive": ", evidence for the class",
     "larger": ", 64×64, one seed",
     "untrained": ", random weights",
 }
@@ -78,17 +78,17 @@ def random_clips(count: int = 12) -> list[int]:
 def plot_clip(networks: Networks, number: int | None) -> Figure:
     """A validation clip over eight frames, and where each network sees the class that it predicts.
 
-    Without networks or number, the figure says that they are not there yet.
+    Without networks or number, the figure says so.
     """
     if not networks or number is None:
-        return _not_run()
+        return _empty("no such clip" if networks else "not run yet")
     return plot_saliency(_explanations(networks, number), title=f"Clip {number}: {_truth(number)}")
 
 
 def plot_clips(networks: Networks, numbers: Sequence[int], columns: int = 4) -> Figure:
     """Several clips, two beside one another: a row of frames, and one for each network; classes by their motions."""
     if not networks:
-        return _not_run()
+        return _empty()
     motions = {item.name: item.motions[0] for item in MicroSomething64.classes}
     gap, line = 0.3, 0.19  # inches: between clips, of a caption
     wide = (WIDTH - gap) / 2
@@ -114,13 +114,13 @@ def plot_clips(networks: Networks, numbers: Sequence[int], columns: int = 4) -> 
 def plot_video(networks: Networks, video: Path) -> Figure:
     """A video file, and where CT-Net's larger twin sees the class that it predicts."""
     if not networks:
-        return _not_run()
+        return _empty()
     model, recipe = networks["CT-Net"], _RUNS["CT-Net"].recipe
     return plot_saliency([explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)])
 
 
 def localisation_table() -> Styler:
-    """Means of the measures, with 95 % intervals over seeds and clips: trained networks, variants and controls."""
+    """Means of the measures, and half of their 95 % intervals: trained networks, variants and controls."""
     content, rows = localisation(), []
     for kind, suffix in _KINDS.items():
         means = (content or {"means": {"trained": {}}})["means"].get(kind)
@@ -137,19 +137,19 @@ def localisation_table() -> Styler:
             | {name: f"{best[key][0]:.1f}" for key, name in MEASURES.items()},
             {"Network": "Uniform map"} | {name: f"{uniform(content, key):.1f}" for key, name in MEASURES.items()},
         ]
-    caption = "Percent; 95 % intervals over seeds and clips in brackets. Of scatter, 100 is that of a uniform map."
+    caption = "Percent, ± half of the 95 % interval over seeds and clips. Of scatter, 100 is that of a uniform map."
     return styled(pd.DataFrame(rows), caption)
 
 
 def _interval(values: Sequence[float]) -> str:
-    return f"{values[0]:.1f}" + (f" ({values[1]:.1f} to {values[2]:.1f})" if len(values) > 1 else "")
+    return f"{values[0]:.1f}" + (f" ± {(values[2] - values[1]) / 2:.1f}" if len(values) > 1 else "")
 
 
 def plot_localisation_differences() -> Figure:
     """The differences that the verdicts are about, with 95 % intervals: a panel for each measure."""
     claims = [(claim, found) for claim in localisation_claims() if (found := claim.measure())]
     if not claims:
-        return _not_run()
+        return _empty()
     groups = {key: [pair for pair in claims if pair[0].id.endswith(f"/{key}")] for key in MEASURES}
     groups = {key: pairs for key, pairs in groups.items() if pairs}
     figure = BookFigure(figsize=(WIDTH, 0.5 + 0.85 * len(groups)))
@@ -207,8 +207,8 @@ def _explanations(networks: Networks, number: int) -> list[Explanation]:
     ]
 
 
-def _not_run() -> Figure:
-    """In place of a figure whose runs are not done."""
+def _empty(reason: str = "not run yet") -> Figure:
+    """In place of a figure that cannot be drawn."""
     figure = BookFigure(figsize=(WIDTH, 0.8))
-    figure.text(0.5, 0.5, "not run yet", ha="center", va="center", color="#777777", fontsize=11)
+    figure.text(0.5, 0.5, reason, ha="center", va="center", color="#777777", fontsize=11)
     return figure

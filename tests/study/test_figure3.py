@@ -53,6 +53,7 @@ def test_nothing_is_chosen_or_drawn_before_all_networks_are_there(predict):
     assert figure3.pictured_networks() == {}
     for figure in (figure3.plot_clip({}, 3), figure3.plot_clips({}, [1, 2]), figure3.plot_video({}, "nowhere.mp4")):
         assert figure.texts[0].get_text() == "not run yet"
+    assert figure3.plot_clip({"CSN": None}, None).texts[0].get_text() == "no such clip"
 
 
 @cache

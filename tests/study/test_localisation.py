@@ -181,7 +181,7 @@ def test_tables_and_figure_show_what_is_kept(keep):
     assert table.iloc[-1, 1:].tolist() == ["10.0", "10.0", "62.5", "100.0", "0.0"], (
         "frames of action where there are others"
     )
-    assert table.iloc[0, 1] == "1.0 (0.5 to 1.5)"
+    assert table.iloc[0, 1] == "1.0 ± 0.5"
     shown = direction_table("fig3").data
     assert shown["Twins, points"].str.match(r"[+-]\d+\.\d").all()
     assert f"{sum(shown['Verdict on the direction'] == 'supported')} supported" in localisation_card().data
