@@ -112,6 +112,7 @@ def conclusion(table: str) -> Markdown:
         ("supported", "The twins support that"),
         ("contradicted", "They contradict that"),
         ("inconclusive", "They do not decide whether"),
+        ("under way", "Not all seeds were run to tell whether"),
         ("not run yet", "Not run yet is whether"),
     ):
         found = [(direction, measured) for direction, measured, words in decided if words == verdict]

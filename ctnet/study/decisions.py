@@ -25,11 +25,9 @@ def decide() -> list[Decided]:
 @lru_cache(maxsize=1)
 def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
     found = [(direction, direction.measure()) for direction in directions() + localisation_claims()]
-    adjusted = holm({direction.id: measured.p for direction, measured in found if measured})
-    return [
-        (direction, measured, direction.verdict(measured, adjusted[direction.id]) if measured else "not run yet")
-        for direction, measured in found
-    ]
+    # What is not complete counts among the comparisons, so that a verdict does not turn when more of them are.
+    adjusted = holm({direction.id: m.p if m and direction.is_complete(m) else 1.0 for direction, m in found})
+    return [(direction, m, direction.verdict(m, adjusted[direction.id])) for direction, m in found]
 
 
 def direction_claims() -> Iterator[Claim]:

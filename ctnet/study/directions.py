@@ -20,7 +20,7 @@ from ctnet.analysis.statistics import (
 from ctnet.data import MICRO_DATASETS
 from ctnet.study.published import published_table, row_label
 from ctnet.study.runner import decode, run_file
-from ctnet.study.twins import FEWEST, TWINS, Run, TwinRow, ensemble_name, seeds_of
+from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
 
 LEVEL = 0.05  # of the errors that all verdicts of the study together may make
 
@@ -40,6 +40,7 @@ class Direction:
         published: the printed difference in points, if there is one.
         measure: the twins' difference; None as long as it cannot be told.
         runs: names of the runs and ensembles that it is measured on.
+        seeds: of each network, that a verdict takes.
         compared: what the interval is of.
         margin: points; given, the claim is that the difference is not as large as that.
     """
@@ -51,6 +52,7 @@ class Direction:
     published: float | None
     measure: Callable[[], Difference | None]
     runs: tuple[str, ...]
+    seeds: int
     compared: str = "paired difference"
     margin: float | None = None
 
@@ -62,8 +64,14 @@ class Direction:
             return rule
         return f"the upper end of the 95 % interval is below {self.margin:g} points; contradicted if {rule}"
 
-    def verdict(self, found: Difference, adjusted_p: float) -> str:
+    def is_complete(self, found: Difference | None) -> bool:
+        """Whether all seeds were run. Fewer tell where a difference tends, and may still turn."""
+        return found is not None and found.seeds >= self.seeds
+
+    def verdict(self, found: Difference | None, adjusted_p: float) -> str:
         """What follows from the difference and its p-value, adjusted for all that is tested."""
+        if found is None or not self.is_complete(found):
+            return "under way" if found else "not run yet"
         resolved = adjusted_p < LEVEL and found.resolved
         if self.margin is not None:
             return "contradicted" if resolved and found.mean > 0 else _words(found.high < self.margin)
@@ -90,6 +98,7 @@ def _better(table: str, better: str, worse: str, column: str = "top1", margin: f
         None if None in values else round(float(values[0] - values[1]), 1),
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
         _names(rows),
+        len(seeds_of(table)),
         margin=margin,
     )
 
@@ -134,6 +143,7 @@ def _smaller_lead() -> Direction:
         round(float(printed[0] - printed[1]), 1),
         measure,
         _names(leads[0] + leads[1]),
+        len(seeds_of("7")),
         compared="difference of the two leads",
     )
 
@@ -214,11 +224,11 @@ def correct_by_seed(table: str, row: TwinRow) -> dict[int, NDArray[np.bool_]]:
 def paired(rows: list[tuple[str, TwinRow]]) -> list[NDArray[np.bool_]] | None:
     """For each of some rows (table, twins) whether it was right, (seeds, clips), with the seeds that all were run with.
 
-    None when these are fewer than the protocol asks for at least.
+    None when these are fewer than two.
     """
     found = [correct_by_seed(table, row) for table, row in rows]
     seeds = sorted(set.intersection(*(set(right) for right in found)))
-    return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= FEWEST else None
+    return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= 2 else None
 
 
 def _names(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ VERDICTS = (
     "within interval",
     "supported",
     "inconclusive",
+    "under way",
     "not run yet",
     "not run here",
     "not reproduced",

@@ -291,6 +291,7 @@ def localisation_claims() -> list[Direction]:
             published=None,
             measure=partial(difference, measure, one, other),
             runs=runs[one] + runs[other],
+            seeds=len(runs[one]),
         )
         for measure, one, other in pairs
     ]

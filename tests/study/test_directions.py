@@ -31,10 +31,27 @@ def test_without_runs_nothing_is_decided(results):
     assert set(verdicts().values()) == {"not run yet"}
 
 
-def test_two_seeds_decide_nothing(results):
+@pytest.mark.parametrize(
+    ("seeds", "verdict"), [(1, "not run yet"), (2, "under way"), (4, "under way"), (5, "supported")]
+)
+def test_a_verdict_takes_all_seeds_of_the_table(results, seeds, verdict):
     for row, accuracy in (("baseline-tsn", 0.3), ("ct-module", 0.7)):
-        results("2g", row, accuracy, seeds=[0, 1])
-    assert set(verdicts().values()) == {"not run yet"}
+        results("2g", row, accuracy, seeds=range(seeds))
+    decided = verdicts()
+    assert decided.pop("2g/ct-module > baseline-tsn/top1") == verdict
+    assert set(decided.values()) == {"not run yet"}
+
+
+def test_comparisons_that_are_not_complete_count_all_the_same(results, monkeypatch):
+    counted = {}
+    monkeypatch.setattr(decisions, "holm", lambda p: counted.update(p) or p)
+    results("2g", "baseline-tsn", 0.3)
+    results("2g", "ct-module", 0.7)
+    results("2b", "k2", 0.7, seeds=[0, 1])
+    results("2b", "k1", 0.3, seeds=[0, 1])
+    decided = decide()
+    assert len(counted) == len(decided) > len(all_directions())
+    assert [name for name, p in counted.items() if p < 1] == ["2g/ct-module > baseline-tsn/top1"]
 
 
 @pytest.mark.parametrize(
