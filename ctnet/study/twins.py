@@ -56,8 +56,15 @@ class Run:
 
     def seeded(self, seed: int) -> "Run":
         """The same run with another seed; a run that all seeds start from keeps its own."""
-        start = self.start.seeded(seed) if self.start and not self.start.keep else self.start
-        return replace(self, recipe=replace(self.recipe, seed=seed), start=start)
+        if seed not in self._seeded:
+            start = self.start.seeded(seed) if self.start and not self.start.keep else self.start
+            self._seeded[seed] = replace(self, recipe=replace(self.recipe, seed=seed), start=start)
+        return self._seeded[seed]
+
+    @cached_property
+    def _seeded(self) -> dict[int, "Run"]:
+        """The runs that were made of this one, so that their names are found once."""
+        return {}
 
 
 @dataclass(frozen=True)
