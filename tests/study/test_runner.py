@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from ctnet.data import MicroSomething
-from ctnet.engine import Scores, load_model, training
+from ctnet.engine import Scores, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors
 from ctnet.study import provenance, runner, twins
 from ctnet.study.accuracy import repeats_table
 from ctnet.study.provenance import write_json
+from ctnet.study.published import results_dir
 from ctnet.study.runner import (
     confirm,
     decode,
@@ -33,7 +34,7 @@ from ctnet.study.runner import (
     sweep,
     weights_file,
 )
-from ctnet.study.twins import Run, TwinRow, with_starts
+from ctnet.study.twins import Run, TwinRow, runs_of, with_starts
 
 
 def results_in(folder, monkeypatch):
@@ -135,6 +136,18 @@ def test_what_is_done_is_not_done_again(done, monkeypatch):
     assert reports == []
     monkeypatch.setattr(runner, "train", None)
     assert [execute(run, work) for run in runs.values()] == [content_of(run) for run in runs.values()]
+
+
+def test_kept_weights_tell_the_runs_own_recipe_and_no_path_of_the_machine(done):
+    runs, work = done
+    kept = replace(list(runs.values())[1], keep=True)
+    execute(kept, work)
+    assert load_recipe(weights_file(kept, work)) == kept.recipe
+
+
+@pytest.mark.parametrize("path", sorted((results_dir() / "checkpoints").iterdir()), ids=lambda path: path.stem)
+def test_the_committed_weights_are_those_of_a_declared_run(path):
+    assert load_recipe(path) == runs_of()[path.stem].recipe
 
 
 def test_a_repeated_run_notes_how_equal_it_is(done, run):
