@@ -1,12 +1,13 @@
 """Speed of training the twins, and of CT-Net against the same network written with Conv3d.
 
     python benchmarks/training.py
-    python benchmarks/training.py --threads 1 --precision fp32
+    python benchmarks/training.py --threads 2 --precision fp32
 
 First whole epochs of `ctnet.train` on drawn clips, data loading included: clips per second of TSN and CT-Net in turn,
 and the share of the time that is spent waiting for data. Then steps of training alone: CT-Net as it is here, where
 spatial and temporal convolutions see one memory, against a straightforward version of the same function. That one turns
-frames into clips and back, convolves with Conv3d on contiguous memory, and transposes channels between sub-operations.
+frames into clips and back, convolves with Conv3d on contiguous memory, transposes channels between sub-operations, and
+multiplies attentions as they are written down.
 All numbers are medians over the rounds. In each round every contestant has its turn, so that a busy machine slows all.
 """
 

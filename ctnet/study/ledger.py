@@ -1,4 +1,4 @@
-"""The ledger: every number of the paper's tables and every claim of its text, with its verdict."""
+"""The ledger: every number of the paper's tables, and the claims of its text, each with its verdict."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -65,7 +65,7 @@ def accuracy_claims(table: str) -> Iterator[Claim]:
 
 
 def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
-    """Every claim of the running text, decided by others: it is as good as the weakest of them."""
+    """The claims of the running text, decided by others: each is as good as the weakest of them."""
     for number, sentence in enumerate(text_claims(), start=1):
         parts = [decided[name] for name in sentence["decided_by"]]
         yield Claim(
@@ -85,7 +85,7 @@ def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
 def claims(
     tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
 ) -> list[Claim]:
-    """Decide every claim of the paper from the results.
+    """Decide the claims of the ledger from the results.
 
     Args:
         tables: only claims on these tables, or of these sections of the text; all claims, and the sentences of the

@@ -145,9 +145,8 @@ def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
         for view, found in scores.items():
             found.save(out / f"scores-{view}.npz")
         if run.keep:
-            save_model(
-                weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16
-            )  # no path of this machine
+            # With the run's own recipe: today's names the path of the weights on this machine.
+            save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
         history = json.loads((out / "metrics.json").read_text())
         content = {
             "name": run.name,
