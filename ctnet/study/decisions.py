@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ctnet.analysis.statistics import Difference, holm
 from ctnet.study.claims import Claim
-from ctnet.study.directions import Direction, directions, outcome
+from ctnet.study.directions import Direction, directions, read_result
 from ctnet.study.localisation import localisation_claims
 from ctnet.study.published import results_dir
-from ctnet.study.runner import is_stale
 
 Decided = tuple[Direction, Difference | None, str]
 
@@ -33,7 +32,7 @@ def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
 def direction_claims() -> Iterator[Claim]:
     """Every direction as a claim of the ledger."""
     for direction, measured, verdict in decide():
-        kept = {name: content for name in direction.runs if (content := outcome(name))}
+        kept = {file: content for file in direction.files if (content := read_result(file))}
         yield Claim(
             direction.id,
             "direction",
@@ -42,6 +41,6 @@ def direction_claims() -> Iterator[Claim]:
             measured and {key: round(value, 4) for key, value in asdict(measured).items()},
             verdict,
             rule=direction.rule,
-            evidence=tuple(f"runs/{name}.json" for name in kept),
-            stale=any(map(is_stale, kept.values())),
+            evidence=tuple(kept),
+            stale=any(map(direction.stale, kept.values())),
         )

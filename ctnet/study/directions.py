@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from ctnet.analysis.statistics import (
     paired_difference,
 )
 from ctnet.data import MICRO_DATASETS
-from ctnet.study.published import published_table, row_label
-from ctnet.study.runner import decode, run_file
+from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.runner import decode, is_stale
 from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
 
 LEVEL = 0.05  # of the errors that all verdicts of the study together may make
@@ -39,10 +40,11 @@ class Direction:
         statement: the claim in words.
         published: the printed difference in points, if there is one.
         measure: the twins' difference; None as long as it cannot be told.
-        runs: names of the runs and ensembles that it is measured on.
+        files: under `results`, that it is measured on.
         seeds: of each network, that a verdict takes.
         compared: what the interval is of.
         margin: points; given, the claim is that the difference is not as large as that.
+        stale: whether what such a file holds was made by other code than today's.
     """
 
     id: str
@@ -51,10 +53,11 @@ class Direction:
     statement: str
     published: float | None
     measure: Callable[[], Difference | None]
-    runs: tuple[str, ...]
+    files: tuple[str, ...]
     seeds: int
     compared: str = "paired difference"
     margin: float | None = None
+    stale: Callable[[dict[str, Any]], bool] = is_stale
 
     @property
     def rule(self) -> str:
@@ -97,7 +100,7 @@ def _better(table: str, better: str, worse: str, column: str = "top1", margin: f
         f"Table {table}: {names[0]} is {how} accurate than {names[1]}" + (f" on {where}" if where else ""),
         None if None in values else round(float(values[0] - values[1]), 1),
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
-        _names(rows),
+        _files(rows),
         len(seeds_of(table)),
         margin=margin,
     )
@@ -142,7 +145,7 @@ def _smaller_lead() -> Direction:
         "Table 7: the CT-Module leads the mean of the other modules by less on Mini-Kinetics than on SSv1 (Table 2a)",
         round(float(printed[0] - printed[1]), 1),
         measure,
-        _names(leads[0] + leads[1]),
+        _files(leads[0] + leads[1]),
         len(seeds_of("7")),
         compared="difference of the two leads",
     )
@@ -181,15 +184,20 @@ def directions() -> list[Direction]:
     ]
 
 
+def read_result(file: str) -> dict[str, Any] | None:
+    """What a file under `results` holds; None when there is none."""
+    path = results_dir() / file
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else None
+
+
 @cache
-def _read(name: str, stamp: int) -> dict[str, Any]:
-    return json.loads(run_file(name).read_text())
+def _read(path: Path, stamp: int) -> dict[str, Any]:
+    return json.loads(path.read_text())
 
 
 def outcome(name: str) -> dict[str, Any] | None:
-    """What a run or an ensemble has left in `results/runs`; None when it was not run."""
-    path = run_file(name)
-    return _read(name, path.stat().st_mtime_ns) if path.exists() else None
+    """What a run or an ensemble has left; None when it was not run."""
+    return read_result(f"runs/{name}.json")
 
 
 def labels_of(run: Run) -> NDArray[np.int64]:
@@ -208,8 +216,8 @@ def correct(row: TwinRow, seed: int) -> NDArray[np.bool_] | None:
 
     Clips of several parts, such as folds, stand one behind the other.
     """
-    kept = [content["predictions"].get(row.view) for name in _files(row, seed) if (content := outcome(name))]
-    if len(kept) < len(_files(row, seed)) or None in kept:
+    kept = [content["predictions"].get(row.view) for name in _names(row, seed) if (content := outcome(name))]
+    if len(kept) < len(_names(row, seed)) or None in kept:
         return None
     # An ensemble has one file, and the labels of any of its runs.
     return np.concatenate([decode(text) == labels_of(run) for text, run in zip(kept, row.runs, strict=False)])
@@ -231,21 +239,25 @@ def paired(rows: list[tuple[str, TwinRow]]) -> list[NDArray[np.bool_]] | None:
     return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= 2 else None
 
 
-def _names(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
+def _files(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
     """The files of some rows' runs or ensembles, for all seeds of their tables."""
-    return tuple(name for table, row in rows for seed in seeds_of(table) for name in _files(row, seed))
+    names = (name for table, row in rows for seed in seeds_of(table) for name in _names(row, seed))
+    return tuple(f"runs/{name}.json" for name in names)
 
 
-def _files(row: TwinRow, seed: int) -> list[str]:
+def _names(row: TwinRow, seed: int) -> list[str]:
     return [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
 
 
 def accuracy_table(table: str, rows: Mapping[str, TwinRow] | None = None) -> pd.DataFrame:
-    """Mean accuracy of a table's twins in points, its 95 % interval, and the number of seeds that were run."""
+    """Mean accuracy of a table's twins in points, its 95 % interval, and the number of seeds that were run.
+
+    What is not known yet is not a number.
+    """
     lines = []
     for row_id, row in (rows or TWINS[table]).items():
         right = list(correct_by_seed(table, row).values())
-        mean = low = high = None
+        mean = low = high = float("nan")
         if len(right) >= 2:
             mean, low, high = mean_accuracy(right)
         elif right:

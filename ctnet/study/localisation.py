@@ -1,7 +1,6 @@
 """Where networks look (section 4.3, Figure 3): saliency measured against the objects that act, and drawn."""
 
 import base64
-import json
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +22,8 @@ from ctnet.data import MICRO_DATASETS, MicroDataset, MicroSplit, Scene, eval_tra
 from ctnet.engine import load_model
 from ctnet.engine.training import build_model
 from ctnet.models import VideoModel
-from ctnet.study.directions import Direction
-from ctnet.study.provenance import provenance, write_json
+from ctnet.study.directions import Direction, read_result
+from ctnet.study.provenance import code_hash, provenance, write_json
 from ctnet.study.published import results_dir
 from ctnet.study.runner import CODE, weights_file
 from ctnet.study.style import WIDTH, BookFigure
@@ -41,6 +40,8 @@ MEASURES = {
     "temporal_concentration": "Concentration in time",
 }
 """Measures of where a network looks; all of them are shares, scatter one of a uniform map's."""
+FILE = "localisation.json"
+_PARTS = (*CODE, "analysis/saliency.py", "study/localisation.py")
 LEVELS = 1000  # steps of the kept values from 0 to 1
 
 
@@ -206,9 +207,8 @@ def localise(work: Path, progress: Callable[[list[Any]], Any] = list) -> Path:
             values = values[:, informative] if measure == "action_share" else values
             interval = mean_accuracy(values) if len(values) > 1 else (100 * values.mean(),)
             means[measure] = [round(float(value), 2) for value in interval]
-    parts = (*CODE, "analysis/saliency.py", "study/localisation.py")
-    content["provenance"] = provenance(parts, time.perf_counter() - began)
-    path = results_dir() / "localisation.json"
+    content["provenance"] = provenance(_PARTS, time.perf_counter() - began)
+    path = results_dir() / FILE
     write_json(path, content)
     return path
 
@@ -237,15 +237,13 @@ def _informative(content: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 def localisation() -> dict[str, Any] | None:
     """What `localise` has kept; None unless it is about today's runs."""
-    path = results_dir() / "localisation.json"
-    if not path.exists():
-        return None
-    content = json.loads(path.read_text())
-    return (
-        content
-        if content["runs"] == {row: [run.name for run in runs] for row, runs in measured_runs().items()}
-        else None
-    )
+    runs = {row: [run.name for run in seeds] for row, seeds in measured_runs().items()}
+    content = read_result(FILE)
+    return content if content and content["runs"] == runs else None
+
+
+def _is_stale(content: dict[str, Any]) -> bool:
+    return content["provenance"]["code"] != code_hash(*_PARTS)
 
 
 def measured(content: Mapping[str, Any], row: str, measure: str) -> NDArray[np.float64]:
@@ -275,7 +273,7 @@ def localisation_claims() -> list[Direction]:
     ct, csn, rivals = "ct-module-pwconv-te", "csn-module", ("r-2-1-d-module", "csn-module")
     pairs = [(measure, ct, rival) for measure in list(_BETTER)[:3] for rival in rivals]
     pairs += [("scatter", csn, other) for other in ("r-2-1-d-module", ct)]
-    runs = {row: tuple(run.name for run in seeds) for row, seeds in measured_runs().items()}
+    runs = measured_runs()
 
     def difference(measure: str, one: str, other: str) -> Difference | None:
         if (content := localisation()) is None:
@@ -290,8 +288,9 @@ def localisation_claims() -> list[Direction]:
             statement="Figure 3: " + _BETTER[measure].format(NAMES[one], NAMES[other]),
             published=None,
             measure=partial(difference, measure, one, other),
-            runs=runs[one] + runs[other],
+            files=(FILE,),
             seeds=len(runs[one]),
+            stale=_is_stale,
         )
         for measure, one, other in pairs
     ]

@@ -22,8 +22,8 @@ def test_every_direction_is_the_papers_own_and_measured_on_runs_that_exist():
             assert direction.published is None or direction.published > 0, direction.id
         else:
             assert direction.published <= direction.margin
-    known = {*runs_of(), *ensembles()}
-    assert all(direction.runs and set(direction.runs) <= known for direction in found)
+    known = {f"runs/{name}.json" for name in (*runs_of(), *ensembles())}
+    assert all(direction.files and set(direction.files) <= known for direction in found)
     assert len({direction.id for direction in found}) == len(found)
 
 
