@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
@@ -30,18 +31,23 @@ def twin_table(table: str) -> Styler:
     printed, rows = published_table(table), []
     for row_id, values in accuracy_table(table).iterrows():
         name, _, dataset = str(row_id).partition("/")
-        known = values["accuracy"] is not None and not pd.isna(values["accuracy"])
-        interval = known and values["low"] is not None and not pd.isna(values["low"])
+        accuracy, interval = accuracy_text(values)
         rows.append(
             {
                 "Twin of": row_label(printed, name) + (f", {dataset}" if dataset else ""),
-                "Top-1 on the Micro dataset, %": f"{values['accuracy']:.1f}" if known else "not run yet",
-                "95 % interval": f"{values['low']:.1f} to {values['high']:.1f}" if interval else "–",
+                "Top-1 on the Micro dataset, %": accuracy,
+                "95 % interval": interval,
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
     caption = f"Twins of Table {table} at 32×32 on drawn clips. Not to be compared with the printed accuracies."
     return styled(pd.DataFrame(rows), caption)
+
+
+def accuracy_text(values: pd.Series) -> tuple[str, str]:
+    """A twin's accuracy and its interval, in points, as far as runs tell them: a row of `accuracy_table` in words."""
+    accuracy = "not run yet" if np.isnan(values["accuracy"]) else f"{values['accuracy']:.1f}"
+    return accuracy, "–" if np.isnan(values["low"]) else f"{values['low']:.1f} to {values['high']:.1f}"
 
 
 def direction_table(table: str) -> Styler:

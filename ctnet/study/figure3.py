@@ -1,5 +1,6 @@
 """Figure 3's chapter: clips on which networks disagree, where each of them looks, and what was measured of that."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from ctnet.study.localisation import (
 )
 from ctnet.study.runner import decode, run_file, weights_file
 from ctnet.study.style import COLORS, WIDTH, BookFigure
-from ctnet.study.tables import styled
+from ctnet.study.tables import chapter_card, count_verdicts, styled
 from ctnet.study.twins import TWINS
 
 Networks = Mapping[str, VideoModel]
@@ -171,7 +172,6 @@ def localisation_card() -> HTML:
     content, decided = localisation(), directions_of("fig3")
     runs = [run for seeds in measured_runs().values() for run in seeds]
     done = sum(run_file(run.name).exists() for run in runs), sum(run_file(run.name).exists() for run in _RUNS.values())
-    counts = {verdict: sum(words == verdict for _, _, words in decided) for _, _, verdict in decided}
     made = content["provenance"] if content else None
     commands = ["run --table 2a --table 2g --table fig3", "localise"]
     items = {
@@ -181,12 +181,10 @@ def localisation_card() -> HTML:
         "Measured here": f"where they look in {content['clips']} clips, against the objects that act"
         if content
         else "not run yet",
-        "Verdict on the directions": ", ".join(f"{count} {verdict}" for verdict, count in counts.items()),
-        **({"Time": f"measured in {made['seconds']:.0f} s on one core ({made['hardware']['cpu']})"} if made else {}),
-        "Make it again": "<br>".join(f"<code>ctnet study {command}</code>" for command in commands),
+        "Verdict on the directions": count_verdicts(Counter(verdict for _, _, verdict in decided)),
+        **({"Time": f"measured in {made['seconds']:.0f} s ({made['hardware']['cpu']})"} if made else {}),
     }
-    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
-    return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
+    return chapter_card(items, [f"ctnet study {command}" for command in commands])
 
 
 def _split() -> MicroSplit:

@@ -30,6 +30,8 @@ VERDICTS = (
 """All verdicts, from the best for the paper to the worst."""
 HOLDS = VERDICTS[:4]
 """Verdicts of a claim that stands."""
+AGAINST = VERDICTS[VERDICTS.index("not reproduced") :]
+"""Verdicts of a claim that does not stand, or that nothing could be found to stand for."""
 
 _DATASETS = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
 _FULL_SIZE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"

@@ -194,7 +194,7 @@ def card(table: str) -> HTML:
         )
     if directions:
         items["Trained as twins"] = f"{len(TWINS[table])} rows, {len(trained)} of {len(runs_of([table]))} runs done"
-        items["Verdict on the directions"] = _counts(directions)
+        items["Verdict on the directions"] = count_verdicts(directions)
     items["Accuracy at full size"] = f"{full} measured" if full else "not run here: it needs the real dataset and GPUs"
     seconds = [sum(each["seconds"] for each in group) for group in (records, trained)]
     times = [f"costs {seconds[0]:.0f} s"] * bool(records) + [f"twins {seconds[1] / 3600:.1f} h"] * bool(trained)
@@ -203,8 +203,13 @@ def card(table: str) -> HTML:
         items["Time"] = f"{', '.join(times)} on one or two cores ({machine['hardware']['cpu']})"
     commands = [f"ctnet verify --table {table} --live"] * bool(records)
     commands += [f"ctnet study run --table {table}"] * bool(directions)
-    items["Make it again"] = "<br>".join(f"<code>{command}</code>" for command in commands)
-    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in items.items())
+    return chapter_card(items, commands)
+
+
+def chapter_card(items: Mapping[str, str], commands: Iterable[str]) -> HTML:
+    """The card that opens a chapter: headings with their texts, and the commands that make it all again."""
+    again = {"Make it again": "<br>".join(f"<code>{command}</code>" for command in commands)}
+    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in {**items, **again}.items())
     return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
 
 
@@ -227,13 +232,14 @@ def summary(decided: Iterable[Claim]) -> Styler:
     for claim in decided:
         counts[claim.kind][claim.verdict] += 1
     rows = [
-        {"Claims": f"{kind}: {_KINDS[kind]}", "Number": found.total(), "Outcome": _counts(found)}
+        {"Claims": f"{kind}: {_KINDS[kind]}", "Number": found.total(), "Outcome": count_verdicts(found)}
         for kind, found in counts.items()
     ]
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
 
 
-def _counts(verdicts: Counter[str]) -> str:
+def count_verdicts(verdicts: Counter[str]) -> str:
+    """How many claims got which verdict, in words, the best for the paper first."""
     return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
 
 

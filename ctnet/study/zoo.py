@@ -14,6 +14,7 @@ from torch import nn
 
 from ctnet.data.micro import MOTIONS
 from ctnet.models import TSN, create_model
+from ctnet.study.accuracy import accuracy_text
 from ctnet.study.blocks import Box, Flow, Lanes, draw_flow
 from ctnet.study.costs import measure
 from ctnet.study.directions import accuracy_table
@@ -158,23 +159,17 @@ def draw_block(method: str, compared: pd.DataFrame) -> Figure:
     return draw_flow(shown.name, facts, block_of(method), shown.block, shown.parts)
 
 
+def compare_twins() -> pd.DataFrame:
+    """Every method's twin: its cost at 8 x 32 x 32, `twin_gmacs`, counted now, and the columns of `accuracy_table`."""
+    compared = accuracy_table("zoo")
+    twins = (replace(n, model=f"{n.model}_twin", size=32, classes=len(MOTIONS)) for n in ZOO.values())
+    return compared.assign(twin_gmacs=[measure(twin).gmacs for twin in twins])
+
+
 def compare() -> pd.DataFrame:
-    """Every method's cost at 8 x 224 x 224, its twin's at 8 x 32 x 32, both counted now, and its twin's accuracy.
-
-    The columns are `gflops`, `params` (millions), `twin_gmacs`, and those of `accuracy_table`.
-    """
-    costs = {}
-    for method, network in ZOO.items():
-        full = measure(replace(network, size=224))
-        twin = measure(replace(network, model=f"{network.model}_twin", size=32, classes=len(MOTIONS)))
-        costs[method] = {"gflops": full.gmacs, "params": full.params_m, "twin_gmacs": twin.gmacs}
-    return pd.DataFrame.from_dict(costs, orient="index").join(accuracy_table("zoo").astype(float))
-
-
-def accuracy_text(values: pd.Series) -> tuple[str, str]:
-    """A twin's accuracy and its interval, in points, as far as runs tell them."""
-    accuracy = "not run yet" if np.isnan(values["accuracy"]) else f"{values['accuracy']:.1f}"
-    return accuracy, "–" if np.isnan(values["low"]) else f"{values['low']:.1f} to {values['high']:.1f}"
+    """`compare_twins`, and every method's cost at 8 x 224 x 224, counted now: `gflops`, and `params` in millions."""
+    costs = [measure(replace(network, size=224)) for network in ZOO.values()]
+    return compare_twins().assign(gflops=[c.gmacs for c in costs], params=[c.params_m for c in costs])
 
 
 def zoo_table(compared: pd.DataFrame) -> Styler:
@@ -206,7 +201,11 @@ def undirected_limit() -> float:
 
 
 def plot_zoo(compared: pd.DataFrame) -> Figure:
-    """Cost and accuracy of the twins, from the cheapest to the dearest; the limit is `undirected_limit`."""
+    """Cost and accuracy of the twins, from the cheapest to the dearest; the limit is `undirected_limit`.
+
+    Args:
+        compared: what `compare_twins` or `compare` returns.
+    """
     rows = compared.sort_values("twin_gmacs", kind="stable")
     names = [METHODS[str(method)].name for method in rows.index]
     figure = BookFigure(figsize=(WIDTH, 0.9 + 0.32 * len(rows)))
