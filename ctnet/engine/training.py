@@ -357,8 +357,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next step: it hands large blocks back to the kernel otherwise, and the page
-    faults that follow take 8 % of a twin's training time. Does nothing where there is no glibc."""
+    """Have glibc keep what is freed for the next step, instead of handing large blocks back to the kernel.
+
+    Every step would have page faults again. Does nothing where there is no glibc.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD

@@ -1,7 +1,7 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -249,13 +249,13 @@ def _names(row: TwinRow, seed: int) -> list[str]:
     return [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
 
 
-def accuracy_table(table: str, rows: Mapping[str, TwinRow] | None = None) -> pd.DataFrame:
+def accuracy_table(table: str) -> pd.DataFrame:
     """Mean accuracy of a table's twins in points, its 95 % interval, and the number of seeds that were run.
 
     What is not known yet is not a number.
     """
     lines = []
-    for row_id, row in (rows or TWINS[table]).items():
+    for row_id, row in TWINS[table].items():
         right = list(correct_by_seed(table, row).values())
         mean = low = high = float("nan")
         if len(right) >= 2:
