@@ -1,4 +1,4 @@
-"""The modules that CT-Net is compared with in Tables 1, 2a and 7, written out as their own papers define them.
+"""The modules that CT-Net is compared with in Tables 1, 2a and 7, with the convolutions of their own papers.
 
 Each maps (N, in_channels, T, H, W) to (N, out_channels, T, H, W) in the place of a 3 x 3 convolution. The networks
 are built from the equal special cases in `ctnet.models.ct_module`, which run faster; a test holds both together.
@@ -27,7 +27,10 @@ def r2plus1d(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def csn(in_channels: int, out_channels: int) -> nn.Sequential:
-    """CSN (Tran et al., 2019): a 1 x 1 x 1, then a depthwise 3 x 3 x 3 convolution (interaction-preserved)."""
+    """CSN (Tran et al., 2019): a 1 x 1 x 1, then a depthwise 3 x 3 x 3 convolution (interaction-preserved).
+
+    Between them stands a ReLU, as in every sub-operation of CT-Net; the network of its own paper has none there.
+    """
     return nn.Sequential(
         _conv_bn_relu(in_channels, out_channels, (1, 1, 1)),
         _conv_bn_relu(out_channels, out_channels, (3, 3, 3), groups=out_channels),

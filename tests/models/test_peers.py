@@ -141,19 +141,22 @@ def test_what_does_not_move_has_no_motion(module):
 
 
 def test_stm_halves_its_motion_features_where_the_resnet_halves_its_own():
-    assert ChannelwiseMotion(32, stride=2)(torch.randn(2, 32, 3, 8, 6)).shape == (2, 32, 3, 4, 3)
+    x, full, halved = torch.randn(2, 32, 3, 8, 6), ChannelwiseMotion(32).eval(), ChannelwiseMotion(32, stride=2).eval()
+    halved.load_state_dict(full.state_dict())
+    torch.testing.assert_close(halved(x), nn.functional.max_pool3d(full(x), (1, 2, 2)))
+    assert halved(torch.randn(2, 32, 3, 7, 5)).shape == (2, 32, 3, 4, 3)
 
 
 @pytest.mark.parametrize("block", [0, 1])
-def test_stm_adds_motion_to_what_the_spatial_convolution_finds(block):
+def test_stm_adds_motion_to_what_the_relu_lets_through(block):
     module, kept = twin("stm").backbone.layer2[block], {}
     for name in ("conv2", "beside_conv2"):
         module.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: kept.update({name: output}))
-    module.bn2.register_forward_hook(lambda _, args, output: kept.update(bn2=args[0]))
+    module.conv3.register_forward_hook(lambda _, args, output: kept.update(conv3=args[0]))
     module.before_conv2.num_frames = module.beside_conv2.num_frames = 4
     module(torch.randn(4, module.conv1.in_channels, 8, 8))
     assert kept["beside_conv2"].abs().sum() > 0
-    torch.testing.assert_close(kept["bn2"], kept["conv2"] + kept["beside_conv2"])
+    torch.testing.assert_close(kept["conv3"], module.bn2(kept["conv2"]).relu() + kept["beside_conv2"])
 
 
 def test_me_excites_channels_between_nothing_and_double():
@@ -191,6 +194,24 @@ def test_tea_has_the_widths_of_res2net_and_starts_with_one_shift():
     *parts, last = (part.module for part in model.backbone.layer1[0].temporal)
     assert all(torch.equal(part(x), x) for part in parts)
     torch.testing.assert_close(last(x), TemporalShift(divisor=2)(x))
+
+
+def test_pretraining_on_pictures_leaves_what_is_temporal_in_tea_alone():
+    model = twin("tea").train()
+    kept = {name: value.clone() for name, value in model.state_dict().items() if "temporal" in name or "excite" in name}
+    model(torch.randn(2, 3, 1, 32, 32)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.1).step()
+    state = model.state_dict()
+    assert len(kept) > 100
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
+    assert model.backbone.layer1[0].conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("method", "millions"), [("teinet", 30.4), ("tsm", 24.3)])
+def test_parameters_are_those_that_are_published_for_kinetics(method, millions):
+    with torch.device("meta"):
+        model = ctnet.create_model(f"{method}_r50", num_classes=400)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -260,6 +281,14 @@ def test_blvnet_sends_the_second_frame_of_a_pair_through_the_big_branch():
         module = BigLittle(4, big, little, nn.Identity())
         module.tam = nn.Identity()
         torch.testing.assert_close(module(x), x[:, :, first::2].repeat_interleave(2, dim=2))
+
+
+def test_blvnet_aggregates_what_its_last_stage_convolves_but_not_what_it_adds():
+    _, block, _ = BLVNet(num_classes=5).eval().layer4
+    x, aggregated = torch.randn(2, 2048, 3, 3), torch.randn(2, 2048, 3, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, aggregated), (block.residual(aggregated) + x).relu())
+        torch.testing.assert_close(block(x), (block.residual(x) + x).relu())
 
 
 def test_blvnet_scores_pairs_and_completes_the_last_one():

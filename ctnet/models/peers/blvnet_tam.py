@@ -54,9 +54,10 @@ class Bottleneck(nn.Module):
             self.shortcut.extend(_conv_bn(in_channels, out_channels))
         self.last = nn.ReLU(inplace=True) if last_relu else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N*T, C, H, W) -> (N*T, C', H', W')."""
-        return self.last(self.residual(x) + self.shortcut(x))
+    def forward(self, x: Tensor, aggregated: Tensor | None = None) -> Tensor:
+        """(N*T, C, H, W) -> (N*T, C', H', W'). All convolutions see `aggregated` in the place of x, if it is given."""
+        seen = x if aggregated is None else aggregated
+        return self.last(self.residual(seen) + (self.shortcut(seen) if len(self.shortcut) else x))
 
 
 class BigLittle(nn.Module):
@@ -141,7 +142,7 @@ class BLVNet(VideoModel):
             clips = stage(clips)
         clips = clips[:, :, ::2]
         for tam, block in zip(self.tams4, self.layer4, strict=True):
-            clips = as_clips(block(as_frames(tam(clips))), clips.shape[2])
+            clips = as_clips(block(as_frames(clips), as_frames(tam(clips))), clips.shape[2])
         return clips
 
     def forward_head(self, features: Tensor) -> Tensor:

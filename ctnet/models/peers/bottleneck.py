@@ -23,7 +23,8 @@ class TemporalBottleneck(nn.Module):
         block: the bottleneck, whose layers become this module's own.
         before_conv1: on the input of the residual branch.
         before_conv2: on the input of the 3 x 3 convolution.
-        beside_conv2: its output is added to that of the 3 x 3 convolution. It sees the same input as `before_conv2`.
+        beside_conv2: its output is added to that of the 3 x 3 convolution, normalised and rectified. It sees the same
+            input as `before_conv2`.
         after_conv3: on the output of the last convolution, before it is normalised.
     """
 
@@ -49,10 +50,8 @@ class TemporalBottleneck(nn.Module):
         """(N*T, C, H, W) -> (N*T, C', H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
-        spatial = self.conv2(self.before_conv2(x))
-        if self.beside_conv2 is not None:
-            spatial = spatial + self.beside_conv2(x)
-        x = self.relu(self.bn2(spatial))
+        spatial = self.relu(self.bn2(self.conv2(self.before_conv2(x))))
+        x = spatial if self.beside_conv2 is None else spatial + self.beside_conv2(x)
         return self.relu(self.bn3(self.after_conv3(self.conv3(x))) + shortcut)
 
 

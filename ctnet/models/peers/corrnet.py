@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from ctnet.models.peers.network3d import Network3D, linear_head, residual_stages
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+STEM = 32
+"""Channels of the first convolution. Inferred, as the strides are: no code of the authors is known."""
 STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
-"""Of the first block of each stage, in time, height and width. Inferred: no code of the authors is known."""
+"""Of the first block of each stage, in time, height and width."""
 
 
 class Correlation(nn.Module):
@@ -102,8 +104,8 @@ def _conv_bn(
 def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
     """CorrNet-50 or -101, a correlation block after stages 2, 3 and 4 and, in CorrNet-101, in the middle of stage 4.
 
-    This is one reading of the paper: CorrNet-50 has 119 and CorrNet-101 191 GFLOPs at 32 x 224 x 224, where 115 and
-    224 are published.
+    This is one reading of the paper: CorrNet-50 has the published 115 GFLOPs at 32 x 224 x 224, CorrNet-101 has 187
+    where 224 are published.
 
     Args:
         depth: layers, 50 or 101.
@@ -111,8 +113,8 @@ def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: f
         num_frames: T, which every clip must have: each frame has filters of its own.
         dropout: before the head.
     """
-    stem = nn.Sequential(_conv_bn(3, 64, (1, 7, 7), (1, 2, 2)), nn.ReLU(inplace=True))
-    stages, channels, frames = [stem], 64, num_frames
+    stem = nn.Sequential(_conv_bn(3, STEM, (1, 7, 7), (1, 2, 2)), nn.ReLU(inplace=True))
+    stages, channels, frames = [stem], STEM, num_frames
     for stage, (number, stride) in enumerate(zip(BLOCKS[depth], STRIDES, strict=True)):
         width = 64 * 2**stage
         frames = -(-frames // stride[0])

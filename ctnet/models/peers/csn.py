@@ -23,7 +23,7 @@ def interaction_preserved_block(**options: Any) -> nn.Module:
     block = pytorchvideo("resnet").create_bottleneck_block(**options)
     channels = block.conv_b.in_channels
     pointwise = nn.Conv3d(channels, channels, 1, bias=False)
-    block.conv_b = nn.Sequential(pointwise, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), block.conv_b)
+    block.conv_b = nn.Sequential(pointwise, nn.BatchNorm3d(channels), block.conv_b)
     return block
 
 

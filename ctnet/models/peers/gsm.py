@@ -9,7 +9,8 @@ from ctnet.models.peers.bottleneck import TemporalBottleneck, next_frame, previo
 class GateShift(nn.Module):
     """Two halves of the channels, each with one gate: what it lets through moves a frame back or on, the rest stays.
 
-    The gates start at zero, and the module with them as the identity.
+    The gates start at zero, and the module with them as the identity. The authors' code then interleaves the channels
+    of each half, which is left out here, so that the weights of the pretrained convolutions still fit.
 
     Args:
         channels: of the input and the output, an even number.
@@ -41,7 +42,7 @@ def gsm(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with a GSM after the last convolution of every block.
 
     The paper puts it into branches of Inception blocks; the place in a ResNet is that of the authors' later work
-    (Sudhakaran et al., 2023).
+    (Sudhakaran et al., 2023), which gates a quarter of the channels by default. Here all are.
     """
     return replace_bottlenecks(
         cnn, lambda block: TemporalBottleneck(block, after_conv3=GateShift(block.conv3.out_channels))

@@ -102,7 +102,8 @@ def i3d_inception(
 def inflated_resnet(depth: int, weights: str | None = None) -> nn.Sequential:
     """ResNet-50 or -101 as an I3D (Wang et al., 2018a, section 5 and Table 1), up to its last stage.
 
-    In every other block the first 1 x 1 kernel becomes 3 x 1 x 1, in stage 4 among the first six. Time is halved by
+    In every other block the first 1 x 1 kernel becomes 3 x 1 x 1, in stage 4 among the first six: with them the network
+    of 101 layers has the printed cost. The authors' own code goes on to the last of its 23 blocks. Time is halved by
     the first convolution, the pooling after it and that after stage 2: (N, 3, T, H, W) -> (N, 2048, T/8, H/32, W/32).
     """
     blocks = {"layer1": (0, 1, 2), "layer2": (0, 2), "layer3": (0, 2, 4), "layer4": (1,)}

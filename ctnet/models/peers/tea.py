@@ -26,11 +26,21 @@ class MotionExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C, T, H, W)."""
         num_frames = x.shape[2]
+        if num_frames == 1:
+            return x
         frames = self.reduce(as_frames(x))
         motion = difference(as_clips(self.align(frames), num_frames), as_clips(frames, num_frames))
         pooled = nn.functional.adaptive_avg_pool2d(as_frames(motion), 1)
         attention = 2 * torch.sigmoid(as_clips(self.restore(pooled), num_frames)) - 1  # (N, C, T, 1, 1)
         return x + x * attention
+
+
+class TemporalPart(ChannelwiseConv):
+    """The temporal convolution of one part of the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, C, T, H, W)."""
+        return x if x.shape[2] == 1 else super().forward(x)
 
 
 class TEABlock(nn.Module):
@@ -41,7 +51,11 @@ class TEABlock(nn.Module):
     first block of a stage nothing is added.
 
     The paper leaves one part as it is. Here, as in the authors' code, it passes a temporal convolution too, which
-    starts as a shift. Those of the other parts start as the identity.
+    starts as a shift. Those of the other parts start as the identity. The attention is the paper's, 2 sigmoid - 1; that
+    of the authors' code is half as strong.
+
+    Single frames pass ME and the temporal convolutions as they are. So pretraining on pictures trains the Res2Net
+    alone, and what is temporal starts with the first clip.
 
     Args:
         block: the bottleneck of a 2D ResNet. Its shortcut becomes this module's own, the rest tells the sizes.
@@ -57,7 +71,7 @@ class TEABlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(scale * self.width)
         self.excite = OnClips(MotionExcitation(scale * self.width))
         self.temporal = nn.ModuleList(
-            OnClips(ChannelwiseConv(self.width, shifted=1 / 2 if part == scale - 1 else 0)) for part in range(scale)
+            OnClips(TemporalPart(self.width, shifted=1 / 2 if part == scale - 1 else 0)) for part in range(scale)
         )
         self.spatial = nn.ModuleList(
             nn.Sequential(

@@ -35,12 +35,16 @@ class MotionEnhanced(nn.Module):
 
 
 def teinet(cnn: nn.Module) -> nn.Module:
-    """A 2D ResNet with a MEM and a TIM, together the TEI module, before the 3 x 3 convolution of every block."""
+    """A 2D ResNet with a MEM and a TIM, together the TEI module, at the start of every residual branch.
+
+    The place is inferred: there the network has the published 30.4 million parameters (400 classes), and before the
+    3 x 3 convolution 24.8. The published GFLOPs fit both.
+    """
 
     def build(block: Bottleneck) -> nn.Module:
-        channels = block.conv2.in_channels
+        channels = block.conv1.in_channels
         return TemporalBottleneck(
-            block, before_conv2=nn.Sequential(MotionEnhanced(channels), TemporalInteraction(channels))
+            block, before_conv1=nn.Sequential(MotionEnhanced(channels), TemporalInteraction(channels))
         )
 
     return replace_bottlenecks(cnn, build)

@@ -14,7 +14,7 @@ class TemporalInteraction(ChannelwiseConv):
 
 
 def tim(cnn: nn.Module) -> nn.Module:
-    """A 2D ResNet with a TIM before the 3 x 3 convolution of every block."""
+    """A 2D ResNet with a TIM at the start of every residual branch, where `teinet` has its own."""
     return replace_bottlenecks(
-        cnn, lambda block: TemporalBottleneck(block, before_conv2=TemporalInteraction(block.conv2.in_channels))
+        cnn, lambda block: TemporalBottleneck(block, before_conv1=TemporalInteraction(block.conv1.in_channels))
     )
