@@ -133,7 +133,9 @@ def data_make(
     train: Annotated[int | None, typer.Option(help="Number of training clips.")] = None,
     val: Annotated[int | None, typer.Option(help="Number of validation clips.")] = None,
     test: Annotated[int | None, typer.Option(help="Number of test clips, where there is such a split.")] = None,
-    difficulty: Annotated[float | None, typer.Option(help="From 0 (easy) to 1 (the default of the study).")] = None,
+    difficulty: Annotated[
+        float | None, typer.Option(help="From 0 (easy) to 1 (the default; the study uses 0.6).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Draw a Micro dataset as real video files, in the layout of an official dataset."""
@@ -455,13 +457,15 @@ def verify(
     """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
     from tqdm import tqdm
 
-    from ctnet.study.ledger import claims, fallen, figure, ledger_verdicts, write_ledger
+    from ctnet.study.ledger import claims, fallen, figure, ledger_verdicts, vanished, write_ledger
 
     if update and table:
         raise ValueError("--update writes all verdicts: give it without --table")
     bar = lambda items: tqdm(items, desc="measuring", unit="network", disable=None)  # noqa: E731
     decided = claims(table, live=live, progress=bar)
-    lost = fallen(decided, ledger_verdicts())
+    before = ledger_verdicts()
+    lost = [f"{claim.statement} is now {claim.verdict}" for claim in fallen(decided, before)]
+    lost += [f"{name} is no entry any more" for name in vanished(decided, before)] if table is None else []
     stale = [claim for claim in decided if claim.stale]
     if update:
         write_ledger(decided)
@@ -475,13 +479,11 @@ def verify(
         _print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
         counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
         print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    if stale:
-        print(
-            f"{len(stale)} claims rest on results of other code than today's: measure again with --live",
-            file=sys.stderr,
-        )
-    for claim in lost:
-        print(f"fallen: {claim.statement} is now {claim.verdict}", file=sys.stderr)
+    for trained, advice in ((False, "measure again with --live"), (True, "run `ctnet study confirm`")):
+        if count := sum(any(file.startswith("runs/") for file in claim.evidence) == trained for claim in stale):
+            print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)
+    for text in lost:
+        print(f"fallen: {text}", file=sys.stderr)
     raise typer.Exit(1 if lost else 0)
 
 

@@ -5,7 +5,7 @@ uniform.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -36,7 +36,7 @@ def saliency_tubes(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool 
     Raises:
         ValueError: for labels of another shape or beyond the classes, or a head that does not read the features.
     """
-    return _upsample(class_evidence(model, clips, labels), clips, relu)
+    return upsample_evidence(class_evidence(model, clips, labels), clips.shape[2:], relu)
 
 
 def grad_cam(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool = True) -> Tensor:
@@ -53,7 +53,7 @@ def grad_cam(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool = True
             scores = model.forward_head(features.requires_grad_().clone())  # a head may write over its input
             (gradient,) = torch.autograd.grad(scores.gather(1, labels[:, None]).sum(), features)
     weights = gradient.mean((2, 3, 4))  # (N, C)
-    return _upsample(torch.einsum("nc,ncthw->nthw", weights, features.detach()), clips, relu)
+    return upsample_evidence(torch.einsum("nc,ncthw->nthw", weights, features.detach()), clips.shape[2:], relu)
 
 
 @torch.no_grad()
@@ -131,10 +131,19 @@ def scatter(tubes: Tensor) -> Tensor:
     return (squares.clamp(min=0) / uniform).sqrt()
 
 
-def _upsample(evidence: Tensor, clips: Tensor, relu: bool) -> Tensor:
-    """Evidence (N, T', h, w) at the size of the clips (N, 3, T, H, W), from 0 to 1: (N, T, H, W)."""
-    size, evidence = clips.shape[2:], evidence.float()
-    tubes = nn.functional.interpolate(evidence[:, None], size, mode="trilinear", align_corners=False)[:, 0]
+def upsample_evidence(evidence: Tensor, size: Sequence[int], relu: bool = False) -> Tensor:
+    """The map of `saliency_tubes` from the evidence of `class_evidence`.
+
+    Args:
+        evidence: (N, T', h, w).
+        size: T, H and W of the clips.
+        relu: whether evidence against the class counts as none.
+
+    Returns:
+        Float, of shape (N, T, H, W).
+    """
+    evidence = evidence.float()
+    tubes = nn.functional.interpolate(evidence[:, None], tuple(size), mode="trilinear", align_corners=False)[:, 0]
     tubes = tubes.clamp(min=0) if relu else tubes - tubes.amin((1, 2, 3), keepdim=True)
     peak = tubes.amax((1, 2, 3), keepdim=True)
     flat = peak <= FLAT * evidence.abs().amax((1, 2, 3), keepdim=True)

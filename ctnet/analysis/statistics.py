@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-RESAMPLES = 4000
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 
 @dataclass(frozen=True)
@@ -16,113 +14,80 @@ class Difference:
 
     Attributes:
         mean: over seeds and clips.
-        low, high: 95 % interval.
-        p: two-sided, of a difference of zero.
-        detectable: the smallest difference that a study of this size would have found with a power of 80 %.
+        error: standard error of the mean.
         seeds: number of pairs of runs.
         clips: number of clips.
     """
 
     mean: float
-    low: float
-    high: float
-    p: float
-    detectable: float
+    error: float
     seeds: int
     clips: int
 
     @property
-    def resolved(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return self.mean - _quantile(0.05, self.seeds - 1) * self.error
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return self.mean + _quantile(0.05, self.seeds - 1) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of a difference of zero."""
+        return 2 * float(stdtr(self.seeds - 1, -abs(self.mean) / self.error)) if self.error else float(self.mean == 0)
+
+    def detectable(self, level: float = 0.05) -> float:
+        """The smallest true difference that such a comparison finds four times out of five, at a level of p."""
+        return float(nctdtrinc(self.seeds - 1, 0.2, _quantile(level, self.seeds - 1))) * self.error
 
 
-def paired_difference(one: ArrayLike, other: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """How much more accurate `one` is than `other`, by a hierarchical bootstrap over seeds and clips.
+def paired_difference(one: ArrayLike, other: ArrayLike) -> Difference:
+    """How much more accurate `one` is than `other`, with what seeds and clips add to the uncertainty.
 
-    Runs of the same seed saw the same clips in the same order, so the difference is taken run by run and clip by clip.
-    Each resample draws seeds and, independently, clips with replacement. A sample of S values spreads less than what
-    it is drawn from, by a factor (S - 1) / S in variance: deviations of seeds are enlarged to make up for it. What is
-    particular to a run and a clip together is counted with both, so intervals are rather too wide than too narrow.
+    Runs of the same seed saw the same clips in the same order, so the difference is taken run by run and clip by clip:
+    a table of seeds and clips, both drawn at random. The variance of its mean is that of its rows' means, plus that of
+    its columns' means, less what both contain (a two-way analysis of variance with random effects; never less than
+    either). The interval is Student's, with as many degrees of freedom as seeds allow, S - 1: the seeds are few and
+    decide most. A bootstrap over so few of them is far too sure: with three of one sign it never sees the other.
 
     Args:
         one: whether a run was right on a clip, (seeds, clips).
         other: likewise.
-        resamples: number of draws.
-        seed: of the draws.
 
     Raises:
         ValueError: when the shapes differ, or there are less than two seeds.
     """
-    gain = _gains(one, other)
-    return _interval(float(gain.mean()), _resampled(gain, resamples, seed), *gain.shape)
-
-
-def difference_of_differences(
-    first: tuple[ArrayLike, ArrayLike],
-    second: tuple[ArrayLike, ArrayLike],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Difference:
-    """How much larger the first paired difference is than the second, which is of other runs on other clips.
-
-    Args:
-        first, second: each (one, other) as for `paired_difference`; values may be means over several networks.
-        resamples: number of draws.
-        seed: of the draws.
-
-    Raises:
-        ValueError: as `paired_difference`.
-    """
-    parts = [_gains(*pair) for pair in (first, second)]
-    means = [_resampled(gain, resamples, seed + 2 * number) for number, gain in enumerate(parts)]
-    mean = float(parts[0].mean() - parts[1].mean())
-    return _interval(mean, means[0] - means[1], *(min(sizes) for sizes in zip(*(g.shape for g in parts), strict=True)))
-
-
-def _gains(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
-    """Points that `one` gains on `other`, run by run and clip by clip: (seeds, clips)."""
     shapes = np.shape(one), np.shape(other)
     if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] < 2:
         raise ValueError(f"arrays (seeds, clips) of equal shape and two seeds or more are needed, not {shapes}")
-    return 100.0 * (np.asarray(one, np.float64) - np.asarray(other, np.float64))
-
-
-def _resampled(gain: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Mean gain of every resample, (resamples,)."""
+    gain: NDArray[np.float64] = 100 * (np.asarray(one, np.float64) - np.asarray(other, np.float64))
     seeds, clips = gain.shape
-    gain = gain + (np.sqrt(seeds / (seeds - 1)) - 1) * (gain.mean(1, keepdims=True) - gain.mean())
-    drawn_seeds, drawn_clips = _draws(seeds, resamples, seed), _draws(clips, resamples, seed + 1)
-    return np.einsum("bs,sb->b", drawn_seeds, gain @ drawn_clips.T)
+    by_seed, by_clip, mean = gain.mean(1), gain.mean(0), gain.mean()
+    rest = gain - by_seed[:, None] - by_clip + mean
+    of_seeds, of_clips = by_seed.var(ddof=1) / seeds, by_clip.var(ddof=1) / clips
+    of_both = (rest**2).sum() / ((seeds - 1) * (clips - 1)) / (seeds * clips)
+    variance = max(of_seeds + of_clips - of_both, of_seeds, of_clips)
+    return Difference(float(mean), float(np.sqrt(variance)), seeds, clips)
 
 
-def _interval(mean: float, means: NDArray[np.float64], seeds: int, clips: int) -> Difference:
-    """What the resamples of a difference say."""
-    low, high = np.percentile(means, [2.5, 97.5])
-    tail = min((means <= 0).mean(), (means >= 0).mean())
-    return Difference(
-        mean=mean,
-        low=float(low),
-        high=float(high),
-        p=float(min(1.0, 2 * (tail + 1 / (len(means) + 1)))),
-        detectable=float((1.960 + 0.842) * means.std()),
-        seeds=seeds,
-        clips=clips,
-    )
+def difference_of_differences(first: Difference, second: Difference) -> Difference:
+    """How much larger the first difference is than the second, which is of other runs on other clips."""
+    error = float(np.hypot(first.error, second.error))
+    return Difference(first.mean - second.mean, error, min(first.seeds, second.seeds), min(first.clips, second.clips))
 
 
-@lru_cache(maxsize=8)
-def _draws(count: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """How often each of `count` things is drawn with replacement, as shares: (resamples, count)."""
-    rng = np.random.default_rng([seed, count])
-    return rng.multinomial(count, np.full(count, 1 / count), resamples) / count
-
-
-def mean_accuracy(correct: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
+def mean_accuracy(correct: ArrayLike) -> tuple[float, float, float]:
     """Accuracy in points, and its 95 % interval over seeds and clips; `correct` is (seeds, clips)."""
-    right = np.asarray(correct, np.float64)
-    found = paired_difference(right, np.zeros_like(right), resamples, seed)
+    found = paired_difference(correct, np.zeros(np.shape(correct)))
     return found.mean, found.low, found.high
+
+
+def _quantile(p: float, freedom: int) -> float:
+    """The value that Student's distribution exceeds, on either side, with probability p."""
+    return -float(stdtrit(freedom, p / 2))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -11,8 +11,8 @@ from pandas.io.formats.style import Styler
 
 from ctnet.analysis.statistics import Difference
 from ctnet.engine import Recipe
-from ctnet.study.decisions import Decided, decide
-from ctnet.study.directions import accuracy_table
+from ctnet.study.decisions import Decided, decide, detectable
+from ctnet.study.directions import accuracy_table, outcome
 from ctnet.study.experiments import Network
 from ctnet.study.published import published_table, results_dir, row_label
 from ctnet.study.runner import run_file
@@ -40,7 +40,7 @@ def twin_table(table: str) -> Styler:
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
-    caption = f"Twins of Table {table} at 32×32 on drawn clips. Not to be compared with the printed accuracies."
+    caption = f"Twins of Table {table} at 32×32 on rendered clips. Not to be compared with the printed accuracies."
     return styled(pd.DataFrame(rows), caption)
 
 
@@ -52,14 +52,14 @@ def accuracy_text(values: pd.Series) -> tuple[str, str]:
 
 def direction_table(table: str) -> Styler:
     """The paper's directions on a table: printed difference, the twins' with its interval, and the verdict."""
-    decided = directions_of(table)
+    decided, visible = directions_of(table), detectable(table)
     rows = [
         {
-            "The paper says": direction.statement.partition(": ")[2],
+            "The paper's order": direction.statement.partition(": ")[2],
             "Printed, points": "–" if direction.published is None else f"{direction.published:+.1f}",
             "Twins, points": f"{found.mean:+.1f}" if found else "–",
             "95 % interval": f"{found.low:+.1f} to {found.high:+.1f}" if found else "–",
-            "Could be seen from": f"{found.detectable:.1f}" if found else "–",
+            "Smallest visible difference": f"{visible[direction.id]:.1f}" if found else "–",
             "Verdict on the direction": verdict,
         }
         for direction, found, verdict in decided
@@ -68,8 +68,9 @@ def direction_table(table: str) -> Styler:
     if all(direction.published is None for direction, _, _ in decided):
         del frame["Printed, points"]
     caption = (
-        f"Directions of {named(table)}. A verdict keeps the error rate of all directions of the study together at 5 %. "
-        "From the difference in the column before it, such a comparison finds a real one four times out of five."
+        f"Directions of {named(table)}. Smallest visible difference: a true one of this size would be found four times "
+        "out of five, corrected for the number of directions here. By that correction, an interval that excludes 0 is "
+        "not always enough."
     )
     return styled(frame, caption)
 
@@ -125,12 +126,12 @@ def conclusion(table: str) -> Markdown:
         if found:
             listed = "; ".join(direction.statement.partition(": ")[2] + _interval(m) for direction, m in found)
             sentences.append(f"**{heading}** {listed}.")
-    unresolved = [found.detectable for _, found, words in decided if found and words == "inconclusive"]
+    visible = detectable(table)
+    unresolved = [visible[direction.id] for direction, _, words in decided if words == "inconclusive"]
     if unresolved:
         sentences.append(
             f"Where nothing is decided, a real difference of {max(unresolved):.1f} points would have been found four "
-            "times out of five, before the correction for many directions: the paper's differences may be there, "
-            "and smaller."
+            "times out of five: the paper's differences may be there, and smaller."
         )
     return Markdown(" ".join(sentences))
 
@@ -190,11 +191,13 @@ def repeats_table() -> Styler:
 
 
 def runs_table() -> Styler:
-    """How many runs each table takes, with those it shares with others, and how many are done."""
+    """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
     for table in TWINS:
         runs = runs_of([table])
         done = sum(run_file(name).exists() for name in runs)
+        first = [kept["provenance"]["seconds"] for name in runs_of([table], seeds=1) if (kept := outcome(name))]
+        whole = len(first) == len(runs_of([table], seeds=1))
         rows.append(
             {
                 "Table": table,
@@ -202,11 +205,14 @@ def runs_table() -> Styler:
                 "Seeds": str(len(seeds_of(table))),
                 "Runs": str(len(runs)),
                 "Done": str(done),
+                "Minutes for one seed": f"{sum(first) / 60:.0f}" if whole else "–",
             }
         )
     runs = runs_of()
     done = sum(run_file(name).exists() for name in runs)
-    rows.append({"Table": "all, once each", "Rows": "", "Seeds": "", "Runs": str(len(runs)), "Done": str(done)})
-    return styled(
-        pd.DataFrame(rows), "Training runs of the study. Tables share many, and every distinct one is run once."
+    rows.append({"Table": "all, once each", "Runs": str(len(runs)), "Done": str(done)})
+    caption = (
+        "Training runs of the study. Tables share many, and every distinct one is run once. The minutes are the sum "
+        "over the runs of one seed, pretraining included, each on one core while another ran beside it."
     )
+    return styled(pd.DataFrame(rows).fillna(""), caption)

@@ -10,7 +10,7 @@ from typing import Any
 from ctnet.analysis import Cost, count_cost
 from ctnet.models import create_model
 from ctnet.models.peers import PEERS
-from ctnet.study.experiments import ROWS, Network, Row
+from ctnet.study.experiments import IN_TEXT, ROWS, Network, Row
 from ctnet.study.provenance import code_hash, config_hash, provenance, write_json
 from ctnet.study.published import results_dir
 
@@ -66,8 +66,8 @@ def is_stale(content: Mapping[str, Any]) -> bool:
 
 
 def networks(tables: Iterable[str]) -> dict[str, Network]:
-    """Every network that stands behind these tables, once, under the hash of its configuration."""
-    rows = [row for table in tables for row in ROWS[table].values()]
+    """Every network that stands behind these tables or sections, once, under the hash of its configuration."""
+    rows = [row for table in tables for row in (ROWS | IN_TEXT)[table].values()]
     return {config_hash(network.config()): network for row in rows for network in row.networks}
 
 

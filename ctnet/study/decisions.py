@@ -1,13 +1,13 @@
-"""Verdicts on all directions of the study together, which share one rate of error."""
+"""Verdicts on directions: those of a table share one rate of error."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 from ctnet.analysis.statistics import Difference, holm
 from ctnet.study.claims import Claim
-from ctnet.study.directions import Direction, directions, read_result
+from ctnet.study.directions import LEVEL, Direction, directions, read_result
 from ctnet.study.localisation import localisation_claims
 from ctnet.study.published import results_dir
 
@@ -15,7 +15,7 @@ Decided = tuple[Direction, Difference | None, str]
 
 
 def decide() -> list[Decided]:
-    """Every direction with its difference and its verdict, error rate kept over all of them (Holm, 1979)."""
+    """Every direction with its difference and its verdict, error rate kept over each table's (Holm, 1979)."""
     folder = results_dir()
     files = [*folder.glob("runs/*.json"), *folder.glob("published/*.json"), *folder.glob("localisation.json")]
     return _decide(tuple((path, path.stat().st_mtime_ns) for path in sorted(files)))
@@ -24,9 +24,19 @@ def decide() -> list[Decided]:
 @lru_cache(maxsize=1)
 def _decide(files: tuple[tuple[Path, int], ...]) -> list[Decided]:
     found = [(direction, direction.measure()) for direction in directions() + localisation_claims()]
-    # What is not complete counts among the comparisons, so that a verdict does not turn when more of them are.
-    adjusted = holm({direction.id: m.p if m and direction.is_complete(m) else 1.0 for direction, m in found})
-    return [(direction, m, direction.verdict(m, adjusted[direction.id])) for direction, m in found]
+    decided: list[Decided] = []
+    for _, group in groupby(found, key=lambda pair: pair[0].table):
+        together = list(group)
+        # What is not complete counts among the comparisons, so that a verdict does not turn when more of them are.
+        adjusted = holm({d.id: m.p if m and d.is_complete() else 1.0 for d, m in together})
+        decided += [(d, m, d.verdict(m, adjusted[d.id])) for d, m in together]
+    return decided
+
+
+def detectable(table: str) -> dict[str, float]:
+    """The smallest difference that each of a table's directions could have shown, as the first, with 80 % power."""
+    found = [(direction.id, measured) for direction, measured, _ in decide() if direction.table == table]
+    return {name: measured.detectable(LEVEL / len(found)) for name, measured in found if measured}
 
 
 def direction_claims() -> Iterator[Claim]:
@@ -38,9 +48,14 @@ def direction_claims() -> Iterator[Claim]:
             "direction",
             direction.statement,
             direction.published,
-            measured and {key: round(value, 4) for key, value in asdict(measured).items()},
+            measured and _as_data(measured),
             verdict,
             rule=direction.rule,
             evidence=tuple(kept),
             stale=any(map(direction.stale, kept.values())),
         )
+
+
+def _as_data(found: Difference) -> dict[str, float]:
+    values = {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p}
+    return {key: round(value, 4) for key, value in values.items()} | {"seeds": found.seeds, "clips": found.clips}

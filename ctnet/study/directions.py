@@ -20,13 +20,13 @@ from ctnet.analysis.statistics import (
 )
 from ctnet.data import MICRO_DATASETS
 from ctnet.study.published import published_table, results_dir, row_label
-from ctnet.study.runner import decode, is_stale
+from ctnet.study.runner import decode, is_stale, read_run
 from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
 
-LEVEL = 0.05  # of the errors that all verdicts of the study together may make
+LEVEL = 0.05  # of the errors that all verdicts on a table together may make
 
 
-_RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over all directions"
+_RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ class Direction:
         statement: the claim in words.
         published: the printed difference in points, if there is one.
         measure: the twins' difference; None as long as it cannot be told.
-        files: under `results`, that it is measured on.
-        seeds: of each network, that a verdict takes.
+        files: under `results`, that it is measured on. A verdict takes all of them.
         compared: what the interval is of.
-        margin: points; given, the claim is that the difference is not as large as that.
         stale: whether what such a file holds was made by other code than today's.
     """
 
@@ -54,55 +52,42 @@ class Direction:
     published: float | None
     measure: Callable[[], Difference | None]
     files: tuple[str, ...]
-    seeds: int
     compared: str = "paired difference"
-    margin: float | None = None
     stale: Callable[[dict[str, Any]], bool] = is_stale
 
     @property
     def rule(self) -> str:
         """How the verdict follows."""
-        rule = _RULE.format(self.compared)
-        if self.margin is None:
-            return rule
-        return f"the upper end of the 95 % interval is below {self.margin:g} points; contradicted if {rule}"
+        return _RULE.format(self.compared)
 
-    def is_complete(self, found: Difference | None) -> bool:
+    def is_complete(self) -> bool:
         """Whether all seeds were run. Fewer tell where a difference tends, and may still turn."""
-        return found is not None and found.seeds >= self.seeds
+        return all(read_result(file) for file in self.files)
 
     def verdict(self, found: Difference | None, adjusted_p: float) -> str:
-        """What follows from the difference and its p-value, adjusted for all that is tested."""
-        if found is None or not self.is_complete(found):
+        """What follows from the difference and its p-value, adjusted for all that is tested on the table."""
+        if found is None or not self.is_complete():
             return "under way" if found else "not run yet"
-        resolved = adjusted_p < LEVEL and found.resolved
-        if self.margin is not None:
-            return "contradicted" if resolved and found.mean > 0 else _words(found.high < self.margin)
-        return _words(resolved, found.mean > 0)
+        if adjusted_p >= LEVEL:
+            return "inconclusive"
+        return "supported" if found.mean > 0 else "contradicted"
 
 
-def _words(resolved: bool, positive: bool = True) -> str:
-    return "inconclusive" if not resolved else "supported" if positive else "contradicted"
-
-
-def _better(table: str, better: str, worse: str, column: str = "top1", margin: float | None = None) -> Direction:
-    """One row of a table is more accurate than another in one column; with a margin, not by so much."""
+def _better(table: str, better: str, worse: str, column: str = "top1") -> Direction:
+    """One row of a table is more accurate than another in one column."""
     printed = published_table(table)
-    names = [row_label(printed, row) for row in (better, worse)]
+    names = [printed["method"][row] if table == "5" else row_label(printed, row) for row in (better, worse)]
     values = [printed[column][row] for row in (better, worse)]
     dataset, where = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
     rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
-    how, sign = ("more", ">") if margin is None else ("no more", "<=")
     return Direction(
-        f"{table}/{better} {sign} {worse}/{column}",
+        f"{table}/{better} > {worse}/{column}",
         table,
         " − ".join(names) + (f" ({where})" if where else ""),
-        f"Table {table}: {names[0]} is {how} accurate than {names[1]}" + (f" on {where}" if where else ""),
+        f"Table {table}: {names[0]} is more accurate than {names[1]}" + (f" on {where}" if where else ""),
         None if None in values else round(float(values[0] - values[1]), 1),
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
         _files(rows),
-        len(seeds_of(table)),
-        margin=margin,
     )
 
 
@@ -135,8 +120,8 @@ def _smaller_lead() -> Direction:
         leads.append([(table, TWINS[table][f"{row}{dataset}"]) for row in ("ct-module", *_OTHER_MODULES)])
 
     def measure() -> Difference | None:
-        found = [(right[0], np.mean(right[1:], axis=0)) for rows in leads if (right := paired(rows))]
-        return difference_of_differences(found[0], found[1]) if len(found) == 2 else None
+        found = [paired_difference(right[0], np.mean(right[1:], axis=0)) for rows in leads if (right := paired(rows))]
+        return difference_of_differences(*found) if len(found) == 2 else None
 
     return Direction(
         "7/smaller lead on Mini-Kinetics",
@@ -146,33 +131,32 @@ def _smaller_lead() -> Direction:
         round(float(printed[0] - printed[1]), 1),
         measure,
         _files(leads[0] + leads[1]),
-        len(seeds_of("7")),
         compared="difference of the two leads",
     )
 
 
 def directions() -> list[Direction]:
-    """Every direction that the paper claims and twins can test."""
+    """Every ordering that the paper's text claims, or its Table 3 shows, and twins can test."""
     return [
         *_all_over("2a", "ct-module", *_OTHER_MODULES),
         *_all_over("2b", "k2", "k1", "k3", "k4"),
+        _better("2b", "k3", "k4"),
         *_all_over("2c", "parallel", "coupling", "serial"),
         _better("2c", "serial", "coupling"),
         *_all_over("2d", "c2-sqrt", "c2-1", "c2-4", "c2-16"),
         *_rising("2e", "blocks-0", "blocks-1", "blocks-4", "blocks-6", "blocks-7"),
         _better("2e", "blocks-7", "blocks-12"),
-        *_rising("2f", "kernels-1-3", "kernels-3-3", "kernels-3-5", "kernels-5-5"),
-        _better("2f", "kernels-3-3", "kernels-1-5"),
+        *_rising("2f", "kernels-1-3", "kernels-1-5", "kernels-3-3", "kernels-3-5", "kernels-5-5"),
         *_rising("2g", "baseline-tsn", "ct-module", "ct-module-pwconv", "ct-module-pwconv-te"),
         _better("2g", "ct-module-pwconv-te", "ct-module-pwconv-se"),
         *_rising("2h", "train-224-test-224", "train-224-test-256", "train-256-test-256"),
-        *_all_over("3", "ct-net-8", "tsn-8", "tsm-8", "teinet-8", "tea-8", "pem-tdloss-8", column="v1_top1"),
-        *_rising("3", "tsn-8", "tsm-8", "teinet-8", "tea-8", "pem-tdloss-8", column="v1_top1"),
+        *_all_over("3", "ct-net-8", "tsn-8", "tsm-8", "teinet-8", "tea-8", column="v1_top1"),
+        *_rising("3", "tsn-8", "tsm-8", "teinet-8", "tea-8", column="v1_top1"),
         _better("3", "ct-net-16", "tsn-16", "v1_top1"),
         _better("3", "ct-net-16", "ct-net-8", "v1_top1"),
         *[_better("5", "ct-net", "tsn", column) for column in ("ucf101", "hmdb51")],
         *_rising("6", "8", "12", "16", column="v1_top1"),
-        _better("6", "24", "16", "v1_top1", margin=1.0),
+        _better("6", "16", "24", "v1_top1"),
         *_rising("6", "8", "8x1x2", "8x3x2", column="v1_top1"),
         *_rising("6", "16", "16x1x2", "16x3x2", column="v1_top1"),
         *_all_over("6", "8-12-16-24-x1x1", "8-16", "16", "24", column="v1_top1"),
@@ -192,7 +176,7 @@ def read_result(file: str) -> dict[str, Any] | None:
 
 @cache
 def _read(path: Path, stamp: int) -> dict[str, Any]:
-    return json.loads(path.read_text())
+    return read_run(path.stem) if path.parent.name == "runs" else json.loads(path.read_text())
 
 
 def outcome(name: str) -> dict[str, Any] | None:
@@ -220,7 +204,10 @@ def correct(row: TwinRow, seed: int) -> NDArray[np.bool_] | None:
     if len(kept) < len(_names(row, seed)) or None in kept:
         return None
     # An ensemble has one file, and the labels of any of its runs.
-    return np.concatenate([decode(text) == labels_of(run) for text, run in zip(kept, row.runs, strict=False)])
+    found = [(decode(text), labels_of(run)) for text, run in zip(kept, row.runs, strict=False)]
+    if any(predicted.shape != labels.shape for predicted, labels in found):
+        raise ValueError(f"{', '.join(_names(row, seed))}: predictions of other clips than the labels: run it again")
+    return np.concatenate([predicted == labels for predicted, labels in found])
 
 
 def correct_by_seed(table: str, row: TwinRow) -> dict[int, NDArray[np.bool_]]:
@@ -236,7 +223,22 @@ def paired(rows: list[tuple[str, TwinRow]]) -> list[NDArray[np.bool_]] | None:
     """
     found = [correct_by_seed(table, row) for table, row in rows]
     seeds = sorted(set.intersection(*(set(right) for right in found)))
+    _check_alike([run.seeded(seed) for _, row in rows for run in row.runs for seed in seeds])
     return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= 2 else None
+
+
+def _check_alike(runs: list[Run]) -> None:
+    """Refuse to compare runs that were tested on other clips, or that started from other weights of one name."""
+    about: dict[tuple[str, ...], set[str]] = {}
+    for run in runs:
+        content, recipe = outcome(run.name) or {}, run.recipe
+        if "data" in content:
+            fields = (str(getattr(recipe, name)) for name in ("dataset", "difficulty", "val_clips", "fold", "size"))
+            about.setdefault(("validation clips", *fields), set()).add(content["data"]["val"])
+        if run.start and "init" in content:
+            about.setdefault(("weights of", run.start.name), set()).add(content["init"])
+    if different := [" ".join(name) for name, found in about.items() if len(found) > 1]:
+        raise ValueError(f"runs in results/runs differ in {', '.join(different)}: delete those that are old")
 
 
 def _files(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
@@ -259,7 +261,7 @@ def accuracy_table(table: str) -> pd.DataFrame:
         right = list(correct_by_seed(table, row).values())
         mean = low = high = float("nan")
         if len(right) >= 2:
-            mean, low, high = mean_accuracy(right)
+            mean, low, high = np.clip(mean_accuracy(right), 0, 100)
         elif right:
             mean = 100 * float(right[0].mean())
         lines.append({"row": row_id, "accuracy": mean, "low": low, "high": high, "seeds": len(right)})

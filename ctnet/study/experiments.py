@@ -72,10 +72,12 @@ _KINETICS_PEERS_2D = {
 _SOMETHING_PEERS_3D = {
     "ir-csn-3d-r101-32x1x10": _row("ir_csn_r101", frames=32, views=10),
     "ir-csn-3d-r152-32x1x10": _row("ir_csn_r152", frames=32, views=10),
+    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, views=10, num_frames=32),
 }
 _KINETICS_PEERS_3D = {
     "r-2-1-d-32x1x10": _row("r2plus1d34", frames=32, size=112, classes=400, views=10),
     "i3d-64xn-axn-a": _row("i3d_inception", frames=64, size=224, classes=400),
+    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, classes=400, views=10, num_frames=32),
     "x3d-xl-16x3x10": _row("x3d_xl", frames=16, size=356, classes=400, views=30),
     "nl-i3d-128x3x10": _row("nl_i3d_r101", frames=128, classes=400, views=30),
     "slowfast-80-16-64-x3x10": _row("slowfast_r101_16x8", frames=64, classes=400, views=30),
@@ -148,21 +150,17 @@ ROWS: dict[str, dict[str, Row]] = {
 }
 """Table -> id of a row -> its networks. A row that is missing here is not measured."""
 
-_CORRNET = (
-    "no code of the authors is known; of 35,000 combinations of strides, pooling, stem, widths and groups at 224 or "
-    "256 pixels the nearest misses 115 GFLOPs for CorrNet-50 or 224 for CorrNet-101 by 4 %, and the reading of "
-    "`ctnet.models.peers.corrnet` has 119 and 191 at 32 x 224 x 224"
-)
+IN_TEXT = {"3.3": {"resnet-101": _row("ctnet_r101", frames=16, classes=400, blocks="odd")}}
+"""Section -> networks that its text describes and no table has. 3.3: every second block, of ResNet-101 too."""
 
 NOT_REPRODUCED: dict[str, dict[str, str]] = {
     "3": {
         "nl-i3d-gcn-32x3x2": "its graph stands on the proposals of a detector, and no public configuration of both is "
         "known; its inflated ResNet-50 has 152 of the 303 GFLOPs of a clip, 173 with non-local blocks",
-        "corrnet-32x1x10": _CORRNET,
     },
     "4": {
-        "corrnet-32x1x10": _CORRNET,
-        "corrnet-32x3x10": _CORRNET,
+        "corrnet-32x3x10": "no code of the authors is known; the reading of their paper that has the printed cost of "
+        "CorrNet-50 has too small a cost with 101 layers",
         "tsn-25x10x1": "the backbone is only called Inception; 25 frames cost 71 GFLOPs in InceptionV3 at 224 x 224, "
         "its own 299 x 299 takes 143, and 80 is those 143 times (224 / 299)^2",
     },

@@ -62,6 +62,10 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
 
 
+SEVERAL_CLIPS = {("7", "mini-kinetics")}
+"""Table and dataset of accuracies from several clips of each video, of which the paper does not say how many (A.5)."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a full-scale test stands for: a row of a table, on one dataset."""
@@ -114,8 +118,12 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View) -> Target:
     ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
-    if view.crops * view.clips != row.views:
-        raise wrong("crops x clips that make", row.views, view.crops * view.clips)
+    views = view.crops * view.clips
+    if (table, *found) in SEVERAL_CLIPS:
+        if views == 1:
+            raise wrong("crops x clips that make", "more than 1", views)
+    elif views != row.views:
+        raise wrong("crops x clips that make", row.views, views)
     return Target(table, row_id, found.pop())
 
 

@@ -136,5 +136,10 @@ def write_ledger(decided: list[Claim]) -> None:
 
 
 def fallen(decided: list[Claim], before: Mapping[str, str]) -> list[Claim]:
-    """Claims that stood in the ledger and stand no more."""
+    """Claims that stood in the ledger and stand no more; of those that are gone, see `vanished`."""
     return [claim for claim in decided if before.get(claim.id) in HOLDS and claim.verdict not in HOLDS]
+
+
+def vanished(decided: list[Claim], before: Mapping[str, str]) -> list[str]:
+    """Entries that stood in the ledger and are not among all the claims of today."""
+    return sorted({name for name, verdict in before.items() if verdict in HOLDS} - {claim.id for claim in decided})

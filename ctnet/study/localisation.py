@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctnet.analysis import energy_share, pointing_game, saliency_tubes, scatter, temporal_concentration
+from ctnet.analysis import class_evidence, energy_share, pointing_game, scatter, temporal_concentration
 from ctnet.analysis.overlay import SCALE, Explanation, color_bar, overlays
+from ctnet.analysis.saliency import upsample_evidence
 from ctnet.analysis.statistics import Difference, mean_accuracy, paired_difference
 from ctnet.data import MICRO_DATASETS, MicroDataset, MicroSplit, Scene, eval_transform, sample_sparse
 from ctnet.engine import load_model
@@ -41,7 +42,7 @@ MEASURES = {
 }
 """Measures of where a network looks; all of them are shares, scatter one of a uniform map's."""
 FILE = "localisation.json"
-_PARTS = (*CODE, "analysis/saliency.py", "study/localisation.py")
+_PARTS = (*CODE, "analysis/saliency.py", "analysis/statistics.py", "study/localisation.py")
 LEVELS = 1000  # steps of the kept values from 0 to 1
 
 
@@ -94,7 +95,7 @@ def _acting(config: MicroSplit) -> Tensor:
 def measure_localisation(
     models: Mapping[str, VideoModel],
     dataset: MicroDataset,
-    explain: Callable[[VideoModel, Tensor, Tensor], Tensor] = saliency_tubes,
+    relu: Sequence[bool] = (False,),
     batch_size: int = 50,
 ) -> pd.DataFrame:
     """Measure where each network sees each clip's own class, against the masks of the acting objects.
@@ -104,11 +105,11 @@ def measure_localisation(
     Args:
         models: name -> network, in evaluation mode, whose scores are in the order of the dataset's classes.
         dataset: with as many clips as are to be measured.
-        explain: `saliency_tubes`, `grad_cam`, or another function of a model, clips and labels.
+        relu: which maps are measured, see `saliency_tubes`.
         batch_size: clips at a time.
 
     Returns:
-        A row for each network and clip: network, clip (number), label and predicted (classes), the `MEASURES`, and
+        A row for each network, map and clip: network, relu, clip (number), label (class), the `MEASURES`, and
         what a uniform map has in the first three: mask_area, the share of positions that the masks cover, and
         action_area, the share of frames in which an acting object moves or changes.
 
@@ -128,14 +129,12 @@ def measure_localisation(
             clips = torch.from_numpy(dataset.clips[part][:, frames]).movedim(-1, 2)  # (N, T, 3, H, W)
             clips = transform(clips, 0)[0].transpose(1, 2)  # (N, 3, T, H, W)
             masks, labels = (torch.from_numpy(array[part]) for array in (dataset.masks[:, frames], dataset.labels))
-            measures = _measures(explain(model, clips, labels), masks, acting[part][:, frames])
-            about = {
-                "network": name,
-                "clip": range(start, start + len(labels)),
-                "label": [classes[label] for label in labels],
-                "predicted": [classes[label] for label in model(clips).argmax(1)],
-            }
-            tables.append(pd.DataFrame(about | {key: values.numpy() for key, values in measures.items()}))
+            evidence = class_evidence(model, clips, labels)
+            about = {"network": name, "clip": range(start, start + len(labels)), "label": [classes[i] for i in labels]}
+            for cut in relu:
+                measures = _measures(upsample_evidence(evidence, clips.shape[2:], cut), masks, acting[part][:, frames])
+                values = {key: values.numpy() for key, values in measures.items()}
+                tables.append(pd.DataFrame(about | {"relu": cut} | values))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -172,19 +171,19 @@ def localise(work: Path, progress: Callable[[list[Any]], Any] = list) -> Path:
         return build_model(run.recipe, dataset_of(run).class_names).eval()
 
     larger = {row: list(TWINS["fig3"][row].runs) for row in LOCALISED}
-    kinds: dict[str, tuple[dict[str, list[Run]], Callable[[Run], VideoModel], Any]] = {
-        "trained": (runs, load, saliency_tubes),
-        "positive": (runs, load, partial(saliency_tubes, relu=True)),
-        "untrained": (runs, fresh, saliency_tubes),
-        "larger": (larger, load, saliency_tubes),
-    }
-    if not all(weights_file(run, work).exists() for (run,) in larger.values()):
-        del kinds["larger"]
+    groups: list[tuple[dict[str, list[Run]], Callable[[Run], VideoModel], tuple[str, ...]]] = [
+        (runs, load, ("trained", "positive")),
+        (runs, fresh, ("untrained",)),
+    ]
+    if all(weights_file(run, work).exists() for (run,) in larger.values()):
+        groups.append((larger, load, ("larger",)))
+    kinds = [kind for *_, names in groups for kind in names]
     tables: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    jobs = [(kind, row, run) for kind, (rows, *_) in kinds.items() for row, seeds in rows.items() for run in seeds]
-    for kind, row, run in progress(jobs):
-        _, build, explain = kinds[kind]
-        tables.setdefault((kind, row), []).append(measure_localisation({row: build(run)}, dataset_of(run), explain))
+    jobs = [(row, run, build, names) for found, build, names in groups for row in found for run in found[row]]
+    for row, run, build, names in progress(jobs):
+        table = measure_localisation({row: build(run)}, dataset_of(run), [kind == "positive" for kind in names])
+        for kind in names:
+            tables.setdefault((kind, row), []).append(table[table.relu == (kind == "positive")])
 
     first, measured_on = tables["trained", "csn-module"][0], dataset_of(runs["csn-module"][0])
     tables["best", "masks"] = [best_maps(measured_on)]
@@ -273,7 +272,6 @@ def localisation_claims() -> list[Direction]:
     ct, csn, rivals = "ct-module-pwconv-te", "csn-module", ("r-2-1-d-module", "csn-module")
     pairs = [(measure, ct, rival) for measure in list(_BETTER)[:3] for rival in rivals]
     pairs += [("scatter", csn, other) for other in ("r-2-1-d-module", ct)]
-    runs = measured_runs()
 
     def difference(measure: str, one: str, other: str) -> Difference | None:
         if (content := localisation()) is None:
@@ -289,7 +287,6 @@ def localisation_claims() -> list[Direction]:
             published=None,
             measure=partial(difference, measure, one, other),
             files=(FILE,),
-            seeds=len(runs[one]),
             stale=_is_stale,
         )
         for measure, one, other in pairs

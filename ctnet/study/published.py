@@ -44,14 +44,25 @@ def published_table(table: str) -> pd.DataFrame:
 
 
 def row_label(frame: pd.DataFrame, row_id: str) -> str:
-    """What a row of a published table is about, in the table's own words: "CT-Net, 2D R50, 8x3x2", "k = 2"."""
+    """What a row of a published table is about, in the table's own words: "CT-Net, 2D R50, 8x3x2", "K = 2"."""
     names = {column: value for column, value in frame.loc[row_id].items() if column not in frame.attrs["units"]}
+    if "||" in str(names.get("c1")):  # spatial and temporal kernels of two sub-operations: "1x3x3 || 3x1x1"
+        return "kernels of " + " and ".join(max(filter(str.isdigit, names[column])) for column in ("c1", "c2"))
     parts = [
-        value if isinstance(value, str) else f"{column} = {value}"
+        _named(str(column), value)
         for column, value in names.items()
         if column not in ("note", "stages", "pretrain") and value is not None
     ]
     return ", ".join(parts)
+
+
+_SYMBOLS = {"k": "K", "c1": "C₁", "c2": "C₂"}
+
+
+def _named(column: str, value: Any) -> str:
+    if column in ("frames", "blocks") and str(value).isdigit():
+        return f"{value} {column}"
+    return value if isinstance(value, str) and column not in _SYMBOLS else f"{_SYMBOLS.get(column, column)} = {value}"
 
 
 def text_claims() -> list[dict[str, str]]:

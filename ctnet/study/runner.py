@@ -65,6 +65,23 @@ def run_file(name: str) -> Path:
     return results_dir() / "runs" / f"{name}.json"
 
 
+def read_run(name: str) -> dict[str, Any]:
+    """What the file of a run or an ensemble holds; predictions and provenance at least.
+
+    Raises:
+        FileNotFoundError: when it was not run.
+        ValueError: when the file is damaged.
+    """
+    path = run_file(name)
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or content.keys() < {"predictions", "provenance"}:
+            raise ValueError("predictions or provenance are missing")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and run it again with `ctnet study run`") from error
+    return content
+
+
 def weights_file(run: Run, work: Path) -> Path:
     """Where the weights of a run are: kept ones in the results, others among the work."""
     kept = results_dir() / "checkpoints" / f"{run.name}.safetensors"
@@ -85,7 +102,7 @@ def state_of(run: Run, work: Path) -> str:
     A run that is under way is "started", and so is one that was cut off.
     """
     if is_done(run, work):
-        return "stale" if is_stale(json.loads(run_file(run.name).read_text())) else "done"
+        return "stale" if is_stale(read_run(run.name)) else "done"
     if failure_of(run, work) is not None:
         return "failed"
     return "started" if (work / run.name).exists() else "left"
@@ -127,7 +144,7 @@ def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out, wait), distributed() as place:
         if is_done(run, work, needed=True):
-            return json.loads(run_file(run.name).read_text())
+            return read_run(run.name)
         origin, began = provenance(code(recipe.model), 0), time.perf_counter()  # now: files may change while this runs
         if run.start:
             if not is_done(run.start, work, needed=True):
@@ -190,7 +207,7 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
             "members": members,
             "metrics": {row.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
             "predictions": {row.view: encode(fused.predictions)},
-            "provenance": provenance(CODE, 0.0),
+            "provenance": provenance((), 0.0),
         }
         write_json(run_file(name), content)
         new.append(name)
@@ -214,7 +231,7 @@ def confirm(run: Run, work: Path) -> bool:
     Raises:
         FileNotFoundError: when the weights that the run starts from are not there.
     """
-    content = json.loads(run_file(run.name).read_text())
+    content = read_run(run.name)
     losses = first_losses(run, work)
     same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
     if same:
@@ -232,7 +249,9 @@ def repeat(run: Run, work: Path) -> float:
     Raises:
         FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
     """
-    content = json.loads(run_file(run.name).read_text())
+    if not run_file(run.name).exists():
+        raise FileNotFoundError(f"{run.name} is not done: there is nothing to compare it with")
+    content = read_run(run.name)
     origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         scores = train(_started(run, work), scratch)
@@ -412,9 +431,10 @@ def _main(run: Run, work: Path) -> None:
 
 
 def is_stale(content: dict[str, Any]) -> bool:
-    """Whether a run was made by other code than today's, and not confirmed by it."""
-    made = content["provenance"]
-    model = content.get("config", {}).get("model", "")  # an ensemble has none, and its members are no peers
+    """Whether a run was made by other code than today's, and not confirmed by it; an ensemble, whether a member was."""
+    if "members" in content:
+        return any(not run_file(name).exists() or is_stale(read_run(name)) for name in content["members"])
+    made, model = content["provenance"], content.get("config", {}).get("model", "")
     return code_hash(*code(model)) not in (made["code"], made.get("confirmed"))
 
 

@@ -2,8 +2,9 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -14,8 +15,9 @@ from ctnet.analysis import Cost
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
-from ctnet.study.claims import Claim, cost_claims
+from ctnet.study.claims import PEER_RULE, Claim, cost_claims
 from ctnet.study.costs import measure, networks, record, total
+from ctnet.study.decisions import detectable
 from ctnet.study.directions import outcome
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
@@ -201,15 +203,19 @@ def card(table: str) -> HTML:
     machine = (records or trained or [None])[0]
     if machine:
         items["Time"] = f"{', '.join(times)} on one or two cores ({machine['hardware']['cpu']})"
-    commands = [f"ctnet verify --table {table} --live"] * bool(records)
-    commands += [f"ctnet study run --table {table}"] * bool(directions)
+    commands = {"Measure again": f"ctnet verify --table {table} --live"} if records else {}
+    if directions:
+        missing = len(runs_of([table])) - len(trained)
+        commands["Train what is missing" if missing else "Train a run again"] = (
+            f"ctnet study run --table {table}" if missing else "ctnet study repeat RUN"
+        )
     return chapter_card(items, commands)
 
 
-def chapter_card(items: Mapping[str, str], commands: Iterable[str]) -> HTML:
-    """The card that opens a chapter: headings with their texts, and the commands that make it all again."""
-    again = {"Make it again": "<br>".join(f"<code>{command}</code>" for command in commands)}
-    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in {**items, **again}.items())
+def chapter_card(items: Mapping[str, str], commands: Mapping[str, str]) -> HTML:
+    """The card that opens a chapter: headings with their texts, and then with their commands."""
+    told = {**items, **{name: f"<code>{command}</code>" for name, command in commands.items()}}
+    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in told.items())
     return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
 
 
@@ -236,6 +242,39 @@ def summary(decided: Iterable[Claim]) -> Styler:
         for kind, found in counts.items()
     ]
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
+
+
+def findings(decided: Sequence[Claim]) -> Markdown:
+    """What the study has found so far, in a paragraph for each kind of claim.
+
+    Args:
+        decided: all claims, as `ctnet.study.ledger.claims` returns them.
+    """
+    costs = [claim for claim in decided if claim.kind == "exact" and claim.id.endswith(("gflops", "params"))]
+    groups = {
+        kind: [claim for claim in decided if claim.kind == kind] for kind in ("derived", "direction", "full size")
+    }
+    groups |= {"peer": [c for c in costs if c.rule == PEER_RULE], "own": [c for c in costs if c.rule != PEER_RULE]}
+    number = {name: len(group) for name, group in groups.items()}
+    found = {name: count_verdicts(Counter(claim.verdict for claim in group)) for name, group in groups.items()}
+    runs = runs_of()
+    done = sum(outcome(name) is not None for name in runs)
+    texts = {
+        "Costs": f"of {number['own']} printed GFLOPs and parameters of CT-Net, its ablations and TSN, {found['own']}. "
+        f"Of {number['peer']} GFLOPs of other methods, {found['peer']}.",
+        "The paper's own numbers": f"of {number['derived']} statements that rest on them, {found['derived']}.",
+        "Accuracies": f"of the {number['full size']} that the paper prints, {found['full size']}.",
+        "Directions": f"of {number['direction']} orderings by accuracy, asked of small networks on rendered clips, "
+        f"{found['direction']}. {done} of {len(runs)} training runs are done.",
+    }
+    visible = [points for table in (*TWINS, "fig3") for points in detectable(table).values()]
+    printed = [abs(claim.published) for claim in groups["direction"] if claim.published is not None]
+    if visible:
+        texts["How far that reaches"] = (
+            f"half of the orderings rest on printed differences of {median(printed):.1f} points or less. Between two "
+            f"small networks, half of the comparisons here could find a difference of {median(visible):.0f} points."
+        )
+    return Markdown("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
 
 def count_verdicts(verdicts: Counter[str]) -> str:

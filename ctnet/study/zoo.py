@@ -56,8 +56,8 @@ _SHIFT = (
 )
 _MEM = (
     _MEAN,
-    _time("present − next", "each {sizes}", "before_conv2.module.0.reduce_next"),
-    Box("before_conv2.module.0.restore"),
+    _time("present − next", "each {sizes}", "before_conv1.module.0.reduce_next"),
+    Box("before_conv1.module.0.restore"),
     Box(title="sigmoid"),
 )
 _ME = (
@@ -73,7 +73,7 @@ _MTA = [
 ]
 _MTA.append((Box("temporal.3.module", "{kernel}, {sizes}", ""),))
 _CMM = (
-    Box("beside_conv2.module.reduce"),
+    Box("beside_conv2.module.reduce.0"),
     _time(_DIFFERENCE, "{kernel}, {sizes}", "beside_conv2.module.align"),
     Box("beside_conv2.module.restore"),
 )
@@ -87,11 +87,11 @@ METHODS = {
         (_time("shift"), *_BOTTLENECK),
         {"Shift: the channels are split, and put together again": (Lanes(_SHIFT, "∥"),)},
     ),
-    "tim": Method("TIM", "before 3×3", (_REDUCE, Box("before_conv2.module", "TIM, {kernel}"), _CONV, _EXPAND)),
+    "tim": Method("TIM", "before first 1×1", (Box("before_conv1.module", "TIM, {kernel}"), *_BOTTLENECK)),
     "teinet": Method(
         "TEINet",
-        "before 3×3",
-        (_REDUCE, _time("MEM"), Box("before_conv2.module.1", "TIM, {kernel}"), _CONV, _EXPAND),
+        "before first 1×1",
+        (_time("MEM"), Box("before_conv1.module.1", "TIM, {kernel}"), *_BOTTLENECK),
         {"MEM, motion enhanced module": (Lanes(((), _MEM), "×"),)},
     ),
     "tea": Method(

@@ -22,18 +22,23 @@ def own_results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder of results without runs, and a function that writes one of a given accuracy."""
+    """A folder of results without runs, and a function that writes some of a given accuracy.
+
+    Accuracies of seeds differ by `spread`, their standard deviation, in another way for every row.
+    """
     (tmp_path / "published").symlink_to(results_dir() / "published")
     monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
 
-    def write(table, row_id, accuracy, seeds=None):
+    def write(table, row_id, accuracy, seeds=None, spread=0.0):
         row = TWINS[table][row_id]
+        deviations = np.random.default_rng([len(row_id), ord(row_id[0])]).standard_normal(8)
+        deviations = spread * (deviations - deviations[:3].mean()) / deviations[:3].std(ddof=1)
         for seed in seeds_of(table) if seeds is None else seeds:
             names = [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
             for name, run in zip(names, row.runs, strict=False):
                 labels = labels_of(run)
                 rng = np.random.default_rng([seed, 1])
-                wrong = rng.permutation(len(labels)) >= round(accuracy * len(labels))
+                wrong = rng.permutation(len(labels)) >= round((accuracy + deviations[seed]) * len(labels))
                 predictions = np.where(wrong, labels + 1, labels)
                 path = run_file(name)
                 content = (

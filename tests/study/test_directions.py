@@ -1,13 +1,16 @@
 """Verdicts follow from files: made-up runs must turn the claims that are about them, and no others."""
 
+import json
+
 import pytest
 
 from ctnet.analysis.statistics import Difference
-from ctnet.study import decisions, directions
+from ctnet.study import decisions
 from ctnet.study.accuracy import direction_table, plot_directions, twin_table
-from ctnet.study.decisions import decide, direction_claims
-from ctnet.study.directions import accuracy_table, correct
+from ctnet.study.decisions import decide, detectable, direction_claims
+from ctnet.study.directions import accuracy_table, correct, labels_of
 from ctnet.study.directions import directions as all_directions
+from ctnet.study.runner import encode, run_file
 from ctnet.study.twins import TWINS, ensembles, runs_of
 
 
@@ -18,10 +21,8 @@ def verdicts():
 def test_every_direction_is_the_papers_own_and_measured_on_runs_that_exist():
     found = all_directions()
     for direction in found:
-        if direction.margin is None:
-            assert direction.published is None or direction.published > 0, direction.id
-        else:
-            assert direction.published <= direction.margin
+        # Appendix A.4 says that 24 frames are worse than 16; its table prints the same accuracy.
+        assert direction.published is None or direction.published > 0 or direction.id == "6/16 > 24/v1_top1"
     known = {f"runs/{name}.json" for name in (*runs_of(), *ensembles())}
     assert all(direction.files and set(direction.files) <= known for direction in found)
     assert len({direction.id for direction in found}) == len(found)
@@ -68,7 +69,7 @@ def test_a_verdict_follows_the_runs_and_touches_no_other(results, better, worse,
 
 def test_a_small_change_of_one_file_turns_its_verdict(results):
     """Two accuracies that differ by a clear margin, then one file that takes the margin away."""
-    results("2b", "k2", 0.62)
+    results("2b", "k2", 0.66)
     results("2b", "k1", 0.56)
     assert verdicts()["2b/k2 > k1/top1"] == "supported"
     results("2b", "k2", 0.56, seeds=[1])
@@ -76,34 +77,40 @@ def test_a_small_change_of_one_file_turns_its_verdict(results):
 
 
 def test_many_directions_together_ask_for_more(results, monkeypatch):
-    """What a single comparison would just resolve is not enough among all of them."""
-    results("2c", "parallel", 0.60)
-    results("2c", "serial", 0.582)
-    alone = {d.id: found for d, found, _ in decide()}["2c/parallel > serial/top1"]
-    assert alone.resolved
-    monkeypatch.setattr(decisions, "holm", lambda p: {name: min(1, 49 * value) for name, value in p.items()})
-    monkeypatch.setattr(directions, "LEVEL", 1e-9)
+    """What a single comparison would just resolve is not enough among all those of its table."""
+    for row, accuracy in (("parallel", 0.62), ("serial", 0.55)):
+        results("2c", row, accuracy, spread=0.016)
+    decided = {d.id: (found, verdict) for d, found, verdict in decide()}
+    found, verdict = decided["2c/parallel > serial/top1"]
+    assert 0.05 / 4 < found.p < 0.05
+    assert verdict == "inconclusive"
+    monkeypatch.setattr(decisions, "holm", lambda p: p)
     decisions._decide.cache_clear()
-    assert verdicts()["2c/parallel > serial/top1"] == "inconclusive"
+    assert verdicts()["2c/parallel > serial/top1"] == "supported"
+
+
+def test_only_the_directions_of_one_table_are_corrected_together(results):
+    results("8", "tsn-resnet-50", 0.5, spread=0.02)
+    results("8", "ct-net-resnet-50", 0.62, spread=0.02)
+    decided = {d.id: (found, verdict) for d, found, verdict in decide()}
+    found, verdict = decided["8/ct-net-resnet-50 > tsn-resnet-50/top1"]
+    assert 0.05 / len(decided) < found.p < 0.05 / 2
+    assert verdict == "supported"
+    same_runs, verdict = decided["3/ct-net-8 > tsn-8/v1_top1"]
+    assert same_runs == found
+    assert verdict == "inconclusive"
+    assert detectable("3")["3/ct-net-8 > tsn-8/v1_top1"] > detectable("8")["8/ct-net-resnet-50 > tsn-resnet-50/top1"]
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "plain", "with_margin"),
-    [
-        (0.2, 3.0, 0.01, "supported", "contradicted"),
-        (0.2, 3.0, 0.2, "inconclusive", "inconclusive"),
-        (0.2, 0.8, 0.2, "inconclusive", "supported"),
-        (-2.0, 0.8, 0.9, "inconclusive", "supported"),
-        (-2.0, 1.2, 0.9, "inconclusive", "inconclusive"),
-        (-3.0, -1.0, 0.001, "contradicted", "supported"),
-    ],
+    ("mean", "p", "expected"),
+    [(1.6, 0.01, "supported"), (1.6, 0.05, "inconclusive"), (-2.0, 0.001, "contradicted"), (-2.0, 0.9, "inconclusive")],
 )
-def test_verdicts_by_interval(low, high, p, plain, with_margin):
-    found = Difference((low + high) / 2, low, high, p, 1.0, 3, 2016)
+def test_verdicts_by_p(results, mean, p, expected):
+    results("6", "16", 0.5)
+    results("6", "12", 0.5)
     (better,) = [d for d in all_directions() if d.id == "6/16 > 12/v1_top1"]
-    (no_better,) = [d for d in all_directions() if d.margin is not None]
-    assert no_better.margin == 1.0
-    assert (better.verdict(found, p), no_better.verdict(found, p)) == (plain, with_margin)
+    assert better.verdict(Difference(mean, 1.0, 3, 2016), p) == expected
 
 
 def test_a_smaller_lead_is_a_difference_of_two(results):
@@ -155,3 +162,40 @@ def test_tables_and_figure(results):
     printed, twins = figure.axes
     assert len(printed.collections[0].get_offsets()) == 3
     assert len(twins.containers[0].lines[0].get_xdata()) == 2
+
+
+def test_a_lead_needs_all_seeds_of_both_tables(results):
+    for table, suffix, lead in (("2a", "", 0.2), ("7", "/kinetics", 0.02)):
+        for row in ("c3d-module", "r-2-1-d-module", "csn-module"):
+            results(table, f"{row}{suffix}", 0.5, seeds=range(3))
+        results(table, f"ct-module{suffix}", 0.5 + lead, seeds=range(3))
+    assert verdicts()["7/smaller lead on Mini-Kinetics"] == "under way"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"val": "others"}}, "differ in validation clips MicroSomething 0.6"),
+        ({"init": "others"}, "differ in weights of tsn_r50_twin-MicroPictures-0"),
+    ],
+)
+def test_runs_on_other_clips_or_from_other_weights_are_not_compared(results, change, message):
+    for row in ("k1", "k2"):
+        results("2b", row, 0.6)
+    for seed in range(3):
+        for row in ("k1", "k2"):
+            path = run_file(TWINS["2b"][row].runs[0].seeded(seed).name)
+            same = {"data": {"val": "these"}, "init": "these"}
+            old = change if (row, seed) == ("k2", 2) else {}
+            path.write_text(json.dumps(json.loads(path.read_text()) | same | old))
+    with pytest.raises(ValueError, match=message):
+        decide()
+
+
+def test_predictions_of_other_clips_are_refused(results):
+    results("2b", "k1", 0.6)
+    run = TWINS["2b"]["k1"].runs[0].seeded(1)
+    content = json.loads(run_file(run.name).read_text()) | {"predictions": {"1x1": encode(labels_of(run)[:100])}}
+    run_file(run.name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{run.name}: predictions of other clips"):
+        correct(TWINS["2b"]["k1"], 1)

@@ -64,6 +64,9 @@ def test_interval_is_wilsons():
     assert wilson(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
 
 
+MODULE = get_recipe("mini-kinetics").override({"options": {"pointwise": False, "excitation": "none"}, "frames": 8})
+
+
 @pytest.mark.parametrize(
     ("name", "recipes", "view", "message"),
     [
@@ -77,6 +80,7 @@ def test_interval_is_wilsons():
         ("3/ct-net-8", [V2], View(size=224), "224"),
         ("3/ct-net-8", [V2.override({"test_size": 224})], View(), "224"),
         ("3/ct-net-8", [V2], CROPS, "make 1, and this is a test of 6"),
+        ("7/ct-module", [MODULE], View(), "make more than 1, and this is a test of 1"),
         ("3/ct-net-8", [V2, V2], View(), "+"),
         ("6/8-16", [V2, get_recipe("somethingv1").override({"frames": 16})], View(), "somethingv1 and somethingv2"),
     ],
@@ -91,6 +95,7 @@ def test_rows_that_match():
     assert find_target("3/ct-net-8x3x2", [V2], CROPS) == Target("3", "ct-net-8x3x2", "somethingv2")
     v1 = get_recipe("somethingv1")
     assert find_target("2d/c2-16", [v1.override({"options": PLAIN_16})], View()).dataset == "somethingv1"
+    assert find_target("7/ct-module", [MODULE], View(3, 4)).dataset == "mini-kinetics"
     both = [v1.override({"frames": frames}) for frames in (16, 8)]  # in any order
     assert find_target("6/8-16", both, View()) == Target("6", "8-16", "somethingv1")
 

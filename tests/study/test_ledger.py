@@ -2,13 +2,24 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from ctnet.study import ledger
 from ctnet.study.claims import Claim
 from ctnet.study.fullscale import SIZES, Target
-from ctnet.study.ledger import HOLDS, VERDICTS, claims, fallen, figure, ledger_verdicts, sentences, write_ledger
+from ctnet.study.ledger import (
+    HOLDS,
+    VERDICTS,
+    claims,
+    fallen,
+    figure,
+    ledger_verdicts,
+    sentences,
+    vanished,
+    write_ledger,
+)
 from ctnet.study.provenance import write_json
 from ctnet.study.published import TABLES, published_table, text_claims
 
@@ -138,6 +149,23 @@ def test_a_published_number_that_changes_turns_what_is_derived_from_it(own_resul
     path.write_text(changed)
     lost = {claim.id for claim in fallen(claims(), before)}
     assert lost == {"4.2/49.1x fewer GFLOPs than NL I3D + GCN", "text/1"}
+
+
+def test_an_entry_that_is_gone_is_missed(run, own_results):
+    decided = claims()
+    stood = next(claim for claim in decided if claim.verdict == "reproduced")
+    assert vanished(decided, ledger_verdicts()) == []
+    assert vanished([claim for claim in decided if claim is not stood], ledger_verdicts()) == [stood.id]
+    write_ledger([*decided, replace(stood, id="9/of-old")])
+    code, _, errors = run("verify")
+    assert code == 1
+    assert "fallen: 9/of-old is no entry any more" in errors
+    assert run("verify", "--table", "2b")[0] == 0
+
+
+def test_a_table_without_costs_has_no_claims_of_other_tables():
+    assert {claim.id.split("/")[0] for claim in claims(["5"])} == {"5"}
+    assert {claim.kind for claim in claims(["5"])} == {"full size", "direction"}
 
 
 def test_unknown_tables_are_refused():

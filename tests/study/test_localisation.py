@@ -45,20 +45,30 @@ def test_each_network_is_measured_on_each_clip_whatever_the_batches(dataset):
     assert row.energy_share == pytest.approx(energy_share(tubes, masks).item(), abs=1e-4)
     assert row.pointing_game == pointing_game(tubes, masks).item()
     assert row.temporal_concentration == pytest.approx(temporal_concentration(tubes).item(), abs=1e-4)
-    assert row.predicted == dataset.classes[model(clip).argmax()].name
     assert row.mask_area == pytest.approx(masks.float().mean().item())
 
 
-def test_other_maps_can_be_measured(dataset):
-    table = measure_localisation(
-        {"a": network()}, dataset, lambda model, clips, labels: torch.ones(len(labels), 8, 32, 32)
-    )
+def test_a_network_without_evidence_has_a_uniform_map(dataset):
+    torch.nn.init.zeros_((model := ctnet.create_model("tsn_r50_twin", num_classes=24)).head.weight)
+    table = measure_localisation({"a": model.eval()}, dataset)
     np.testing.assert_allclose(table.energy_share, table.mask_area, rtol=1e-5)
     np.testing.assert_allclose(table.pointing_game, table.mask_area, rtol=1e-5)
     np.testing.assert_allclose(table.action_share, table.action_area, rtol=1e-5)
     np.testing.assert_allclose(table.scatter, 1, rtol=1e-5)
-    cam = measure_localisation({"a": network()}, dataset, grad_cam)
-    assert cam.energy_share.between(0, 1).all()
+
+
+def test_maps_with_and_without_evidence_against_the_class_are_measured_together(dataset):
+    table = measure_localisation({"a": network()}, dataset, (False, True), batch_size=3)
+    assert len(table) == 2 * 7
+    cut = table[table.relu]
+    assert cut["clip"].tolist() == [*range(7)]
+    frames, number = sample_sparse(24, 8)[0], 5
+    clip, label = dataset[number]
+    clip = eval_transform(32)(clip[frames], 0)[0].transpose(0, 1)[None]
+    masks = torch.from_numpy(dataset.masks[number][frames])[None]
+    expected = energy_share(grad_cam(network(), clip, torch.tensor([label])), masks).item()
+    assert cut.energy_share.iloc[number] == pytest.approx(expected, abs=1e-4)
+    assert not np.allclose(cut.energy_share, table[~table.relu].energy_share)
 
 
 def test_a_network_with_other_classes_is_refused(dataset):

@@ -76,8 +76,11 @@ def test_files_are_plain_json_with_a_row_on_each_line():
     ("table", "row_id", "label"),
     [
         ("3", "ct-net-8x3x2", "CT-Net, 2D R50, 8x3x2"),
-        ("2b", "k2", "k = 2"),
-        ("2e", "blocks-12", "blocks = 12"),
+        ("2b", "k2", "K = 2"),
+        ("2d", "c2-sqrt", "C₂ = sqrt(C)"),
+        ("2e", "blocks-12", "12 blocks"),
+        ("2f", "kernels-3-5", "kernels of 3 and 5"),
+        ("6", "12", "12 frames"),
         ("4", "x3d-xl-16x3x10", "X3D-XL, 16x3x10"),
     ],
 )

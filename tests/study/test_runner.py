@@ -163,6 +163,9 @@ def test_a_repeated_run_notes_how_equal_it_is(done, run):
     code, _, err = run("study", "repeat", "nothing")
     assert code == 2
     assert "no run is called nothing" in err
+    run_file(trained.name).unlink()
+    with pytest.raises(FileNotFoundError, match="is not done: there is nothing to compare it with"):
+        repeat(trained, work)
 
 
 @pytest.mark.parametrize(("factor", "same"), [(1.0, True), (1.01, False)])
@@ -458,6 +461,22 @@ def test_an_interrupted_sweep_ends_its_processes_and_calls_nothing_failed(planne
     assert "failed" not in states
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "Expecting"), ("[]", "are missing"), ('{"predictions": {}}', "provenance are missing")],
+)
+def test_a_damaged_file_is_named_with_what_to_do(results, run, content, reason):
+    results("2g", "ct-module", 0.7)
+    path = run_file(next(iter(runs_of(["2a"], seeds=1).values())).name)
+    path = next(iter(path.parent.glob("*.json")))
+    path.write_text(content)
+    code, out, errors = run("study", "status")
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert f"{path} is damaged" in errors
+    assert reason in errors
+    assert "delete it and run it again" in errors
+
+
 def test_no_processes_are_refused(runs, tmp_path):
     with pytest.raises(ValueError, match="jobs must be positive"):
         sweep(runs, tmp_path, jobs=0)
@@ -473,10 +492,15 @@ def test_states(runs, results, tmp_path, monkeypatch):
     assert state_of(run, tmp_path) == "started"
     (tmp_path / run.name / "failed").touch()
     assert state_of(run, tmp_path) == "failed"
-    write_json(run_file(run.name), {"provenance": {"code": provenance.code_hash(*runner.CODE)}})
+    content = {"predictions": {}, "provenance": {"code": provenance.code_hash(*runner.CODE)}}
+    write_json(run_file(run.name), content)
     assert state_of(run, tmp_path) == "done"
+    fused = {"members": [run.name], "provenance": {"code": ""}}
+    assert not runner.is_stale(fused)
+    assert runner.is_stale(fused | {"members": [run.name, "another"]})
     monkeypatch.setattr(runner, "CODE", (*runner.CODE, "cli.py"))
     assert state_of(run, tmp_path) == "stale"
+    assert runner.is_stale(fused), "an ensemble is as old as its runs"
     write_json(run_file(start.name), {"provenance": {}})
     assert state_of(start, tmp_path) == "left", "weights that are to be kept are missing"
     assert runner.STATES == ("done", "stale", "failed", "started", "left")

@@ -6,12 +6,12 @@ import matplotlib as mpl
 import pytest
 
 from ctnet.study import plots, tables
-from ctnet.study.claims import tolerance
+from ctnet.study.claims import PEER_RULE, tolerance
 from ctnet.study.costs import networks, record
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS
 from ctnet.study.ledger import claims
 from ctnet.study.published import published_table
-from ctnet.study.twins import TWINS
+from ctnet.study.twins import TWINS, runs_of
 
 mpl.use("agg")
 
@@ -79,12 +79,24 @@ def test_the_summary_accounts_for_every_claim():
     assert outcome == "276 not run here"
 
 
+def test_the_findings_count_what_the_ledger_holds():
+    decided = claims()
+    text = tables.findings(decided).data
+    peers = [claim for claim in decided if claim.kind == "exact" and claim.rule == PEER_RULE]
+    reproduced = sum(claim.verdict == "reproduced" for claim in peers)
+    assert f"Of {len(peers)} GFLOPs of other methods, {reproduced} reproduced" in text
+    assert "of the 276 that the paper prints, 276 not run here." in text
+    tested = [claim for claim in decided if claim.kind == "direction"]
+    assert f"of {len(tested)} orderings" in text
+    assert f"of {len(runs_of())} training runs are done" in text
+
+
 @pytest.mark.parametrize("table", [*ROWS, "5"])
 def test_cards_tell_claim_time_and_command(table):
     html = tables.card(table).data
     assert published_table(table).attrs["claim"] in html
     assert (f"ctnet verify --table {table} --live" in html) == (table in ROWS)
-    assert (f"ctnet study run --table {table}" in html) == (table in TWINS)
+    assert (f"ctnet study run --table {table}" in html or "ctnet study repeat RUN" in html) == (table in TWINS)
     assert table == "5" or re.search(r"costs \d+ s", html)
 
 

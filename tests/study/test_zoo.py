@@ -72,7 +72,7 @@ def test_every_layer_of_a_block_is_drawn(method):
         ("tsn", ["512 → 128", "3 × 3", "128 → 128", "128 → 512"], 0),
         ("tsm", ["1/8 of the channels, of frame t + 1"], 3),
         ("tim", ["TIM, 3 × 1 × 1", "channel-wise"], 1),
-        ("teinet", ["each 128 → 16", "16 → 128", "TIM, 3 × 1 × 1"], 3),
+        ("teinet", ["each 512 → 64", "64 → 512", "TIM, 3 × 1 × 1"], 3),
         ("tea", ["512 → 208", "208 → 13", "3 × 3, channel-wise", "3 × 1 × 1, channel-wise", "3 × 3, 52 → 52"], 7),
         ("stm", ["3 × 1 × 1", "128 → 8", "3 × 3, channel-wise", "8 → 128"], 3),
         ("smallbig", ["max 3 × 3 × 3", "same 3 × 3", "max T × 3 × 3", "same 1 × 1"], 3),
