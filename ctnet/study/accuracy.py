@@ -55,10 +55,10 @@ def direction_table(table: str) -> Styler:
     decided, visible = directions_of(table), detectable(table)
     rows = [
         {
-            "The paper's order": direction.statement.partition(": ")[2],
-            "Printed, points": "–" if direction.published is None else f"{direction.published:+.1f}",
-            "Twins, points": f"{found.mean:+.1f}" if found else "–",
-            "95 % interval": f"{found.low:+.1f} to {found.high:+.1f}" if found else "–",
+            "The paper's order": _sentence(direction.statement.partition(": ")[2]),
+            "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
+            "Twins, points": f"{found.mean:+z.1f}" if found else "–",
+            "95 % interval": f"{found.low:+z.1f} to {found.high:+z.1f}" if found else "–",
             "Smallest visible difference": f"{visible[direction.id]:.1f}" if found else "–",
             "Verdict on the direction": verdict,
         }
@@ -73,6 +73,10 @@ def direction_table(table: str) -> Styler:
         "not always enough."
     )
     return styled(frame, caption)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def named(table: str) -> str:
@@ -137,7 +141,7 @@ def conclusion(table: str) -> Markdown:
 
 
 def _interval(found: Difference | None) -> str:
-    return f" ({found.mean:+.1f} points, {found.low:+.1f} to {found.high:+.1f})" if found else ""
+    return f" ({found.mean:+z.1f} points, {found.low:+z.1f} to {found.high:+z.1f})" if found else ""
 
 
 def protocol_table() -> Styler:
@@ -181,12 +185,11 @@ def repeats_table() -> Styler:
             rows.append(
                 {
                     "Run": path.stem,
-                    "Top-1, %": f"{100 * content['metrics']['1x1']['top1']:.2f}",
-                    "Again, %": f"{100 * again['top1']:.2f}",
                     "Equal predictions": f"{again['equal_predictions']:.2%}",
+                    "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
                 }
             )
-    columns = ["Run", "Top-1, %", "Again, %", "Equal predictions"]
+    columns = ["Run", "Equal predictions", "Difference in top-1, points"]
     return styled(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
 
 

@@ -29,7 +29,7 @@ def predict(tmp_path, monkeypatch):
             run = figure3._RUNS[name]
             labels = labels_of(run)
             labels = np.where(np.isin(np.arange(len(labels)), clips), (labels + 1) % 24, labels)
-            run_file(run.name).write_text(json.dumps({"predictions": {"1x1": encode(labels)}}))
+            run_file(run.name).write_text(json.dumps({"predictions": {"1x1": encode(labels)}, "provenance": {}}))
 
     return write
 
