@@ -76,19 +76,29 @@ class Direction:
 def _better(table: str, better: str, worse: str, column: str = "top1") -> Direction:
     """One row of a table is more accurate than another in one column."""
     printed = published_table(table)
-    names = [printed["method"][row] if table == "5" else row_label(printed, row) for row in (better, worse)]
+    *names, shared = _names_apart(*(row_label(printed, row) for row in (better, worse)))
+    if table == "5":  # the printed TSN has another backbone; both twins have the same
+        names, shared = [printed["method"][row] for row in (better, worse)], ""
     values = [printed[column][row] for row in (better, worse)]
     dataset, where = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
     rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
     return Direction(
         f"{table}/{better} > {worse}/{column}",
         table,
-        " − ".join(names) + (f" ({where})" if where else ""),
-        f"Table {table}: {names[0]} is more accurate than {names[1]}" + (f" on {where}" if where else ""),
+        " − ".join(names) + (f" ({where})" if where else shared),
+        f"Table {table}: {names[0]} is more accurate than {names[1]}{shared}" + (f" on {where}" if where else ""),
         None if None in values else round(float(values[0] - values[1]), 1),
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
         _files(rows),
     )
+
+
+def _names_apart(one: str, other: str) -> tuple[str, str, str]:
+    """Two labels of rows without what they have in common, and that in brackets: it follows both."""
+    parts = one.split(", "), other.split(", ")
+    common = [part for part in parts[0] if part in parts[1]]
+    own = [", ".join(part for part in each if part not in common) for each in parts]
+    return (own[0], own[1], f" ({', '.join(common)})") if common and all(own) else (one, other, "")
 
 
 _DATASETS = {

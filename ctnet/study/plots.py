@@ -41,7 +41,8 @@ def plot_stages(costs: Mapping[str, Cost]) -> Figure:
     """
     stages = list(next(iter(costs.values())).by_stage)
     stem = [stage for stage in stages if not stage.startswith("layer")]
-    groups = {"stem": stem} | {stage: [stage] for stage in stages if stage not in stem}
+    # The paper counts the stem as stage 1, torchvision's layer1 as stage 2.
+    groups = {"stem": stem} | {f"stage {int(s[-1]) + 1}": [s] for s in stages if s not in stem}
     shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
     figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
     axes = figure.subplots()

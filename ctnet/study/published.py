@@ -47,7 +47,7 @@ def row_label(frame: pd.DataFrame, row_id: str) -> str:
     """What a row of a published table is about, in the table's own words: "CT-Net, 2D R50, 8x3x2", "K = 2"."""
     names = {column: value for column, value in frame.loc[row_id].items() if column not in frame.attrs["units"]}
     if "||" in str(names.get("c1")):  # spatial and temporal kernels of two sub-operations: "1x3x3 || 3x1x1"
-        return "kernels of " + " and ".join(max(filter(str.isdigit, names[column])) for column in ("c1", "c2"))
+        return "kernels = " + " and ".join(max(filter(str.isdigit, names[column])) for column in ("c1", "c2"))
     parts = [
         _named(str(column), value)
         for column, value in names.items()
@@ -60,8 +60,8 @@ _SYMBOLS = {"k": "K", "c1": "C₁", "c2": "C₂"}
 
 
 def _named(column: str, value: Any) -> str:
-    if column in ("frames", "blocks") and str(value).isdigit():
-        return f"{value} {column}"
+    if column == "frames" and str(value).isdigit():
+        return f"{value} frames"
     return value if isinstance(value, str) and column not in _SYMBOLS else f"{_SYMBOLS.get(column, column)} = {value}"
 
 
