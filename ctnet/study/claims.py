@@ -1,11 +1,10 @@
-"""Claims of the paper on costs, receptive fields and its own arithmetic, each with its rule and its verdict."""
+"""Claims of the paper on costs, receptive fields and special cases, each with its rule and its verdict."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import pandas as pd
 import torch
 
 from ctnet.analysis import Cost, progressive_fields, receptive_field
@@ -175,10 +174,9 @@ def _gflops(value: float, column: str) -> str:
 
 
 def _check(
-    id: str, kind: str, statement: str, published: Any, measured: Any, holds: bool, note: str = "", rule: str = ""
+    id: str, statement: str, published: Any, measured: Any, holds: bool, note: str = "", rule: str = ""
 ) -> Claim:
-    verdict = {("exact", True): "reproduced", ("exact", False): "differs", ("derived", True): "consistent"}
-    return Claim(id, kind, statement, published, measured, verdict.get((kind, holds), "inconsistent"), note, rule)
+    return Claim(id, "exact", statement, published, measured, "reproduced" if holds else "differs", note, rule)
 
 
 def _lowest_last(gmacs: list[float]) -> bool:
@@ -214,7 +212,7 @@ def _order_claims(table: str, costs: Mapping[str, Cost]) -> Iterator[Claim]:
         statement, order, holds, note = _ORDERS[table]
         gmacs = [round(total(row, costs)[0], 2) for row in ROWS[table].values()]
         rule = "order of the costs measured at full size"
-        yield _check(f"{table}/text", "exact", statement, order, gmacs, holds(gmacs), note, rule)
+        yield _check(f"{table}/text", statement, order, gmacs, holds(gmacs), note, rule)
 
 
 def _field_claims() -> Iterator[Claim]:
@@ -224,9 +222,7 @@ def _field_claims() -> Iterator[Claim]:
     for name, build in (("C3D", c3d_module), ("R(2+1)D", r2plus1d_module), ("CSN", csn_module)):
         field = receptive_field(build(channels), channels)
         measured = "x".join(map(str, field.extent))
-        yield _check(
-            f"1/{name}", "exact", f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3", rule=rule
-        )
+        yield _check(f"1/{name}", f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3", rule=rule)
     for k in (1, 2, 3):
         module = CTModule(channels, sizes=k, **PLAIN)
         fields = progressive_fields(module, channels)
@@ -234,12 +230,12 @@ def _field_claims() -> Iterator[Claim]:
         measured = "x".join(map(str, fields[-1].extent))
         note = f"the parallel connection reaches {fields[-1].filled:.0%} of the positions in this box"
         statement = f"CT-Module, K = {k}: interact field (2K+1)^3"
-        yield _check(f"1/CT K={k}", "exact", statement, extent, measured, measured == extent, note, rule)
+        yield _check(f"1/CT K={k}", statement, extent, measured, measured == extent, note, rule)
         reached = [field.channels for field in fields]
         expected = [int(n) for n in torch.tensor(module.sizes).cumprod(0)]
         statement = f"CT-Module, K = {k}: C_1, then C_1 x C_2, ... = C channels interact"
         holds = reached == expected and reached[-1] == channels
-        yield _check(f"1/CT K={k} channels", "exact", statement, expected, reached, holds, rule=rule)
+        yield _check(f"1/CT K={k} channels", statement, expected, reached, holds, rule=rule)
 
 
 def special_case_difference(
@@ -273,7 +269,7 @@ def _special_case_claims() -> Iterator[Claim]:
         difference = special_case_difference(special_case, definition)
         statement = f"{name} is a special case of the CT-Module (section 3.3): outputs agree to 1e-5"
         rule = "largest difference of the outputs, with the same weights"
-        yield _check(f"3.3/{name}", "exact", statement, "equal", difference, difference <= 1e-5, rule=rule)
+        yield _check(f"3.3/{name}", statement, "equal", difference, difference <= 1e-5, rule=rule)
 
 
 def _every_second_block(records: Mapping[str, dict[str, Any]]) -> Claim:
@@ -289,157 +285,13 @@ def _every_second_block(records: Mapping[str, dict[str, Any]]) -> Claim:
     return Claim("3.3/ResNet-101", "exact", statement, published, gmacs, verdict, note, GMACS_RULE, evidence, stale)
 
 
-_SLOWFAST = "slowfast-3d-r50-r50-40-8-32-x3x10"
-
-
-def _derived_claims() -> Iterator[Claim]:
-    """What the running text says of the tables' numbers, recomputed from them."""
-    t2e, t2g, t3, t4, t6 = (published_table(table) for table in ("2e", "2g", "3", "4", "6"))
-    ct3, nl, slowfast = t3.loc["ct-net-8"], t3.loc["nl-i3d-gcn-32x3x2"], t4.loc["slowfast-80-16-64-x3x10"]
-    r101, ensemble = t4.loc["ct-net-r101-16x3x4"], t4.loc["ct-net-en-16-16-x3x4"]
-    figures = [
-        ("4.2", "49.1x fewer GFLOPs than NL I3D + GCN", 49.1, nl.gflops / ct3.gflops),
-        ("4.2", "4.0 points more than NL I3D + GCN", 4.0, ct3.v1_top1 - nl.v1_top1),
-        ("4.2", "3.7x fewer GFLOPs than SlowFast-R101", 3.7, slowfast.gflops / r101.gflops),
-        ("4.2", "ensemble 2.4x faster than SlowFast-R101", 2.4, slowfast.gflops / ensemble.gflops),
-        ("4.2", "ensemble 0.9 points better than SlowFast-R101", 0.9, ensemble.top1 - slowfast.top1),
-        ("4.1", "stages 2 and 3 add 0.4 points", 0.4, t2e.loc["blocks-7"].top1 - t2e.loc["blocks-4"].top1),
-        ("4.1", "TE adds 2.1 points", 2.1, t2g.loc["ct-module-pwconv-te"].top1 - t2g.loc["ct-module-pwconv"].top1),
-    ]
-    for where, statement, printed, value in figures:
-        holds, rule = (
-            bool(round(value, 1) == printed),
-            "recomputed from the printed tables, rounds to the printed digit",
-        )
-        yield _check(f"{where}/{statement}", "derived", statement, printed, value, holds, rule=rule)
-
-    single = t3[~t3.frames.str.contains("x[0-9]+x|[+]")]  # one clip, one network
-    others = single.drop("ct-net-16")
-    v1, v2, kinetics, stages, frames = t3.v1_top1, t3.v2_top1, t4.top1, t2e.top1, t6.v1_top1
-    rivals = t3[~t3.method.str.startswith("CT-Net")]
-    comparisons = [
-        ("4.2", "8 frames, 3x2: more accurate than ir-CSN R152", v1["ct-net-8x3x2"], v1[["ir-csn-3d-r152-32x1x10"]]),
-        ("4.2", "16 frames: more accurate on V1 than all with one clip", v1["ct-net-16"], others.v1_top1),
-        ("4.2", "16 frames: more accurate on V2 than all with one clip", v2["ct-net-16"], others.v2_top1),
-        ("4.2", "ensemble: more accurate on V1 than all", v1["ct-net-en-8-12-16-24"], rivals.v1_top1),
-        ("4.2", "ensemble: more accurate on V2 than all", v2["ct-net-en-8-12-16-24"], rivals.v2_top1),
-        (
-            "4.2",
-            "R50: more accurate than SlowFast R50",
-            kinetics["ct-net-r50-16x3x4"],
-            kinetics[[_SLOWFAST]],
-        ),
-        ("4.1", "one block in stage 5 brings 16.9 to 42.3", stages["blocks-1"], stages[["blocks-0"]]),
-        ("A.4", "more frames up to 16 raise accuracy", frames["16"], frames[["8", "12"]]),
-        ("A.4", "the ensemble of four is the best on V1", frames["8-12-16-24-x3x2"], rivals.v1_top1),
-        ("A.4", "the ensemble of four is the best on V2", t6.v2_top1["8-12-16-24-x3x2"], rivals.v2_top1),
-    ]
-    for where, statement, value, lower in comparisons:
-        best = lower.dropna().max()
-        rule = "order of the printed accuracies: the published one above the best of those it is compared with"
-        yield _check(f"{where}/{statement}", "derived", statement, value, best, bool(value > best), rule=rule)
-    clips, ours = t4.clip_gflops, t4.method.str.startswith("CT-Net")
-    beaten = [
-        row
-        for row in t4.index[~ours]
-        if any(clips[row] >= clips[own] and t4.top1[row] <= t4.top1[own] for own in t4.index[ours])
-    ]
-    yield _check(
-        "A.7/better trade-off than most methods on Kinetics-400",
-        "derived",
-        "Fig. 5: a better trade-off of GFLOPs per clip and accuracy than most methods",
-        f"more than half of {(~ours).sum()}",
-        f"{len(beaten)} of {(~ours).sum()}",
-        bool(2 * len(beaten) > (~ours).sum()),
-        "X3D-XL has fewer GFLOPs and is more accurate than two of the three CT-Nets",
-        "methods of Table 4 that some CT-Net matches in accuracy with no more GFLOPs per clip",
-    )
-    yield from _frames_and_views(t6)
-    multi_clip = rivals[rivals.frames.str.contains("x[0-9]+x")]
-    below = sum((multi_clip[column] < t3[column]["ct-net-16"]).sum() for column in ("v1_top1", "v2_top1"))
-    results = multi_clip[["v1_top1", "v2_top1"]].count().sum()
-    yield _check(
-        "4.2/16 frames: more accurate than most with several clips",
-        "derived",
-        "16 frames, one clip: more accurate than most models with several clips",
-        f"more than half of {results} results on V1 and V2",
-        f"{below} of {results}",
-        bool(2 * below > results),
-        rule="order of the printed accuracies",
-    )
-    small = t4[t4.backbone.str.startswith(("2D", "bL"), na=False) & ~t4.backbone.str.contains("R101", na=False)]
-    value, best = t4.top1["ct-net-r50-16x3x4"], small.top1.drop("ct-net-r50-16x3x4").max()
-    yield _check(
-        "4.2/R50: more accurate than all lightweight models on a 2D backbone",
-        "derived",
-        "R50: more accurate than all lightweight models on a 2D backbone",
-        value,
-        best,
-        bool(value > best),
-        "SmallBigNet on a ResNet-101, 77.4 % at 546 GFLOPs for a clip, counts as not lightweight",
-        "order of the printed accuracies, of backbones with at most 50 layers",
-    )
-    flat = published_table("5")
-    flat = flat[flat.backbone.str.startswith("2D")]
-    for column in ("ucf101", "hmdb51"):
-        value, best = flat[column]["ct-net"], flat[column].drop("ct-net").max()
-        statement, rule = (
-            f"as accurate on {column.upper()} as the best on a 2D ResNet",
-            "order of the printed accuracies",
-        )
-        yield _check(f"A.3/{column}", "derived", statement, value, best, bool(value >= best), rule=rule)
-    for row_id, row in t4.to_dict(orient="index").items():
-        clip, views, printed = row["clip_gflops"], row["views"], row["gflops"]
-        if views is not None:
-            slack = views * (0.5 if isinstance(clip, int) else 0.05) + 0.5  # both figures are rounded
-            statement = f"Table 4, {row['method']}, {row['frames']}: {clip:g} x {views} = {printed} GFLOPs"
-            holds, rule = abs(clip * views - printed) <= slack, "within what the rounding of both figures leaves open"
-            yield _check(f"4/{row_id}/views", "derived", statement, printed, clip * views, holds, rule=rule)
-
-
-def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
-    """What appendix A.4 says of Table 6, on both datasets."""
-    columns = {"V1": "v1_top1", "V2": "v2_top1"}
-    steps = [
-        printed[column][f"{frames}{more}"] > printed[column][f"{frames}{fewer}"]
-        for column in columns.values()
-        for frames in (8, 12, 16, 24)
-        for fewer, more in pairwise(("", "x1x2", "x3x2"))
-    ]
-    yield _check(
-        "A.4/more crops and clips raise accuracy",
-        "derived",
-        "more clips, and more crops, raise the accuracy of every single network",
-        f"{len(steps)} of {len(steps)} steps",
-        f"{sum(steps)} of {len(steps)} steps",
-        all(steps),
-        "of the ensemble on V1 they do not: 56.6 throughout",
-        "order of the printed accuracies on V1 and V2",
-    )
-    gaps = {name: float(printed[column]["24"] - printed[column]["16"]) for name, column in columns.items()}
-    yield _check(
-        "A.4/24 frames are worse than 16",
-        "derived",
-        "24 frames are worse than 16",
-        "less accurate",
-        ", ".join(f"{gap:+.1f} on {name}" for name, gap in gaps.items()),
-        max(gaps.values()) < 0,
-        "Table 6 prints equal accuracies on V1 and a higher one on V2; with more views, 24 frames are below on V2 only",
-        "order of the printed accuracies, one clip",
-    )
-
-
-SECTIONS = ("3.3", "4.1", "4.2", "A.3", "A.4", "A.7")
-"""Sections whose text makes claims that are decided here."""
-
-
 def decide_costs(
     tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
 ) -> list[Claim]:
-    """Decide every claim on costs, receptive fields, special cases, and figures of the text.
+    """Decide every claim on costs, receptive fields and special cases.
 
     Args:
-        tables: only claims on these tables, or of these sections of the text; all claims unless given.
+        tables: only claims on these tables, or on section "3.3"; all claims unless given.
         live: measure all costs again, and keep them, instead of reading `results/cost`.
         progress: wraps the list of networks that are measured or read, for a progress bar.
 
@@ -447,7 +299,7 @@ def decide_costs(
         ValueError: when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    wanted = set(["1", *ROWS, *SECTIONS] if tables is None else tables)
+    wanted = set(["1", "3.3", *ROWS] if tables is None else tables)
     chosen = [table for table in ROWS if table in wanted]
     needed = networks([*chosen, *wanted.intersection(IN_TEXT)])
     if live:
@@ -464,4 +316,4 @@ def decide_costs(
         decided += _field_claims()
     if "3.3" in wanted:
         decided += [*_special_case_claims(), _every_second_block(records)]
-    return decided + [claim for claim in _derived_claims() if claim.id.split("/")[0] in wanted]
+    return decided

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ctnet.study.claims import SECTIONS, Claim, decide_costs
+from ctnet.study.claims import Claim, decide_costs
 from ctnet.study.decisions import direction_claims
+from ctnet.study.derived import SECTIONS, derived_claims
 from ctnet.study.experiments import ROWS, Network
 from ctnet.study.fullscale import Target, accuracies, dataset_of
 from ctnet.study.provenance import write_json
@@ -99,13 +100,15 @@ def claims(
         ValueError: for a table without claims, or when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    known = [*TABLES, "fig3", *SECTIONS]
+    sections = ("3.3", *SECTIONS)
+    known = [*TABLES, "fig3", *sections]
     if unknown := [table for table in tables or () if table not in known]:
         raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
     wanted = tables or known
-    decided = decide_costs([table for table in wanted if table in ("1", *ROWS, *SECTIONS)], live, progress)
+    decided = decide_costs([table for table in wanted if table in ("1", "3.3", *ROWS)], live, progress)
+    decided += [claim for claim in derived_claims() if claim.id.split("/")[0] in wanted]
     decided += [claim for table in wanted if table in TABLES for claim in accuracy_claims(table)]
-    if not set(wanted) <= set(SECTIONS):
+    if not set(wanted) <= set(sections):
         decided += [claim for claim in direction_claims() if claim.id.split("/")[0] in wanted]
     if tables is None:
         decided += list(sentences({claim.id: claim for claim in decided}))
