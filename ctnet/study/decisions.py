@@ -41,7 +41,10 @@ def detectable(table: str) -> dict[str, float]:
 
 def direction_claims() -> Iterator[Claim]:
     """Every direction as a claim of the ledger."""
+    first: dict[frozenset[str], Direction] = {}
     for direction, measured, verdict in decide():
+        runs = frozenset(file for file in direction.files if file.startswith("runs/"))
+        same = first.setdefault(runs, direction) if runs else direction
         kept = {file: content for file in direction.files if (content := read_result(file))}
         yield Claim(
             direction.id,
@@ -50,6 +53,7 @@ def direction_claims() -> Iterator[Claim]:
             direction.published,
             measured and _as_data(measured),
             verdict,
+            note=f"the same runs as {same.id}" if same.table != direction.table else "",
             rule=direction.rule,
             evidence=tuple(kept),
             stale=any(map(direction.stale, kept.values())),

@@ -136,6 +136,11 @@ def test_a_direction_is_a_claim_with_its_evidence(results):
     assert "Holm" in claim.rule
 
 
+def test_a_comparison_that_two_tables_make_is_called_the_same():
+    notes = {claim.id: claim.note for claim in direction_claims() if claim.note}
+    assert notes == {"8/ct-net-resnet-50 > tsn-resnet-50/top1": "the same runs as 3/ct-net-8 > tsn-8/v1_top1"}
+
+
 def test_folds_and_ensembles(results):
     results("5", "ct-net/ucf101", 0.8)
     results("6", "8-16", 0.7)
