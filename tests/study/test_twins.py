@@ -65,7 +65,7 @@ def test_equal_configurations_are_one_run():
 
 def test_the_zoo_has_every_method_on_a_resnet_and_shares_the_runs_of_table_3():
     assert TWINS["zoo"].keys() == {"tsn", "ctnet"} | ON_RESNETS.keys()
-    for method, row in (("tsn", "tsn-8"), ("tim", "pem-tdloss-8"), ("tea", "tea-8"), ("ctnet", "ct-net-8")):
+    for method, row in (("tsn", "tsn-8"), ("teinet", "teinet-8"), ("tea", "tea-8"), ("ctnet", "ct-net-8")):
         assert TWINS["zoo"][method] == TWINS["3"][row]
     assert {run.recipe.frames for row in TWINS["zoo"].values() for run in row.runs} == {8}
 
