@@ -158,7 +158,7 @@ def localise(work: Path, progress: Callable[[list[Any]], Any] = list) -> Path:
     Raises:
         FileNotFoundError: when weights are missing.
     """
-    began, runs = time.perf_counter(), measured_runs()
+    origin, began, runs = provenance(_PARTS, 0), time.perf_counter(), measured_runs()  # now: files may change meanwhile
     paths = [weights_file(run, work) for seeds in runs.values() for run in seeds]
     if missing := [path for path in paths if not path.exists()]:
         raise FileNotFoundError(f"{len(missing)} of {len(paths)} trained networks are missing, such as {missing[0]}")
@@ -206,7 +206,7 @@ def localise(work: Path, progress: Callable[[list[Any]], Any] = list) -> Path:
             values = values[:, informative] if measure == "action_share" else values
             interval = mean_accuracy(values) if len(values) > 1 else (100 * values.mean(),)
             means[measure] = [round(float(value), 2) for value in interval]
-    content["provenance"] = provenance(_PARTS, time.perf_counter() - began)
+    content["provenance"] = origin | {"seconds": round(time.perf_counter() - began, 2)}
     path = results_dir() / FILE
     write_json(path, content)
     return path
