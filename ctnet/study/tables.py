@@ -15,7 +15,7 @@ from ctnet.analysis import Cost
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
-from ctnet.study.claims import PEER_RULE, Claim, cost_claims
+from ctnet.study.claims import PEER_RULE, Claim, cost_claims, peer_verdict
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.decisions import detectable
 from ctnet.study.directions import outcome
@@ -109,6 +109,36 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
     title = printed.attrs["title"]
     return styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
+
+
+def counts_table(table: str, costs: Mapping[str, Cost]) -> Styler:
+    """Both counts of a table's measured rows, all operators and convolutions and linear layers alone.
+
+    Args:
+        table: such as "3".
+        costs: of the table's networks, as `measure_table` returns them.
+    """
+    printed, rows = published_table(table), []
+    by_clip = "clip_gflops" in printed
+    for row_id, row in ROWS[table].items():
+        gmacs, conv_linear, params = total(row, costs)
+        if by_clip:
+            gmacs, conv_linear = gmacs / row.views, conv_linear / row.views
+        value = printed["clip_gflops" if by_clip else "gflops"][row_id]
+        rows.append(
+            {
+                "Row": row_label(printed, row_id),
+                "Views": str(row.views),
+                "Printed GFLOPs" + " of a clip" * by_clip: str(value),
+                "All operators": f"{gmacs:.2f}",
+                "Convolutions and linear layers": f"{conv_linear:.2f}",
+                "Rounds to the printed figure": peer_verdict(value, gmacs, conv_linear)[2].rpartition(": ")[2],
+                "Parameters, M": f"{params:.2f}",
+            }
+        )
+    times = "of one clip" if by_clip else "times views"
+    caption = f"Both counts of the rows of Table {table} that are measured, {times}, and their parameters."
+    return styled(pd.DataFrame(rows), caption)
 
 
 def _number(value: Any) -> str:

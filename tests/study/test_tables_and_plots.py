@@ -39,6 +39,18 @@ def test_cost_tables_say_for_every_row_whether_it_was_measured(table):
     assert set(verdicts[~measured]) <= {"not reproduced", "not measured", "not printed"}
 
 
+@pytest.mark.parametrize("table", ["3", "4"])
+def test_both_counts_are_shown_with_the_one_that_is_printed(table):
+    costs = kept_costs(table)
+    frame = tables.counts_table(table, costs).data.set_index("Row")
+    assert len(frame) == len(ROWS[table])
+    shown = frame.loc[{"3": "TSM, 2D R50, 8 frames", "4": "I3D, Inception, 64xN/AxN/A"}[table]]
+    assert shown.iloc[1] == {"3": "33", "4": "108"}[table]
+    assert shown["Rounds to the printed figure"] == {"3": "both", "4": "neither"}[table]
+    assert (frame["All operators"].astype(float) > frame["Convolutions and linear layers"].astype(float)).all()
+    assert set(frame["Rounds to the printed figure"]) >= {"neither", "all operators", "convolutions and linear layers"}
+
+
 @pytest.mark.parametrize("table", ROWS)
 def test_published_accuracies_stand_under_a_heading_that_says_so(table):
     frame = cells(table)
