@@ -53,7 +53,7 @@ def record(network: Network) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing: make it with `ctnet verify --live`")
     try:
         content = json.loads(path.read_text())
-        if content["config"] != network.config() or content["provenance"].keys() < {"code", "seconds", "hardware"}:
+        if content["config"] != network.config() or not content["provenance"].keys() >= {"code", "seconds", "hardware"}:
             raise ValueError("it is about another network")
         return content | {"cost": Cost(**content["cost"])}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

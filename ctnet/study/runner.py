@@ -75,7 +75,7 @@ def read_run(name: str) -> dict[str, Any]:
     path = run_file(name)
     try:
         content = json.loads(path.read_text())
-        if not isinstance(content, dict) or content.keys() < {"predictions", "provenance"}:
+        if not isinstance(content, dict) or not content.keys() >= {"predictions", "provenance"}:
             raise ValueError("predictions or provenance are missing")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run it again with `ctnet study run`") from error

@@ -463,7 +463,7 @@ def test_an_interrupted_sweep_ends_its_processes_and_calls_nothing_failed(planne
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("{", "Expecting"), ("[]", "are missing"), ('{"predictions": {}}', "provenance are missing")],
+    [("{", "Expecting"), ("[]", "are missing"), ('{"config": {}, "predictions": {}}', "are missing")],
 )
 def test_a_damaged_file_is_named_with_what_to_do(results, run, content, reason):
     path = run_file(list(runs_of(["2a"], seeds=1))[-1])
