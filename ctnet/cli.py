@@ -479,8 +479,12 @@ def verify(
         _print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
         counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
         print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    for trained, advice in ((False, "measure again with --live"), (True, "run `ctnet study confirm`")):
-        if count := sum(any(file.startswith("runs/") for file in claim.evidence) == trained for claim in stale):
+    for kind, advice in (
+        ("cost/", "measure again with --live"),
+        ("runs/", "run `ctnet study confirm`"),
+        ("localisation", "run `ctnet study localise`"),
+    ):
+        if count := sum(any(file.startswith(kind) for file in claim.evidence) for claim in stale):
             print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)
     for text in lost:
         print(f"fallen: {text}", file=sys.stderr)

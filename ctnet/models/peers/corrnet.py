@@ -104,8 +104,8 @@ def _conv_bn(
 def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
     """CorrNet-50 or -101, a correlation block after stages 2, 3 and 4 and, in CorrNet-101, in the middle of stage 4.
 
-    This is one reading of the paper: CorrNet-50 has the published 115 GFLOPs at 32 x 224 x 224, CorrNet-101 has 187
-    where 224 are published.
+    This is one reading of the paper: CorrNet-50 has the published 115 GFLOPs at 32 x 224 x 224, CorrNet-101 has
+    fewer than the published 224.
 
     Args:
         depth: layers, 50 or 101.

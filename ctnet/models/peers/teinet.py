@@ -38,7 +38,7 @@ def teinet(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with a MEM and a TIM, together the TEI module, at the start of every residual branch.
 
     The place is inferred: there the network has the published 30.4 million parameters (400 classes), and before the
-    3 x 3 convolution 24.8. The published GFLOPs fit both.
+    3 x 3 convolution, where MEM has fewer channels, it has not. The published GFLOPs fit both.
     """
 
     def build(block: Bottleneck) -> nn.Module:
