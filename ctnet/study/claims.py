@@ -103,11 +103,16 @@ def peer_verdict(published: float, gmacs: float, conv_linear_gmacs: float) -> tu
     counts = {"all operators": gmacs, "convolutions and linear layers": conv_linear_gmacs}
     nearest = min(counts.values(), key=lambda count: abs(count - published))
     verdict = "reproduced" if abs(nearest - published) <= PEER_TOLERANCE * published else "differs"
+    listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
+    return verdict, nearest, f"{listed}; to the printed digit: {printed_count(published, gmacs, conv_linear_gmacs)}"
+
+
+def printed_count(published: float, gmacs: float, conv_linear_gmacs: float) -> str:
+    """Which count of a peer rounds to its printed GFLOPs, in words: one of the two, "both" or "neither"."""
+    counts = {"all operators": gmacs, "convolutions and linear layers": conv_linear_gmacs}
     digits = 0 if isinstance(published, int) else 1
     exact = [name for name, count in counts.items() if round(count, digits) == published]
-    which = "both" if len(exact) == 2 else exact[0] if exact else "neither"
-    listed = ", ".join(f"{name} {count:.2f}" for name, count in counts.items())
-    return verdict, nearest, f"{listed}; to the printed digit: {which}"
+    return "both" if len(exact) == 2 else exact[0] if exact else "neither"
 
 
 def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:

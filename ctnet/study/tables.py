@@ -15,7 +15,7 @@ from ctnet.analysis import Cost
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
-from ctnet.study.claims import PEER_RULE, Claim, cost_claims, peer_verdict
+from ctnet.study.claims import PEER_RULE, Claim, cost_claims, printed_count
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.decisions import detectable
 from ctnet.study.directions import outcome
@@ -132,7 +132,7 @@ def counts_table(table: str, costs: Mapping[str, Cost]) -> Styler:
                 "Printed GFLOPs" + " of a clip" * by_clip: str(value),
                 "All operators": f"{gmacs:.2f}",
                 "Convolutions and linear layers": f"{conv_linear:.2f}",
-                "Rounds to the printed figure": peer_verdict(value, gmacs, conv_linear)[2].rpartition(": ")[2],
+                "Rounds to the printed figure": printed_count(value, gmacs, conv_linear),
                 "Parameters, M": f"{params:.2f}",
             }
         )
@@ -301,8 +301,8 @@ def findings(decided: Sequence[Claim]) -> Markdown:
     printed = [abs(claim.published) for claim in groups["direction"] if claim.published is not None]
     if visible:
         texts["How far that reaches"] = (
-            f"half of the orderings by accuracy rest on printed differences of {median(printed):.1f} points or less. Between two "
-            f"small networks, half of the comparisons here could find a difference of {median(visible):.0f} points."
+            f"half of the orderings by accuracy rest on printed differences of {median(printed):.1f} points or less. "
+            f"Between two small networks, half of the comparisons here could find a difference of {median(visible):.0f} points."
         )
     return Markdown("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
