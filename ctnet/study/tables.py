@@ -302,7 +302,8 @@ def findings(decided: Sequence[Claim]) -> Markdown:
     if visible:
         texts["How far that reaches"] = (
             f"half of the orderings by accuracy rest on printed differences of {median(printed):.1f} points or less. "
-            f"Between two small networks, half of the comparisons here could find a difference of {median(visible):.0f} points."
+            "Between two small networks, half of the comparisons here could find a difference of "
+            f"{median(visible):.0f} points."
         )
     return Markdown("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
