@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from ctnet.data import MicroSomething
-from ctnet.engine import Scores
+from ctnet.data import MicroSomething, load_videos
+from ctnet.engine import Scores, load_model
 
 FIELDS = [
     "model=ctnet_r50_twin",
@@ -74,6 +75,24 @@ def test_views_as_in_table_6(trained, run, tmp_path):
     code, out, _ = run("test", checkpoint, *map(str, tmp_path.glob("*.npz")), "workers=0")
     assert code == 0
     assert "all 3, fused" in out
+
+
+def test_fine_tuning_on_folders_of_other_classes(trained, videos, run, tmp_path):
+    for split in ("train", "val"):
+        found = load_videos(videos, split)
+        for path, label in zip(found.paths, found.labels, strict=True):
+            link = tmp_path / "own" / split / f"class {label % 2}" / path.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    own, init = ["dataset=folders", f"root={tmp_path / 'own'}"], trained / "model.safetensors"
+    changes = [*FIELDS, *own, f"init={init}", "epochs=1", "lr=1e-9"]
+    code, out, _ = run("train", "somethingv2", *changes, "--out", str(tmp_path / "run"))
+    assert code == 0
+    assert "of 24 videos" in out
+    before, after = load_model(init), load_model(tmp_path / "run" / "model.safetensors")
+    assert after.classes == ["class 0", "class 1"]
+    for name, parameter in before.backbone.named_parameters():
+        torch.testing.assert_close(after.backbone.get_parameter(name), parameter, msg=name)
 
 
 def test_prediction_for_one_file(trained, videos, run):

@@ -1,6 +1,7 @@
-"""The video datasets of the paper, from their official directories and annotation files.
+"""The video datasets of the paper, from their official directories and annotation files, and videos of one's own.
 
-Annotation files lie in the root or in its folder `annotations`.
+Annotation files lie in the root or in its folder `annotations`. `folders` is for any other dataset: it has none, and
+tells classes by the names of directories. A video is a file, or a folder of pictures.
 
 | dataset         | annotations                                             | videos                                  |
 |-----------------|---------------------------------------------------------|-----------------------------------------|
@@ -11,6 +12,7 @@ Annotation files lie in the root or in its folder `annotations`.
 | `somethingv2`   | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
 | `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                           | `hmdb51_org/<class>/`                   |
+| `folders`       | none                                                    | `train/<class>/` and `val/<class>/`     |
 """
 
 import io
@@ -79,7 +81,7 @@ def load_videos(
     """List the videos and labels of a split.
 
     Classes are in alphabetical order for Something-Something V1 (as in the authors' code) and for datasets without a
-    class file; in the others, in the order of that file.
+    class file; in the others, in the order of that file. Those of `folders` are the directories in `train`.
 
     Args:
         root: directory of the dataset, laid out as the module's table shows.
@@ -130,12 +132,16 @@ def load_videos(
 
 
 def detect_dataset(root: str | os.PathLike[str]) -> str:
-    """Tell which dataset a directory holds by its annotation files; raises FileNotFoundError if it holds none."""
+    """Tell which dataset a directory holds, by its annotation files, or else by its folders.
+
+    Raises:
+        FileNotFoundError: when it holds neither.
+    """
     for dataset, (marker, _) in _LAYOUTS.items():
         if any(_annotations(Path(root)).glob(marker)):
             return dataset
     known = ", ".join(marker for marker, _ in _LAYOUTS.values())
-    raise FileNotFoundError(f"{root}: holds no known annotation files; looked for {known}")
+    raise FileNotFoundError(f"{root}: holds no known annotation files and no folders of classes; looked for {known}")
 
 
 def folds_of(dataset: str) -> range:
@@ -234,13 +240,26 @@ def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     return classes, ((f"hmdb51_org/{name}/{file.strip()}", name) for name, file, _, use in rows if use == wanted)
 
 
+def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
+    def inside(folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+    def named(part: str) -> list[str]:
+        if not (root / part).is_dir():
+            raise FileNotFoundError(f"{root / part}: no such directory; put videos into train/<class> and val/<class>")
+        return [name for name in inside(root / part) if (root / part / name).is_dir()]
+
+    return named("train"), ((f"{split}/{c}/{v}", c) for c in named(split) for v in inside(root / split / c))
+
+
 _LAYOUTS: dict[str, tuple[str, Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {
-    # name: (the annotation file that tells it, its reader)
+    # name: (the annotation file or the folders that tell it, its reader)
     "somethingv1": ("something-something-v1-labels.csv", _something_v1),
     "somethingv2": ("something-something-v2-labels.json", _something_v2),
     "ucf101": ("ucfTrainTestlist/classInd.txt", _ucf101),
     "hmdb51": ("testTrainMulti_7030_splits/*_test_split1.txt", _hmdb51),
     "mini-kinetics": ("train_ytid_list.txt", _mini_kinetics),
     "kinetics": ("train.csv", _kinetics),
+    "folders": ("train/*/*", _folders),
 }
 DATASETS = tuple(_LAYOUTS)

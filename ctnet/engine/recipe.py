@@ -19,7 +19,7 @@ class Recipe:
     model: str = "ctnet_r50"  # a name of `ctnet.list_models()`
     options: dict[str, Any] = field(default_factory=dict)  # of `ctnet.create_model`: blocks, sizes, excitation, ...
     frames: int = 8  # T
-    init: str = "imagenet"  # where weights start: "imagenet", "none", or a checkpoint of this package or the authors'
+    init: str = "imagenet"  # where weights start: "imagenet", "none", or a checkpoint of this package
     dropout: float = 0.5
 
     # Data

@@ -91,6 +91,12 @@ def make_hmdb51(root: Path, video: Path) -> None:
         put(video, root, [f"hmdb51_org/{name}/{name}_(clip)_{i}.avi" for i in range(3)])
 
 
+def make_folders(root: Path, video: Path) -> None:
+    names = ["train/tea/b.mp4", "train/tea/a.mp4", "train/coffee/c.mp4", "val/tea/d.mp4", "val/coffee/e.mp4"]
+    put(video, root, [*names, "train/tea/.hidden.mp4"])
+    write(root / "train" / "README.txt", "not a class")
+
+
 MAKERS = {
     "kinetics": make_kinetics,
     "mini-kinetics": lambda root, video: make_kinetics(root, video, mini=True),
@@ -98,5 +104,6 @@ MAKERS = {
     "somethingv2": make_something_v2,
     "ucf101": make_ucf101,
     "hmdb51": make_hmdb51,
+    "folders": make_folders,
 }
 SUFFIX = {"somethingv2": ".webm", "ucf101": ".avi", "hmdb51": ".avi"}

@@ -4,7 +4,7 @@ from video_files import draw_frames, write_video
 from ctnet.data import DATASETS, VideoDataset, check, eval_transform, info, load_videos, sample_sparse
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [dataset for dataset in DATASETS if dataset != "folders"])
 def test_info_counts_videos_and_what_is_left_out(make_tree, tmp_path, dataset):
     root = make_tree(dataset, tmp_path)
     videos = load_videos(root, "train")
@@ -17,6 +17,12 @@ def test_info_counts_videos_and_what_is_left_out(make_tree, tmp_path, dataset):
     train = counts["splits"]["train 1" if folds else "train"]
     assert train == {"videos": len(videos) - 1, "classes": len(set(videos.labels)) - 1, "left_out": 1}
     assert len(counts["splits"]) == (6 if folds else 2)
+
+
+def test_info_counts_videos_in_folders(make_tree, tmp_path):
+    counts = info(make_tree("folders", tmp_path))
+    assert (counts["dataset"], counts["classes"]) == ("folders", 2)
+    assert [split["videos"] for split in counts["splits"].values()] == [3, 2]
 
 
 @pytest.fixture

@@ -44,7 +44,13 @@ EXPECTED = {
         (["hmdb51_org/brush_hair/brush_hair_(clip)_0.avi", "hmdb51_org/wave/wave_(clip)_0.avi"], [0, 1]),
         (["hmdb51_org/brush_hair/brush_hair_(clip)_1.avi", "hmdb51_org/wave/wave_(clip)_1.avi"], [0, 1]),
     ),
+    "folders": (
+        ["coffee", "tea"],
+        (["train/coffee/c.mp4", "train/tea/a.mp4", "train/tea/b.mp4"], [0, 1, 1]),
+        (["val/coffee/e.mp4", "val/tea/d.mp4"], [0, 1]),
+    ),
 }
+ANNOTATED = [dataset for dataset in DATASETS if dataset != "folders"]
 
 
 def test_every_dataset_is_tested():
@@ -52,7 +58,7 @@ def test_every_dataset_is_tested():
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_official_directories(make_tree, tmp_path, dataset):
+def test_directories(make_tree, tmp_path, dataset):
     root = make_tree(dataset, tmp_path)
     assert detect_dataset(root) == dataset
     classes, *splits = EXPECTED[dataset]
@@ -142,7 +148,7 @@ def test_classes_of_kinetics_are_those_of_its_training_videos(make_tree, tmp_pat
     assert (videos.labels, len(videos.left_out)) == ([2], 1)
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", ANNOTATED)
 def test_missing_videos_are_listed(make_tree, tmp_path, dataset):
     root = make_tree(dataset, tmp_path)
     videos = load_videos(root, "train")
@@ -176,12 +182,27 @@ def test_unreadable_annotations_are_errors(make_tree, tmp_path, dataset, name, c
         load_videos(root, "train", dataset)
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", ANNOTATED)
 def test_missing_annotations_are_named(tmp_path, dataset):
     with pytest.raises(FileNotFoundError, match="annotation"):
         load_videos(tmp_path, "train", dataset)
     with pytest.raises(FileNotFoundError, match=r"train\.csv"):
         load_videos(tmp_path, "train")
+
+
+def test_folders_of_other_classes_and_none(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    (root / "val" / "tea").rename(root / "val" / "cocoa")
+    with pytest.raises(ValueError, match="unknown class 'cocoa'"):
+        load_videos(root, "val")
+    assert load_videos(root, "val", missing="skip").labels == [0]
+    (root / "val").rename(root / "test")
+    with pytest.raises(FileNotFoundError, match=r"val: no such directory; put videos into train/<class>"):
+        load_videos(root, "val")
+
+
+def test_annotations_come_before_folders(make_tree, tmp_path):
+    assert detect_dataset(make_tree("folders", make_tree("kinetics", tmp_path))) == "kinetics"
 
 
 def test_impossible_arguments_are_errors(make_tree, tmp_path):
