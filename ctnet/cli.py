@@ -206,6 +206,7 @@ def test_checkpoints(
     from ctnet import count_cost
     from ctnet.engine import Scores, View, choose_precision, distributed, eval_data, evaluate, fuse, load_model
     from ctnet.engine import load_recipe as recipe_of
+    from ctnet.engine.recipe import BATCH
 
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     paths = [Path(text) for text in targets if text not in changes]
@@ -231,10 +232,17 @@ def test_checkpoints(
                     row.check_videos(len(dataset.classes), len(dataset))
                 size = looked.size or recipe.test_size or recipe.size
                 gmacs = count_cost(model, size=size, frames=recipe.frames).gmacs * looked.crops * looked.clips
-                precision = choose_precision(recipe.precision, place.device)
-                settings = {"batch_size": recipe.clips_per_device or recipe.batch_size, "workers": recipe.workers}
+                precision = choose_precision(recipe.precision, place.device, testing=True)
                 found.append(
-                    evaluate(model.to(place.device), dataset, place, precision=precision, progress=True, **settings)
+                    evaluate(
+                        model.to(place.device),
+                        dataset,
+                        place,
+                        batch_size=recipe.clips_per_device or min(recipe.batch_size, BATCH),
+                        precision=precision,
+                        workers=recipe.workers,
+                        progress=True,
+                    )
                 )
                 cost += gmacs
                 shown = {"model": str(path), "frames": f"{recipe.frames}x{looked}", "gmacs": round(gmacs, 4)}
@@ -271,7 +279,7 @@ def _row_to_fill(name: str, recipes: "dict[Path, Recipe]", views: "list[View]", 
     from ctnet.engine.recipe import EXECUTION
     from ctnet.study.fullscale import find_target
 
-    if others := {text.partition("=")[0] for text in changes} - EXECUTION - {"test_size", "skip"}:
+    if others := {text.partition("=")[0] for text in changes} - EXECUTION - {"test_size", "skip", "missing"}:
         raise ValueError(f"--record takes networks as they were trained: leave out {', '.join(sorted(others))}")
     if len(views) > 1:
         raise ValueError("--record fills one row: give one --view")
@@ -525,6 +533,8 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except TyperException as error:
         message = error.format_message()
+    except ModuleNotFoundError as error:
+        message = f"{(error.name or '').partition('.')[0]} is not installed: pip install 'ctnet[book]'"
     except (ValueError, OSError, RuntimeError) as error:
         message = str(error)
     print(f"ctnet: {message}", file=sys.stderr)

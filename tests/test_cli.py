@@ -177,3 +177,9 @@ def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert not any(path.suffix in (".gif", ".jpg") for path in tmp_path.iterdir())
+
+
+def test_a_package_of_the_book_that_is_missing_is_named():
+    without = "import sys; sys.modules['matplotlib'] = None; from ctnet.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", without, "verify"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "ctnet: matplotlib is not installed: pip install 'ctnet[book]'\n")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ctnet.data import MicroSomething, load_videos
-from ctnet.engine import Scores, load_model
+from ctnet.engine import Scores, load_model, load_recipe, save_model
 
 FIELDS = [
     "model=ctnet_r50_twin",
@@ -108,6 +108,15 @@ def test_prediction_for_one_file(trained, videos, run):
     assert "%" in text.splitlines()[0]
 
 
+def test_prediction_needs_no_list_of_videos_to_skip(trained, videos, run, tmp_path):
+    listed, model = tmp_path / "bad.txt", load_model(trained / "model.safetensors")
+    save_model(
+        tmp_path / "model", model, recipe=load_recipe(trained / "model.safetensors").override({"skip": listed.name})
+    )
+    code, _, error = run("predict", str(next(videos.rglob("*.webm"))), "--checkpoint", str(tmp_path / "model"))
+    assert (code, error) == (0, "")
+
+
 def test_mistakes_are_one_line(trained, videos, run, tmp_path):
     checkpoint = str(trained / "model.safetensors")
     (tmp_path / "text.webm").write_text("no video")
@@ -116,6 +125,11 @@ def test_mistakes_are_one_line(trained, videos, run, tmp_path):
         (["train", "somethingv2"], "--out DIRECTORY"),
         (["train", "somethingv3", "--out", str(tmp_path / "x")], "did you mean 'somethingv2'"),
         (["train", "somethingv2", "lrr=1", "--out", str(tmp_path / "x")], "did you mean 'lr'"),
+        (["train", "somethingv2", "seed=-1", "--out", str(tmp_path / "x")], "seed must not be negative"),
+        (
+            ["train", "somethingv2", f"root={videos}", *FIELDS, "options={nonsense: 1}", "--out", str(tmp_path / "x")],
+            "no option nonsense; there are sizes, kernels",
+        ),
         (["train", "somethingv2", "init=none", "--out", str(tmp_path / "x")], "root=DIRECTORY"),
         (["train", "somethingv2", f"root={videos}", *FIELDS, "lr=1", "--out", str(trained)], "another recipe"),
         (["test", checkpoint, "--view", "2x2"], "is no view"),

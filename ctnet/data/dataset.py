@@ -35,6 +35,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         names: of the videos in use, paths under the dataset's directory or numbers of drawn clips.
         labels: of the videos in use.
         classes: names of the classes.
+        left_out: number of videos that were skipped, here or in listing them.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         self.names = [names[i] for i in self.kept]
         self.labels = [int(videos.labels[i]) for i in self.kept]
         self.classes = videos.class_names
+        self.left_out = len(names) - len(self.kept) + len(getattr(videos, "left_out", ()))
         self.videos = videos
         self.sampler = sampler
         self.transform = transform

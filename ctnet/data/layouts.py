@@ -9,7 +9,8 @@ tells classes by the names of directories. A video is a file, or a folder of pic
 |                 |                                                         | `train` and `val`, else under the root  |
 | `mini-kinetics` | also `train_ytid_list.txt`, `val_ytid_list.txt`         | as for Kinetics                         |
 | `somethingv1`   | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
-| `somethingv2`   | `something-something-v2-{labels,train,validation}.json` | `20bn-something-something-v2/<id>.webm` |
+| `somethingv2`   | `something-something-v2-{labels,train,validation}.json`, | `20bn-something-something-v2/<id>.webm` |
+|                 | or `labels/{labels,train,validation}.json`              |                                         |
 | `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                           | `hmdb51_org/<class>/`                   |
 | `folders`       | none                                                    | `train/<class>/` and `val/<class>/`     |
@@ -140,6 +141,8 @@ def detect_dataset(root: str | os.PathLike[str]) -> str:
     for dataset, (marker, _) in _LAYOUTS.items():
         if any(_annotations(Path(root)).glob(marker)):
             return dataset
+    if (Path(root) / "labels" / "labels.json").is_file():
+        return "somethingv2"
     known = ", ".join(marker for marker, _ in _LAYOUTS.values())
     raise FileNotFoundError(f"{root}: holds no known annotation files and no folders of classes; looked for {known}")
 
@@ -208,9 +211,13 @@ def _something_v1(root: Path, split: Split, fold: int) -> tuple[list[str], Entri
 
 
 def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    path = _annotations(root) / f"something-something-v2-{'train' if split == 'train' else 'validation'}.json"
+    def listed(part: str) -> Path:
+        own = root / "labels" / f"{part}.json"  # as the archive of the labels unpacks
+        return own if own.is_file() else _annotations(root) / f"something-something-v2-{part}.json"
+
+    path = listed("train" if split == "train" else "validation")
     try:
-        number_of = json.loads(_text(path.with_name("something-something-v2-labels.json")))
+        number_of = json.loads(_text(listed("labels")))
         classes = [name for name, _ in sorted(number_of.items(), key=lambda item: int(item[1]))]
         rows = [(str(row["id"]), re.sub(r"[\[\]]", "", row["template"])) for row in json.loads(_text(path))]
     except (AttributeError, KeyError, TypeError, ValueError) as error:

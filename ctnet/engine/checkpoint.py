@@ -48,20 +48,27 @@ def save_model(
     names = list(classes) if classes is not None else model.classes
     if names is not None and len(names) != model.head.out_features:
         raise ValueError(f"{len(names)} class names were given for {model.head.out_features} scores")
-    about = {
-        "config": model.config,
-        "classes": names,
-        "normalisation": {"mean": list(model.input_mean), "std": list(model.input_std)},
-        "recipe": recipe.to_dict() if recipe else None,
-    }
+    about = describe(model, names, recipe)
     tensors = dict(model.state_dict())
     if dtype is not None:
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     write_tensors(path, tensors, about)
 
 
+def describe(model: VideoModel, classes: Sequence[str] | None, recipe: Recipe | None) -> dict[str, Any]:
+    """What a file says of the network that its weights are of."""
+    return {
+        "config": model.config,
+        "classes": classes,
+        "normalisation": {"mean": list(model.input_mean), "std": list(model.input_std)},
+        "recipe": recipe.to_dict() if recipe else None,
+    }
+
+
 def load_model(path: PathLike) -> VideoModel:
     """Build the network of a file that `save_model` wrote, on the CPU and in evaluation mode, `classes` set.
+
+    The `state.safetensors` of a run that is under way gives the network as it is so far.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -69,6 +76,8 @@ def load_model(path: PathLike) -> VideoModel:
     """
     tensors, about = read_tensors(path)
     try:
+        if "progress" in about:
+            tensors = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
         model = create_model(**about["config"])
         model.load_state_dict(tensors)
         model.classes = about["classes"]

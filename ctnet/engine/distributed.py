@@ -1,7 +1,7 @@
 """One process or many: everything that asks which process this is, and on what device."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,12 @@ class Place:
         """Wait for the other processes."""
         if self.world > 1:
             dist.barrier()
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the first one's values of some tensors, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes, element by element."""

@@ -43,10 +43,11 @@ class Scores:
     def accuracy(self, k: int = 1) -> float:
         """Share of the videos whose label is among the `k` most probable classes, from 0 to 1.
 
-        Classes that tie with the label count as more probable, so that a constant answer earns nothing.
+        Classes that tie with the label count as more probable, so that a constant answer earns nothing, nor does one
+        that is no number.
         """
         own = self.probabilities[np.arange(len(self.labels)), self.labels][:, None]
-        rivals = (self.probabilities >= own).sum(1) - 1
+        rivals = (~(self.probabilities < own)).sum(1) - 1
         return float((rivals < k).mean())
 
     def confusion(self) -> NDArray[np.int64]:
@@ -150,6 +151,8 @@ def predict(
 ) -> Scores:
     """Score any video files, sampled and cropped as the recipe that trained the model says; their labels are all 0.
 
+    None of them is skipped, whatever the recipe left out.
+
     Raises:
         FileNotFoundError: when there is no such video.
         VideoError: when one cannot be read.
@@ -159,4 +162,4 @@ def predict(
         raise ValueError("the network does not know its classes: save it with their names")
     paths = [Path(video).resolve() for video in videos]
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
-    return evaluate(model, eval_data(recipe, model, view, listed), precision=torch.float32)
+    return evaluate(model, eval_data(recipe.override({"skip": ""}), model, view, listed))

@@ -62,7 +62,7 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
         raise ValueError(f"unknown dataset {recipe.dataset!r}; known are {', '.join([*DATASETS, *MICRO_DATASETS])}")
     if not recipe.root:
         raise ValueError(f"where does {recipe.dataset} lie? give its directory as root=DIRECTORY")
-    return load_videos(recipe.root, "train" if split == "train" else "val", recipe.dataset, recipe.fold)
+    return load_videos(recipe.root, "train" if split == "train" else "val", recipe.dataset, recipe.fold, recipe.missing)
 
 
 def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDataset | None = None) -> VideoDataset:

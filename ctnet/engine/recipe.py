@@ -27,6 +27,7 @@ class Recipe:
     root: str = ""  # its directory; for a Micro dataset where drawn clips are kept
     fold: int = 1  # of the datasets that have several
     skip: str = ""  # a list of videos to leave out, from `ctnet data check`
+    missing: Literal["error", "skip"] = "error"  # what to do with an annotation that has no video
     train_clips: int | None = None  # number of clips of a Micro dataset
     val_clips: int | None = None
     difficulty: float | None = None  # of a Micro dataset, from 0 (easy) to 1; its own unless given
@@ -74,6 +75,8 @@ class Recipe:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up do not fit into {self.epochs} epochs")
 

@@ -20,12 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from ctnet.engine.checkpoint import load_init, read_tensors, save_model, write_tensors
+from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_model, write_tensors
 from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
 from ctnet.engine.recipe import EXECUTION, Recipe
 from ctnet.models import VideoModel, create_model
+from ctnet.models.tensor_conv import OnClips
 
 STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
 
@@ -64,15 +65,19 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         run = Run(recipe, Path(out), place, resume)
         if run.progress.epoch == recipe.epochs and (run.out / SCORES).exists():
             return Scores.load(run.out / SCORES)
+        if progress and place.first:
+            for use, clips in (("training", run.train_set), ("validation", run.test_set)):
+                if clips.left_out:
+                    tqdm.write(f"{use}: {clips.left_out} videos left out, {len(clips)} used")
         for epoch in range(run.progress.epoch, recipe.epochs):
             train_one_epoch(run, progress)
             if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
-                run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
+                run.scores = run.evaluate(progress)
             run.finish_epoch()
             if progress and place.first:
                 tqdm.write(summary(run.progress.epochs[-1], recipe.epochs))
         if run.scores is None:  # killed between the last epoch and the end
-            run.scores = evaluate(run.model, run.test_set, place, **run.evaluation, progress=progress)
+            run.scores = run.evaluate(progress)
         run.finish()
         return run.scores
 
@@ -152,14 +157,10 @@ class Run:
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
         self.progress = Progress()
         self.seconds_waiting = self.seconds_training = 0.0
+        self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
         self._resume(resume)
         self.forward = self._executable()
-        self.evaluation: dict[str, Any] = {
-            "batch_size": 2 * (recipe.clips_per_device or recipe.batch_size),
-            "precision": self.precision,
-            "workers": recipe.workers,
-        }
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it was chosen."""
@@ -183,12 +184,26 @@ class Run:
             model = DistributedDataParallel(model, device_ids=devices)
         return model
 
+    def evaluate(self, progress: bool) -> Scores:
+        """Scores of the validation clips, with the first process's statistics of batch normalisation: those saved."""
+        self.place.share(self.model.buffers())
+        return evaluate(
+            self.model,
+            self.test_set,
+            self.place,
+            batch_size=2 * (self.recipe.clips_per_device or self.batches.share),
+            precision=self.precision,
+            workers=self.recipe.workers,
+            progress=progress,
+        )
+
     def start_epoch(self) -> Iterator[Any]:
         """Make everything ready for the epoch of `progress`; returns its batches from the step of `progress` on."""
         self.model.train()
         freeze_batch_norm(self.model, self.recipe.freeze_bn)
         self.train_set.set_epoch(self.progress.epoch)
-        self.batches.start(self.progress.epoch, self.progress.step)
+        self.first_step = self.progress.step
+        self.batches.start(self.progress.epoch, self.first_step)
         return self.timed(iter(self.loader))
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -223,7 +238,7 @@ class Run:
             row["val_loss"] = float(-np.log(np.maximum(own, 1e-12)).mean())
             row |= {f"val_top{k}": scores.accuracy(k) for k in (1, 5)}
         spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
-        row["clips_per_second"] = steps * self.recipe.batch_size / spent
+        row["clips_per_second"] = (steps - self.first_step) * self.recipe.batch_size / spent
         row["waiting_for_data"] = self.seconds_waiting / spent
         self.seconds_waiting = self.seconds_training = 0.0
         done.epochs.append(row)
@@ -249,7 +264,7 @@ class Run:
             write_tensorboard(self.out / "tensorboard", rows[-1])
 
     def finish(self) -> None:
-        """Write the trained model and its scores, and let go of the state."""
+        """Write the trained model and its scores. The state stays, and says that the run is done."""
         if self.place.first:
             save_model(self.out / MODEL, self.model, self.classes, self.recipe)
             assert self.scores is not None
@@ -272,9 +287,8 @@ class Run:
             write_tensors(
                 self.out / STATE,
                 tensors,
-                {
-                    "recipe": self.recipe.to_dict(),
-                    "classes": self.classes,
+                describe(self.model, self.classes, self.recipe)
+                | {
                     "progress": vars(self.progress),
                     "scaler": self.scaler.state_dict(),
                 },
@@ -293,7 +307,7 @@ class Run:
             progress, classes, scaler = Progress(**about["progress"]), about["classes"], about["scaler"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no state of a run that this version can go on with ({error})") from error
-        ours = self.recipe.to_dict()
+        ours = json.loads(json.dumps(self.recipe.to_dict()))  # as in the file, tuples as lists
         other = [
             f"{key} is {theirs[key]!r} there and {ours[key]!r} here"
             for key in ours.keys() - EXECUTION
@@ -367,8 +381,10 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(name: str, device: torch.device, testing: bool = False) -> torch.dtype:
     """The type for autocast; "auto" is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
+
+    For testing "auto" is fp32: in 8 bits of bf16 the best classes of a video often tie.
 
     Raises:
         ValueError: when the device cannot train in that type.
@@ -380,14 +396,21 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         fast = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
         if name == "fp16":
             raise ValueError("precision fp16 needs a GPU: use bf16, fp32 or auto")
-    return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return {
+        "auto": torch.float32 if testing else fast,
+        "fp32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+    }[name]
 
 
 def freeze_batch_norm(model: nn.Module, which: str) -> None:
     """Keep statistics and scales of batch normalisation as they are: of "none", of "all" or, as TSN's partial BN
-    does, of all but the first ("partial")."""
+    does, of all that pictures trained but the first ("partial"): those of modules that mix frames go on learning."""
     layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    for layer in {"none": [], "partial": layers[1:], "all": layers}[which]:
+    new = {id(part) for module in model.modules() if isinstance(module, OnClips) for part in module.modules()}
+    of_pictures = [layer for layer in layers if id(layer) not in new]
+    for layer in {"none": [], "partial": of_pictures[1:], "all": layers}[which]:
         layer.eval()
         layer.requires_grad_(False)
 

@@ -2,7 +2,7 @@
 
 from ctnet.models.backbones import create_backbone, resnet_twin
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
-from ctnet.models.ctnet import BLOCKS, create_model, list_models, replace_convs, select_convs, tensorize
+from ctnet.models.ctnet import BLOCKS, MODULES, create_model, list_models, replace_convs, select_convs, tensorize
 from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
 from ctnet.models.official import load_official_checkpoint, read_official_checkpoint
 from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
@@ -10,6 +10,7 @@ from ctnet.models.tsn import TSN, VideoModel
 
 __all__ = [
     "BLOCKS",
+    "MODULES",
     "TSN",
     "CTModule",
     "SqueezeExcitation",

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,11 @@ MODULES: dict[str, Callable[..., nn.Module] | None] = {
     "r2plus1d": r2plus1d_module,
     "csn": csn_module,
 }
-"""What takes the place of the 3 x 3 convolutions, by the first part of a model's name."""
+"""What takes the place of the 3 x 3 convolutions, by the first part of a model's name.
+
+It is called with the input and output channels and the model's options. Add a module of your own under a new name, and
+`create_model`, training, checkpoints and costs know it in every backbone.
+"""
 
 BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
     0: {},
@@ -48,6 +53,9 @@ INCEPTION_CONVS = (
 )
 """Convolutions of InceptionV3. Inferred: no code was released, these fit Table 8's 43.9 GFLOPs and 20.9 M."""
 
+INCEPTION_NORMALISATION = (0.5, 0.5, 0.5)
+"""Mean and deviation of RGB for torchvision's InceptionV3: its weights expect values from -1 to 1."""
+
 _RULES: dict[str, Rule] = {
     "r50": BLOCKS[7],
     "r50_twin": BLOCKS[7],
@@ -66,7 +74,8 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
     ResBlocks", section 3.3) and "after_first" those above 0; both pass over strided convolutions.
 
     Raises:
-        ValueError: when the rule is unknown, or names a convolution that does not exist or has a stride.
+        ValueError: when the rule is unknown or picks nothing, or names a convolution that does not exist or has a
+            stride.
     """
     stages: dict[str, list[str]] = {}
     replaceable: dict[str, bool] = {}
@@ -80,6 +89,8 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
             raise ValueError(f'unknown rule {rule!r}: give "none", "odd", "after_first", {{stage: numbers}} or names')
         first, step = {"none": (0, 0), "odd": (1, 2), "after_first": (1, 1)}[rule]
         picked = [name for convs in stages.values() for name in convs[first::step]] if step else []
+        if step and not any(replaceable[name] for name in picked):
+            raise ValueError(f'{rule!r} finds no dense 3 x 3 convolution of stride 1: name some, or give "none"')
         return [name for name in picked if replaceable[name]]
     if isinstance(rule, Mapping):
         try:
@@ -145,14 +156,18 @@ def tensorize(
         options: passed on to `module`; for a `CTModule` its sizes, kernels, connection, excitation, pointwise.
 
     Returns:
-        A network from clips (N, 3, T, H, W) to scores (N, num_classes).
+        A network from clips (N, 3, T, H, W) to scores (N, num_classes). Its `input_mean` and `input_std` are those of
+        ImageNet, or of torchvision's InceptionV3 where `cnn` has its weights.
     """
     if num_classes is None:
         heads = [layer.out_features for layer in cnn.modules() if isinstance(layer, nn.Linear)]
         if not heads:
             raise ValueError(f"{type(cnn).__name__} has no linear head: give num_classes")
         num_classes = heads[-1]
-    return TSN(replace_convs(cnn, select_convs(cnn, rule), module, **options), num_classes, num_frames, dropout)
+    model = TSN(replace_convs(cnn, select_convs(cnn, rule), module, **options), num_classes, num_frames, dropout)
+    if getattr(cnn, "transform_input", False):
+        model.input_mean = model.input_std = INCEPTION_NORMALISATION
+    return model
 
 
 def list_models() -> list[str]:
@@ -194,7 +209,7 @@ def create_model(
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         blocks: how many blocks of a ResNet-50 to replace (Table 2e: 0, 1, 4, 6, 7 or 12), or a rule of
             `select_convs`; the paper's choice for the backbone unless given.
-        options: of the `CTModule`: sizes, kernels, connection, excitation, pointwise.
+        options: of the module; for the `CTModule` sizes, kernels, connection, excitation, pointwise.
 
     Returns:
         A network from clips (N, 3, T, H, W) to scores (N, num_classes).
@@ -208,8 +223,10 @@ def create_model(
         nearest = difflib.get_close_matches(name, list_models(), n=1, cutoff=0)[0]
         raise ValueError(f"unknown model {name!r}; did you mean {nearest!r}? `ctnet models` lists all")
     module = MODULES.get(prefix)
-    if module is not CTModule and options:
-        raise ValueError(f"{name} takes no options of the CT-Module, got {', '.join(options)}")
+    known = list(inspect.signature(module).parameters)[2:] if module else []
+    if unknown := [option for option in options if option not in known]:
+        there = f"there are {', '.join(known)}" if known else "there are none"
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
     if module is None and blocks is not None:
         raise ValueError(f"{name} replaces no blocks: leave out blocks={blocks!r}")
     model: VideoModel
@@ -223,8 +240,8 @@ def create_model(
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
     if blocks is not None:
         model.config["blocks"] = blocks
-    if backbone.startswith("inceptionv3"):  # its weights expect RGB in [-1, 1]
-        model.input_mean = model.input_std = (0.5, 0.5, 0.5)
+    if backbone.startswith("inceptionv3"):
+        model.input_mean = model.input_std = INCEPTION_NORMALISATION
     if checkpoint is not None:
         load_official_checkpoint(model, checkpoint)
     return model

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ctnet.engine import RECIPES, Place, Recipe, Scores, View
+from ctnet.engine import RECIPES, Place, Recipe, Scores, View, choose_precision
 from ctnet.engine.recipe import EXECUTION
 from ctnet.study.experiments import ROWS
 from ctnet.study.provenance import provenance, write_json
@@ -44,7 +44,9 @@ LEAST = 0.9
 """Share of a validation split that must be there: some of Kinetics' videos are gone from the web."""
 
 _PREFIXES = {"v1_": "somethingv1", "v2_": "somethingv2", "mini_kinetics_": "mini-kinetics"}
-_OWN = frozenset({"model", "options", "frames", "size", "test_size", "seed", "skip"})  # of the row, or of the copy
+_OWN = frozenset(
+    {"model", "options", "frames", "size", "test_size", "seed", "skip", "missing"}
+)  # of the row, or of the copy
 
 
 def dataset_of(table: str, column: str) -> str:
@@ -158,6 +160,7 @@ def keep(
     target.check_videos(len(scores.classes), len(scores.labels))
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     shares = {f"top{k}": scores.accuracy(k) for k in (1, 5)}
+    precisions = {choose_precision(recipe.precision, place.device, testing=True) for recipe in networks.values()}
     content = {
         **asdict(target),
         "view": str(view),
@@ -168,6 +171,7 @@ def keep(
             {"weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16], "recipe": recipe.to_dict()}
             for path, recipe in networks.items()
         ],
+        "precision": " + ".join(sorted(str(precision).removeprefix("torch.") for precision in precisions)),
         "provenance": provenance(CODE, seconds) | {"devices": f"{place.world} x {device}"},
     }
     write_json(target.file, content)
@@ -230,4 +234,5 @@ def _changes(recipe: Mapping[str, Any]) -> list[str]:
     """The fields that a run learnt with otherwise than the package's recipe for its dataset."""
     usual = RECIPES[recipe["dataset"]].to_dict()
     names = usual.keys() - EXECUTION - _OWN
-    return [f"{name} {recipe[name]}, not {usual[name]}" for name in names if recipe[name] != usual[name]]
+    theirs = {**usual, **recipe}  # a field that there was not yet had today's default
+    return [f"{name} {theirs[name]}, not {usual[name]}" for name in names if theirs[name] != usual[name]]

@@ -96,6 +96,17 @@ def test_kinetics_without_split_folders(make_tree, tmp_path):
     assert len(load_videos(root, "val")) == 2
 
 
+def test_something_v2_as_its_labels_unpack(make_tree, tmp_path):
+    root = make_tree("somethingv2", tmp_path)
+    before = load_videos(root, "val")
+    for part in ("labels", "train", "validation"):
+        (root / "labels").mkdir(exist_ok=True)
+        (root / f"something-something-v2-{part}.json").rename(root / "labels" / f"{part}.json")
+    assert detect_dataset(root) == "somethingv2"
+    assert load_videos(root, "val") == before
+    assert len(load_videos(root, "train")) == 2
+
+
 BAD_ANNOTATION = {  # dataset: (annotation file of the training split, text to add or replace it with)
     "kinetics": ("annotations/train.csv", "{label},{video},1,2,train\n"),
     "somethingv1": ("something-something-v1-train.csv", "{video};{label}\n"),

@@ -25,6 +25,11 @@ def test_a_constant_answer_earns_nothing():
     assert scores(np.full((6, 6), 1 / 6), range(6)).accuracy() == 0
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_an_answer_that_is_no_number_earns_nothing(k):
+    assert scores(np.full((2, 6), np.nan), [0, 3]).accuracy(k) == 0
+
+
 def test_confusion_and_accuracy_of_each_class():
     confusion = EXAMPLE.confusion()
     assert confusion.sum() == 4

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import ctnet
+from ctnet.data import load_videos, make
 from ctnet.engine import Batches, Place, View, eval_data, train_data
 from ctnet.engine.loading import loader
 
@@ -94,6 +95,18 @@ def test_other_classes_than_the_networks_are_refused(tiny):
     model.classes = ["a", "b"]
     with pytest.raises(ValueError, match="trained for other classes"):
         eval_data(tiny, model)
+
+
+def test_missing_and_skipped_videos_are_left_out_and_counted(tiny, tmp_path):
+    root = make("MicroSomething", tmp_path / "v2", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    (tmp_path / "bad.txt").write_text(f"{load_videos(root, 'val').names[3]}\tcut off\n")
+    load_videos(root, "val").paths[0].unlink()
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    recipe = ctnet.engine.get_recipe("somethingv2").override({"root": str(root), "skip": str(tmp_path / "bad.txt")})
+    with pytest.raises(FileNotFoundError, match="missing='skip'"):
+        eval_data(recipe, model)
+    dataset = eval_data(recipe.override({"missing": "skip"}), model)
+    assert (len(dataset), dataset.left_out) == (22, 2)
 
 
 def test_a_dataset_without_a_place_is_asked_for():

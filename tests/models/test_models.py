@@ -3,7 +3,9 @@ import torch
 import torchvision
 
 import ctnet
+from ctnet.engine import load_model, save_model
 from ctnet.models import BLOCKS, CTModule, create_backbone, select_convs
+from ctnet.models.ctnet import INCEPTION_CONVS
 from ctnet.models.tensor_conv import OnClips
 
 
@@ -128,18 +130,39 @@ def test_rules_that_do_not_fit_are_refused(rule, message):
         select_convs(create_backbone("r50_twin"), rule)
 
 
-@pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2", "resnext50_32x4d"])
+@pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2"])
 def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
     cnn = getattr(torchvision.models, builder)()
     before = {key: value.clone() for key, value in cnn.state_dict().items()}
     model = ctnet.tensorize(cnn, rule="odd", excitation="te")
     assert model.head.out_features == 1000
-    if builder != "resnext50_32x4d":  # grouped 3 x 3 convolutions are no dense ones
-        assert any(isinstance(module, CTModule) for module in model.modules())
+    assert any(isinstance(module, CTModule) for module in model.modules())
     assert model(torch.randn(1, 3, 2, 64, 64)).shape == (1, 1000)
     assert before.keys() == cnn.state_dict().keys()
     assert all(torch.equal(value, before[key]) for key, value in cnn.state_dict().items())
     assert not any(isinstance(module, OnClips) for module in cnn.modules())
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_tensorize_keeps_the_normalisation_of_inception(pretrained):
+    cnn = torchvision.models.inception_v3(init_weights=False, transform_input=pretrained)
+    model = ctnet.tensorize(cnn, INCEPTION_CONVS)
+    named = ctnet.create_model("ctnet_inceptionv3").input_mean
+    assert (model.input_mean == named) == pretrained
+
+
+def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
+    def mine(in_channels, out_channels, kernel=3):
+        return torch.nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
+
+    monkeypatch.setitem(ctnet.models.MODULES, "mine", mine)
+    assert "mine_r50" in ctnet.list_models()
+    model = ctnet.create_model("mine_r50_twin", num_classes=3, kernel=5)
+    assert sum(isinstance(module, torch.nn.Conv3d) and module.kernel_size[0] == 5 for module in model.modules()) == 7
+    save_model(tmp_path / "mine.safetensors", model)
+    assert load_model(tmp_path / "mine.safetensors").config == model.config
+    with pytest.raises(ValueError, match="no option sizes; there are kernel"):
+        ctnet.create_model("mine_r50_twin", sizes=3)
 
 
 def test_replaced_convolution_takes_its_batch_norm_along():
@@ -156,11 +179,14 @@ def test_replaced_convolution_takes_its_batch_norm_along():
         (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
         (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
         (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "replaces no blocks"),
-        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "takes no options"),
+        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are none"),
         (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "weights must be"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),
+        (lambda: ctnet.create_model("tsm_r50_twin", sizes=3), "no option sizes; there are none"),
         (lambda: ctnet.tensorize(torch.nn.Conv2d(3, 8, 3)), "no linear head"),
-        (lambda: ctnet.tensorize(torch.nn.Sequential(torch.nn.Linear(3, 8))), "where the features"),
+        (lambda: ctnet.tensorize(torchvision.models.mobilenet_v2()), "'odd' finds no dense 3 x 3 convolution"),
+        (lambda: ctnet.tensorize(torch.nn.Sequential(torch.nn.Linear(3, 8)), "none"), "where the features"),
     ],
 )
 def test_bad_requests_are_refused(call, message):
