@@ -1,4 +1,4 @@
-"""What can be measured on a network without training it."""
+"""What can be measured on a network: cost, receptive field, where it looks; and what several runs allow to be said."""
 
 from ctnet.analysis.cost import Cost, count_cost
 from ctnet.analysis.receptive_field import ReceptiveField, progressive_fields, receptive_field

@@ -148,7 +148,8 @@ def tensorize(
 
     Args:
         cnn: a classifier of pictures, torchvision's ResNets, InceptionV3, VGGs and others built like them.
-        rule: which convolutions become CT-Modules, see `select_convs`.
+        rule: which convolutions become CT-Modules, see `select_convs`. The modules end in a ReLU: best where another
+            convolution follows, as in bottlenecks; a block of ResNet-18 or 34 can then only add to its input.
         num_classes: of the new head; as many as the CNN's own unless given.
         num_frames: T that the network is meant for; it accepts any.
         dropout: before the head.

@@ -40,7 +40,7 @@ def twin_table(table: str) -> Styler:
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
-    caption = f"Twins of Table {table} at 32×32 on rendered clips. Not to be compared with the printed accuracies."
+    caption = f"Twins of Table {table} on rendered clips of 32×32. Not to be compared with the printed accuracies."
     return styled(pd.DataFrame(rows), caption)
 
 
@@ -59,7 +59,7 @@ def direction_table(table: str) -> Styler:
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
             "Twins, points": f"{found.mean:+z.1f}" if found else "–",
             "95 % interval": f"{found.low:+z.1f} to {found.high:+z.1f}" if found else "–",
-            "Smallest visible difference": f"{visible[direction.id]:.1f}" if found else "–",
+            "Smallest visible difference": _visible(visible[direction.id]) if found else "–",
             "Verdict on the direction": verdict,
         }
         for direction, found, verdict in decided
@@ -133,11 +133,17 @@ def conclusion(table: str) -> Markdown:
     visible = detectable(table)
     unresolved = [visible[direction.id] for direction, _, words in decided if words == "inconclusive"]
     if unresolved:
+        least, most = _visible(min(unresolved)), _visible(max(unresolved))
+        which = f"of {most} points" if least == most else f"of {least} to {most} points, depending on the comparison,"
         sentences.append(
-            f"Where nothing is decided, a real difference of {max(unresolved):.1f} points would have been found four "
-            "times out of five: the paper's differences may be there, and smaller."
+            f"Where nothing is decided, only a real difference {which} would have been found four times out of five: "
+            "the paper's may be there, and smaller."
         )
     return Markdown(" ".join(sentences))
+
+
+def _visible(points: float) -> str:
+    return f"{points:.1f}" if points < 100 else "over 100"
 
 
 def _interval(found: Difference | None) -> str:

@@ -290,23 +290,20 @@ def _every_second_block(records: Mapping[str, dict[str, Any]]) -> Claim:
     return Claim("3.3/ResNet-101", "exact", statement, published, gmacs, verdict, note, GMACS_RULE, evidence, stale)
 
 
-def decide_costs(
-    tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
-) -> list[Claim]:
+def decide_costs(tables: list[str], live: bool, progress: Callable[[list[Network]], Any]) -> list[Claim]:
     """Decide every claim on costs, receptive fields and special cases.
 
     Args:
-        tables: only claims on these tables, or on section "3.3"; all claims unless given.
+        tables: that the claims are on; "3.3" is that section.
         live: measure all costs again, and keep them, instead of reading `results/cost`.
-        progress: wraps the list of networks that are measured or read, for a progress bar.
+        progress: wraps the list of networks that are measured, for a progress bar.
 
     Raises:
         ValueError: when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    wanted = set(["1", "3.3", *ROWS] if tables is None else tables)
-    chosen = [table for table in ROWS if table in wanted]
-    needed = networks([*chosen, *wanted.intersection(IN_TEXT)])
+    chosen = [table for table in ROWS if table in tables]
+    needed = networks([*chosen, *IN_TEXT.keys() & tables])
     if live:
         for network in progress(list(needed.values())):
             measure_and_keep(network)
@@ -317,8 +314,8 @@ def decide_costs(
     decided: list[Claim] = []
     for table in chosen:
         decided += [*cost_claims(table, costs, stale), *_order_claims(table, costs)]
-    if "1" in wanted:
+    if "1" in tables:
         decided += _field_claims()
-    if "3.3" in wanted:
+    if "3.3" in tables:
         decided += [*_special_case_claims(), _every_second_block(records)]
     return decided

@@ -9,15 +9,14 @@ from typing import Any
 
 from ctnet.analysis import Cost, count_cost
 from ctnet.models import create_model
-from ctnet.models.peers import PEERS
 from ctnet.study.experiments import IN_TEXT, ROWS, Network, Row
-from ctnet.study.provenance import code_hash, config_hash, provenance, write_json
+from ctnet.study.provenance import code_hash, code_of, config_hash, provenance, write_json
 from ctnet.study.published import results_dir
 
 
 def code(model: str) -> tuple[str, ...]:
     """Parts of the package that the cost of a model depends on, by the model's name."""
-    return ("models", "analysis/cost.py", *(["models/peers"] if model in PEERS else []))
+    return code_of(model, "models", "analysis/cost.py")
 
 
 def measure(network: Network) -> Cost:

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from ctnet.engine import Recipe
 from ctnet.study.style import COLORS, PALETTE, WIDTH, BookFigure
 
-SMOOTHING = 0.9  # weight of the past in a smoothed loss
+NEW = 0.1  # weight of a step's loss in the smoothed one
 
 
 def plot_schedules(recipes: Mapping[str, Recipe]) -> Figure:
@@ -48,7 +49,7 @@ def plot_runs(runs: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
         losses = np.array(run["losses"])
         steps = np.arange(1, len(losses) + 1)
         left.plot(steps, losses, color=color, linewidth=0.7, alpha=0.35)
-        left.plot(steps, smoothed(losses), color=color, linewidth=2, label=label)
+        left.plot(steps, pd.Series(losses).ewm(alpha=NEW).mean(), color=color, linewidth=2, label=label)
         rows = [row for row in run["epochs"] if "val_top1" in row]
         accuracies = [100 * row["val_top1"] for row in rows]
         right.plot([row["epoch"] for row in rows], accuracies, "o-", color=color, linewidth=2, label=label)
@@ -65,13 +66,3 @@ def plot_runs(runs: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
     right.set_ylim(0)
     left.legend()
     return figure
-
-
-def smoothed(values: np.ndarray) -> np.ndarray:
-    """An exponential moving average, corrected for its start."""
-    total = weight = 0.0
-    found = []
-    for value in values:
-        total, weight = SMOOTHING * total + value, SMOOTHING * weight + 1
-        found.append(total / weight)
-    return np.array(found)

@@ -18,6 +18,7 @@ from ctnet.models.tensor_conv import ConvBNReLU, OnClips
 from ctnet.study.sheet import FAINT, HEADING, RADIUS, SMALL, Point, Sheet, Step
 from ctnet.study.style import COLORS, WIDTH, tint
 
+EXPANSION = 4  # channels of a block's input and output for each of its module's, in ResNet-50
 _FIELD_LEGEND = (
     (COLORS["ct"], "reaches the output", False),
     (FAINT, "does not", False),
@@ -133,19 +134,18 @@ def _draw_field(sheet: Sheet, x: float, y: float, cell: float, reached: Receptiv
     sheet.dot(x + (t // 2 * (w + 1) + w / 2) * cell, y + h / 2 * cell, cell)
 
 
-def draw_ct_block(module: CTModule, expansion: int = 4) -> Figure:
+def draw_ct_block(module: CTModule) -> Figure:
     """A CT-Module between the 1 x 1 convolutions of its residual block, whatever its K and options (Fig. 2a, b).
 
     Args:
         module: drawn with its sizes, kernels, connection, excitation and PWConv.
-        expansion: channels of the block's input and output for each of the module's, 4 in ResNet-50.
     """
     sheet, x, width, right = Sheet(), WIDTH / 2 - 0.25, 2.45, WIDTH - 0.6
     c, operations = module.channels, [cast(SubOperation, operation) for operation in module.sub_operations]
     first = operations[0].coupled if operations[0].connection == "coupling" else operations[0].spatial
     inner = first.conv.conv.in_channels
-    sheet.text(x, 0.12, f"{expansion * inner} × T × H × W")
-    reduce = Step("1 × 1 convolution", f"{expansion * inner} → {inner}, BN, ReLU")
+    sheet.text(x, 0.12, f"{EXPANSION * inner} × T × H × W")
+    reduce = Step("1 × 1 convolution", f"{EXPANSION * inner} → {inner}, BN, ReLU")
     path: list[Point] = [sheet.flow([(x, 0.22)], [reduce], width, 0.33)]
     for k, operation in enumerate(operations):
         c_k = f"C{_subscript(k + 1)}"
@@ -160,14 +160,14 @@ def draw_ct_block(module: CTModule, expansion: int = 4) -> Figure:
         sheet.text(right - 0.12, top + 0.15, f"{operation.connection}, {c_k} = {module.sizes[k]}", ha="right")
         sheet.panel(top, end[1] + 0.1, right=right)
         path = [end, (x, end[1] + 0.1)]
-    _, bottom = sheet.flow(path, [Step("1 × 1 convolution", f"{c} → {expansion * c}, BN")], width)
+    _, bottom = sheet.flow(path, [Step("1 × 1 convolution", f"{c} → {EXPANSION * c}, BN")], width)
     y = bottom + 0.2 + RADIUS
     sheet.arrow((x, bottom), (x, y - RADIUS))
     sheet.operator(x, y, "+")
     sheet.arrow((x, 0.34), (WIDTH - 0.4, 0.34), (WIDTH - 0.4, y), (x + RADIUS, y))
     sheet.text(WIDTH - 0.24, y / 2, "residual connection", SMALL, rotation=270)
     sheet.arrow((x, y + RADIUS), (x, y + 0.35))
-    sheet.text(x, y + 0.46, f"ReLU, {expansion * c} × T × H × W")
+    sheet.text(x, y + 0.46, f"ReLU, {EXPANSION * c} × T × H × W")
     return sheet.finish(y + 0.58)
 
 

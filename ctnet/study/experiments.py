@@ -1,5 +1,6 @@
 """Which network stands behind each row of the paper's tables."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,20 +22,25 @@ class Network:
 
 @dataclass(frozen=True)
 class Row:
-    """A row's networks, all of them run on each of `views` clips and crops of a video."""
+    """A row's networks, all of them run on the same crops x clips of a video."""
 
     networks: tuple[Network, ...]
-    views: int = 1
+    view: str = "1x1"
+
+    @property
+    def views(self) -> int:
+        """How many clips of T frames a network sees of a video."""
+        return math.prod(map(int, self.view.split("x")))
 
 
 def _row(
-    model: str = "ctnet_r50", *, views: int = 1, frames: int = 8, size: int = 256, classes: int = 174, **options: Any
+    model: str = "ctnet_r50", *, view: str = "1x1", frames: int = 8, size: int = 256, classes: int = 174, **options: Any
 ) -> Row:
-    return Row((Network(model, options, frames, size, classes),), views)
+    return Row((Network(model, options, frames, size, classes),), view)
 
 
-def _ensemble(*frames: int, views: int = 1) -> Row:
-    return Row(tuple(Network("ctnet_r50", frames=number) for number in frames), views)
+def _ensemble(*frames: int, view: str = "1x1") -> Row:
+    return Row(tuple(Network("ctnet_r50", frames=number) for number in frames), view)
 
 
 PLAIN: dict[str, Any] = {"excitation": "none", "pointwise": False}
@@ -51,8 +57,8 @@ _R101_KINETICS = Network("ctnet_r101", frames=16, classes=400)
 
 _SOMETHING_PEERS_2D = {
     "eco-en-lite-92": Row(tuple(Network("eco_lite", frames=frames, size=224) for frames in (16, 20, 24, 32))),
-    "pem-tdloss-8x3x2": _row("tim_r50", views=6),
-    "pem-tdloss-16x3x2": _row("tim_r50", frames=16, views=6),
+    "pem-tdloss-8x3x2": _row("tim_r50", view="3x2"),
+    "pem-tdloss-16x3x2": _row("tim_r50", frames=16, view="3x2"),
     "blvnet-tam-8x2": _row("blvnet_tam_r50", frames=16, size=224),
     "blvnet-tam-16x2": _row("blvnet_tam_r50", frames=32, size=224),
 } | {
@@ -61,28 +67,28 @@ _SOMETHING_PEERS_2D = {
     for frames in (8, 16)
 }
 _KINETICS_PEERS_2D = {
-    "tsm-16x3x10": _row("tsm_r50", frames=16, classes=400, views=30),
-    "teinet-16x3x10": _row("teinet_r50", frames=16, classes=400, views=30),
-    "tea-16x3x10": _row("tea_r50", frames=16, classes=400, views=30),
-    "pem-tdloss-16x3x10": _row("tim_r50", frames=16, classes=400, views=30),
-    "blvnet-tam-16x2-x3x3": _row("blvnet_tam_r50", frames=32, classes=400, views=9),
-    "smallbignet-32x3x4": _row("smallbig_r101", frames=32, classes=400, views=12),
+    "tsm-16x3x10": _row("tsm_r50", frames=16, classes=400, view="3x10"),
+    "teinet-16x3x10": _row("teinet_r50", frames=16, classes=400, view="3x10"),
+    "tea-16x3x10": _row("tea_r50", frames=16, classes=400, view="3x10"),
+    "pem-tdloss-16x3x10": _row("tim_r50", frames=16, classes=400, view="3x10"),
+    "blvnet-tam-16x2-x3x3": _row("blvnet_tam_r50", frames=32, classes=400, view="3x3"),
+    "smallbignet-32x3x4": _row("smallbig_r101", frames=32, classes=400, view="3x4"),
 }
 
 _SOMETHING_PEERS_3D = {
-    "ir-csn-3d-r101-32x1x10": _row("ir_csn_r101", frames=32, views=10),
-    "ir-csn-3d-r152-32x1x10": _row("ir_csn_r152", frames=32, views=10),
-    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, views=10, num_frames=32),
+    "ir-csn-3d-r101-32x1x10": _row("ir_csn_r101", frames=32, view="1x10"),
+    "ir-csn-3d-r152-32x1x10": _row("ir_csn_r152", frames=32, view="1x10"),
+    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, view="1x10", num_frames=32),
 }
 _KINETICS_PEERS_3D = {
-    "r-2-1-d-32x1x10": _row("r2plus1d34", frames=32, size=112, classes=400, views=10),
+    "r-2-1-d-32x1x10": _row("r2plus1d34", frames=32, size=112, classes=400, view="1x10"),
     "i3d-64xn-axn-a": _row("i3d_inception", frames=64, size=224, classes=400),
-    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, classes=400, views=10, num_frames=32),
-    "x3d-xl-16x3x10": _row("x3d_xl", frames=16, size=356, classes=400, views=30),
-    "nl-i3d-128x3x10": _row("nl_i3d_r101", frames=128, classes=400, views=30),
-    "slowfast-80-16-64-x3x10": _row("slowfast_r101_16x8", frames=64, classes=400, views=30),
+    "corrnet-32x1x10": _row("corrnet_r50", frames=32, size=224, classes=400, view="1x10", num_frames=32),
+    "x3d-xl-16x3x10": _row("x3d_xl", frames=16, size=356, classes=400, view="3x10"),
+    "nl-i3d-128x3x10": _row("nl_i3d_r101", frames=128, classes=400, view="3x10"),
+    "slowfast-80-16-64-x3x10": _row("slowfast_r101_16x8", frames=64, classes=400, view="3x10"),
 } | {
-    f"{row}-32{views}x10": _row(model, frames=32, classes=400, views=30)
+    f"{row}-32{views}x10": _row(model, frames=32, classes=400, view="3x10")
     for row, model, views in (
         ("ip-csn-3d-r101", "ip_csn_r101", "x3"),
         ("ip-csn-3d-r152", "ip_csn_r152", "x3"),
@@ -114,31 +120,31 @@ ROWS: dict[str, dict[str, Row]] = {
     "3": {
         "tsn-8": _row("tsn_r50", size=224),
         "ct-net-8": _row(),
-        "ct-net-8x3x2": _row(views=6),
+        "ct-net-8x3x2": _row(view="3x2"),
         "tsn-16": _row("tsn_r50", frames=16, size=224),
         "ct-net-16": _row(frames=16),
-        "ct-net-16x3x2": _row(frames=16, views=6),
+        "ct-net-16x3x2": _row(frames=16, view="3x2"),
         "ct-net-en-8-12-16-24": _ensemble(8, 12, 16, 24),
     }
     | _SOMETHING_PEERS_2D
     | _SOMETHING_PEERS_3D,
     "4": {
-        "ct-net-r50-16x3x4": Row((_R50_KINETICS,), 12),
-        "ct-net-r101-16x3x4": Row((_R101_KINETICS,), 12),
-        "ct-net-en-16-16-x3x4": Row((_R50_KINETICS, _R101_KINETICS), 12),
+        "ct-net-r50-16x3x4": Row((_R50_KINETICS,), "3x4"),
+        "ct-net-r101-16x3x4": Row((_R101_KINETICS,), "3x4"),
+        "ct-net-en-16-16-x3x4": Row((_R50_KINETICS, _R101_KINETICS), "3x4"),
     }
     | _KINETICS_PEERS_2D
     | _KINETICS_PEERS_3D,
     "6": {
-        f"{frames}{suffix}": _row(frames=frames, views=views)
-        for suffix, views in (("", 1), ("x1x2", 2), ("x3x2", 6))
+        f"{frames}{suffix}": _row(frames=frames, view=view)
+        for suffix, view in (("", "1x1"), ("x1x2", "1x2"), ("x3x2", "3x2"))
         for frames in (8, 12, 16, 24)
     }
     | {
         "8-16": _ensemble(8, 16),
         "8-12-16-24-x1x1": _ensemble(8, 12, 16, 24),
-        "8-12-16-24-x1x2": _ensemble(8, 12, 16, 24, views=2),
-        "8-12-16-24-x3x2": _ensemble(8, 12, 16, 24, views=6),
+        "8-12-16-24-x1x2": _ensemble(8, 12, 16, 24, view="1x2"),
+        "8-12-16-24-x3x2": _ensemble(8, 12, 16, 24, view="3x2"),
     },
     "7": _MODULES,
     "8": {

@@ -11,7 +11,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
-from ctnet.analysis.overlay import Explanation, explain, overlays, sampled_frames
+from ctnet.analysis.overlay import SCALE, Explanation, color_bar, explain, overlays, sampled_frames
 from ctnet.data import MicroSomething64, MicroSplit, sample_sparse
 from ctnet.engine import load_model
 from ctnet.engine.loading import sampler
@@ -24,7 +24,6 @@ from ctnet.study.localisation import (
     localisation,
     localisation_claims,
     measured_runs,
-    plot_saliency,
     uniform,
 )
 from ctnet.study.runner import decode, run_file, weights_file
@@ -71,9 +70,40 @@ def disagreements() -> tuple[int | None, int | None]:
     return tuple(int(place[0]) if len(place) else None for place in places)  # type: ignore[return-value]
 
 
-def random_clips(count: int = 12) -> list[int]:
+def random_clips() -> list[int]:
     """Numbers of validation clips, drawn once and for all."""
-    return sorted(np.random.default_rng(0).choice(len(_split().members), count, replace=False).tolist())
+    return sorted(np.random.default_rng(0).choice(len(_split().members), 12, replace=False).tolist())
+
+
+def plot_saliency(explanations: Sequence[Explanation], title: str = "", columns: int = 8) -> Figure:
+    """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
+
+    Args:
+        explanations: of the same video, from `ctnet.analysis.overlay.explain`.
+        title: of the frames without saliency.
+        columns: frames in a row.
+    """
+    panels = overlays(explanations, columns, side=192)
+    gap, head, foot = 0.03, 0.24, 0.32  # inches: between frames, of a caption, of the colour bar
+    frame = (WIDTH + gap) / columns - gap
+    picture = frame * panels[0][1].shape[2] / panels[0][1].shape[3]
+    height = len(panels) * (head + picture) + foot
+    figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
+    for row, (caption, pictures) in enumerate(panels):
+        bottom = height - (row + 1) * (head + picture)
+        text = title if title and row == 0 else caption
+        figure.text(0, (bottom + picture + 0.06) / height, text, fontsize=9, va="baseline")
+        for column, image in enumerate(pictures.permute(0, 2, 3, 1)):
+            place = (column * (frame + gap) / WIDTH, bottom / height, frame / WIDTH, picture / height)
+            axes = figure.add_axes(place)
+            axes.imshow(image.numpy(), aspect="auto")
+            axes.set_axis_off()
+    bar = figure.add_axes((0.48, 0.09 / height, 0.25, 0.1 / height))
+    bar.imshow(color_bar(8, 256).numpy(), aspect="auto")
+    bar.set_axis_off()
+    figure.text(0.472, 0.1 / height, f"{SCALE}: lowest", fontsize=9, ha="right")
+    figure.text(0.738, 0.1 / height, "highest", fontsize=9)
+    return figure
 
 
 def plot_clip(networks: Networks, number: int | None) -> Figure:
@@ -86,12 +116,12 @@ def plot_clip(networks: Networks, number: int | None) -> Figure:
     return plot_saliency(_explanations(networks, number), title=f"Clip {number}: {_truth(number)}")
 
 
-def plot_clips(networks: Networks, numbers: Sequence[int], columns: int = 4) -> Figure:
+def plot_clips(networks: Networks, numbers: Sequence[int]) -> Figure:
     """Several clips, two beside one another: a row of frames, and one for each network; classes by their motions."""
     if not networks:
         return _empty()
     motions = {item.name: item.motions[0] for item in MicroSomething64.classes}
-    gap, line = 0.3, 0.19  # inches: between clips, of a caption
+    gap, line, columns = 0.3, 0.19, 4  # inches between clips and of a caption; frames of a clip
     wide = (WIDTH - gap) / 2
     tall = (1 + len(networks)) * (wide / columns + line) + gap
     height = -(-len(numbers) // 2) * tall

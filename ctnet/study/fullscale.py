@@ -6,8 +6,7 @@ Only a test of a row's own networks, on the whole validation split of the row's 
 import difflib
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ import torch
 
 from ctnet.engine import RECIPES, Place, Recipe, Scores, View, choose_precision
 from ctnet.engine.recipe import EXECUTION
+from ctnet.study.claims import Claim
 from ctnet.study.experiments import ROWS
-from ctnet.study.provenance import provenance, write_json
-from ctnet.study.published import published_table, results_dir
+from ctnet.study.provenance import code_hash, code_of, provenance, write_json
+from ctnet.study.published import published_table, results_dir, row_label
 
-CODE = ("data", "engine", "models")
-"""Parts of the package that an accuracy depends on."""
+_RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ SIZES = {
 LEAST = 0.9
 """Share of a validation split that must be there: some of Kinetics' videos are gone from the web."""
 
+_NAMES = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
 _PREFIXES = {"v1_": "somethingv1", "v2_": "somethingv2", "mini_kinetics_": "mini-kinetics"}
 _OWN = frozenset(
     {"model", "options", "frames", "size", "test_size", "seed", "skip", "missing"}
@@ -57,11 +57,12 @@ def dataset_of(table: str, column: str) -> str:
     return "kinetics" if table == "4" else "somethingv1"
 
 
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval (Wilson, 1927) of a share that was observed on `count` independent videos."""
-    spread = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    middle, scale = share + z**2 / (2 * count), 1 + z**2 / count
-    return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
+    from scipy.stats import binomtest  # takes a second to import
+
+    found = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 SEVERAL_CLIPS = {("7", "mini-kinetics")}
@@ -120,12 +121,12 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View) -> Target:
     ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
-    views = view.crops * view.clips
+    looked = f"{view.crops}x{view.clips}"
     if (table, *found) in SEVERAL_CLIPS:
-        if views == 1:
-            raise wrong("crops x clips that make", "more than 1", views)
-    elif views != row.views:
-        raise wrong("crops x clips that make", row.views, views)
+        if looked == "1x1":
+            raise wrong("crops x clips", "of more than 1x1", looked)
+    elif looked != row.view:
+        raise wrong("crops x clips", row.view, looked)
     return Target(table, row_id, found.pop())
 
 
@@ -158,9 +159,10 @@ def keep(
         ValueError: when the scores are of a part of the dataset.
     """
     target.check_videos(len(scores.classes), len(scores.labels))
+    recipes = list(networks.values())
     device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     shares = {f"top{k}": scores.accuracy(k) for k in (1, 5)}
-    precisions = {choose_precision(recipe.precision, place.device, testing=True) for recipe in networks.values()}
+    precisions = {choose_precision(recipe.precision, place.device, testing=True) for recipe in recipes}
     content = {
         **asdict(target),
         "view": str(view),
@@ -172,7 +174,7 @@ def keep(
             for path, recipe in networks.items()
         ],
         "precision": " + ".join(sorted(str(precision).removeprefix("torch.") for precision in precisions)),
-        "provenance": provenance(CODE, seconds) | {"devices": f"{place.world} x {device}"},
+        "provenance": provenance(_code(recipes), seconds) | {"devices": f"{place.world} x {device}"},
     }
     write_json(target.file, content)
     return target.file
@@ -186,6 +188,7 @@ class Accuracy:
         value, low, high: measured, and its 95 % interval.
         verdict: "within interval" if the printed digits are compatible with the interval, else "differs".
         changes: what the recipe had otherwise than this package's recipe for the dataset, in words.
+        stale: whether it was tested by other code than today's.
     """
 
     value: float
@@ -193,6 +196,7 @@ class Accuracy:
     high: float
     verdict: str
     changes: str = ""
+    stale: bool = False
 
     def __str__(self) -> str:
         return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
@@ -222,12 +226,48 @@ def _read(target: Target, metric: str, printed: float | None) -> Accuracy:
         value = 100 * content["metrics"][metric]
         low, high = (100 * bound for bound in content["interval"][metric])
         changes = {change for network in content["networks"] for change in _changes(network["recipe"])}
+        code = _code([Recipe(**network["recipe"]) for network in content["networks"]])
+        stale = content["provenance"]["code"] != code_hash(*code)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{target.file} cannot be used ({error}): delete it, or test again with --record") from error
     half_a_digit = 0.05
     near = printed is not None and low - half_a_digit <= printed <= high + half_a_digit
     verdict = "not printed" if printed is None else "within interval" if near else "differs"
-    return Accuracy(value, low, high, verdict, ", ".join(sorted(changes)))
+    return Accuracy(value, low, high, verdict, ", ".join(sorted(changes)), stale)
+
+
+def _code(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+    """Parts of the package that an accuracy depends on."""
+    return tuple(sorted({part for recipe in recipes for part in code_of(recipe.model, "data", "engine", "models")}))
+
+
+def accuracy_claims(table: str) -> Iterator[Claim]:
+    """Every accuracy that a table prints, beside that of a full-scale run where there is one."""
+    printed, found = published_table(table), accuracies(table)
+    for column, unit in printed.attrs["units"].items():
+        if unit != "percent":
+            continue
+        transfer = {"ucf101": "UCF101", "hmdb51": "HMDB51"}.get(column)
+        metric = "top1" if transfer else column[-4:]
+        for row_id, value in printed[column].items():
+            if value is None:
+                continue
+            run = found.get((str(row_id), column))
+            dataset = dataset_of(table, column)
+            file = Target(table, str(row_id), dataset).file
+            where = f"{metric.replace('top', 'top-')} on {transfer or _NAMES[dataset]}"
+            yield Claim(
+                f"{table}/{row_id}/{column}",
+                "full size",
+                f"Table {table}, {row_label(printed, str(row_id))}: {value} % {where}",
+                value,
+                run and {"value": run.value, "low": run.low, "high": run.high},
+                run.verdict if run else "not run here",
+                run.changes if run else "",
+                _RULE,
+                (f"full-scale/{file.name}",) if run else (),
+                run.stale if run else False,
+            )
 
 
 def _changes(recipe: Mapping[str, Any]) -> list[str]:

@@ -9,9 +9,9 @@ from ctnet.study.claims import Claim, decide_costs
 from ctnet.study.decisions import direction_claims
 from ctnet.study.derived import SECTIONS, derived_claims
 from ctnet.study.experiments import ROWS, Network
-from ctnet.study.fullscale import Target, accuracies, dataset_of
+from ctnet.study.fullscale import accuracy_claims
 from ctnet.study.provenance import write_json
-from ctnet.study.published import TABLES, published_table, results_dir, row_label, text_claims
+from ctnet.study.published import TABLES, results_dir, text_claims
 
 VERDICTS = (
     "reproduced",
@@ -34,37 +34,7 @@ HOLDS = VERDICTS[:4]
 AGAINST = VERDICTS[VERDICTS.index("not reproduced") :]
 """Verdicts of a claim that does not stand, or that nothing could be found to stand for."""
 
-_DATASETS = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
-_FULL_SIZE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
 _WEAKEST = "as good as the weakest of the claims that decide it"
-
-
-def accuracy_claims(table: str) -> Iterator[Claim]:
-    """Every accuracy that a table prints, beside that of a full-scale run where there is one."""
-    printed, found = published_table(table), accuracies(table)
-    for column, unit in printed.attrs["units"].items():
-        if unit != "percent":
-            continue
-        transfer = {"ucf101": "UCF101", "hmdb51": "HMDB51"}.get(column)
-        metric = "top1" if transfer else column[-4:]
-        for row_id, value in printed[column].items():
-            if value is None:
-                continue
-            run = found.get((str(row_id), column))
-            dataset = dataset_of(table, column)
-            file = Target(table, str(row_id), dataset).file
-            where = f"{metric.replace('top', 'top-')} on {transfer or _DATASETS[dataset]}"
-            yield Claim(
-                f"{table}/{row_id}/{column}",
-                "full size",
-                f"Table {table}, {row_label(printed, str(row_id))}: {value} % {where}",
-                value,
-                run and {"value": run.value, "low": run.low, "high": run.high},
-                run.verdict if run else "not run here",
-                run.changes if run else "",
-                _FULL_SIZE,
-                (f"full-scale/{file.name}",) if run else (),
-            )
 
 
 def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
@@ -94,7 +64,7 @@ def claims(
         tables: only claims on these tables, or of these sections of the text; all claims, and the sentences of the
             text that they decide, unless given.
         live: measure all costs again, and keep them, instead of reading `results/cost`.
-        progress: wraps the list of networks that are measured or read, for a progress bar.
+        progress: wraps the list of networks that are measured, for a progress bar.
 
     Raises:
         ValueError: for a table without claims, or when a kept result is damaged.

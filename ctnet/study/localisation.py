@@ -1,4 +1,4 @@
-"""Where networks look (section 4.3, Figure 3): saliency measured against the objects that act, and drawn."""
+"""Where networks look (section 4.3, Figure 3): saliency measured against the objects that act."""
 
 import base64
 import time
@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctnet.analysis import class_evidence, energy_share, pointing_game, scatter, temporal_concentration
-from ctnet.analysis.overlay import SCALE, Explanation, color_bar, overlays
 from ctnet.analysis.saliency import upsample_evidence
 from ctnet.analysis.statistics import Difference, mean_accuracy, paired_difference
 from ctnet.data import MICRO_DATASETS, MicroDataset, MicroSplit, Scene, eval_transform, sample_sparse
@@ -27,7 +25,6 @@ from ctnet.study.directions import Direction, read_result
 from ctnet.study.provenance import code_hash, provenance, write_json
 from ctnet.study.published import results_dir
 from ctnet.study.runner import CODE, weights_file
-from ctnet.study.style import WIDTH, BookFigure
 from ctnet.study.twins import LOCALISED, TWINS, Run, seeds_of
 
 CLIPS = 500
@@ -291,34 +288,3 @@ def localisation_claims() -> list[Direction]:
         )
         for measure, one, other in pairs
     ]
-
-
-def plot_saliency(explanations: Sequence[Explanation], columns: int = 8, title: str = "") -> Figure:
-    """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
-
-    Args:
-        explanations: of the same video, from `ctnet.analysis.overlay.explain`.
-        columns: frames in a row.
-        title: of the frames without saliency.
-    """
-    panels = overlays(explanations, columns, side=192)
-    gap, head, foot = 0.03, 0.24, 0.32  # inches: between frames, of a caption, of the colour bar
-    frame = (WIDTH + gap) / columns - gap
-    picture = frame * panels[0][1].shape[2] / panels[0][1].shape[3]
-    height = len(panels) * (head + picture) + foot
-    figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
-    for row, (caption, pictures) in enumerate(panels):
-        bottom = height - (row + 1) * (head + picture)
-        text = title if title and row == 0 else caption
-        figure.text(0, (bottom + picture + 0.06) / height, text, fontsize=9, va="baseline")
-        for column, image in enumerate(pictures.permute(0, 2, 3, 1)):
-            place = (column * (frame + gap) / WIDTH, bottom / height, frame / WIDTH, picture / height)
-            axes = figure.add_axes(place)
-            axes.imshow(image.numpy(), aspect="auto")
-            axes.set_axis_off()
-    bar = figure.add_axes((0.48, 0.09 / height, 0.25, 0.1 / height))
-    bar.imshow(color_bar(8, 256).numpy(), aspect="auto")
-    bar.set_axis_off()
-    figure.text(0.472, 0.1 / height, f"{SCALE}: lowest", fontsize=9, ha="right")
-    figure.text(0.738, 0.1 / height, "highest", fontsize=9)
-    return figure

@@ -1,6 +1,6 @@
 """The book's plots of costs and published accuracies; each returns a matplotlib figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -65,7 +65,6 @@ def plot_curve(
     measured: Mapping[float, float],
     published: Mapping[float, float],
     xlabel: str,
-    ylabel: str = "GFLOPs per clip",
     log: bool = False,
     baseline: tuple[str, float] | None = None,
 ) -> Figure:
@@ -73,7 +72,7 @@ def plot_curve(
 
     Args:
         measured, published: setting -> GFLOPs.
-        xlabel, ylabel: with units.
+        xlabel: with units.
         log: whether the settings are powers of two.
         baseline: name and GFLOPs of a network to compare with, drawn as a line.
     """
@@ -89,7 +88,7 @@ def plot_curve(
     axes.set_xticks(list(measured), [f"{setting:g}" for setting in measured])
     axes.minorticks_off()
     axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_ylabel("GFLOPs per clip")
     axes.legend()
     return figure
 
@@ -99,7 +98,6 @@ def plot_published_tradeoff(
     cost: str,
     accuracy: str,
     ylabel: str,
-    ours: Sequence[str] = ("CT-Net", "CT-Net-EN"),
     log: bool = False,
 ) -> Figure:
     """Published accuracy against published cost (Fig. 5), rows of one method joined by a line.
@@ -108,18 +106,18 @@ def plot_published_tradeoff(
         frame: a published table with a column "method".
         cost, accuracy: names of the columns; rows that lack one are left out.
         ylabel: what the accuracy is and of which dataset.
-        ours: methods that are drawn in the colour of CT-Net.
         log: whether the cost axis is logarithmic.
     """
     rows = frame.dropna(subset=[cost, accuracy])
     figure = BookFigure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
     markers = "osD^vP*Xh<>p"
-    methods = list(dict.fromkeys(rows["method"]))
-    others = [method for method in methods if method not in ours]
-    for index, method in enumerate([*others, *[method for method in methods if method in ours]]):
+    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
+    for index, method in enumerate(methods):  # so that one looks the same in all figures of a table
         points = rows[rows["method"] == method].sort_values(cost)
-        is_ours = method in ours
+        is_ours = method.startswith("CT-Net")
+        if points.empty:
+            continue
         axes.plot(
             points[cost].astype(float),
             points[accuracy].astype(float),

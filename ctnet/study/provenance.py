@@ -13,12 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ctnet.models.peers import PEERS
+
 PACKAGE = Path(__file__).parents[1]
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that name a configuration, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def code_of(model: str, *parts: str) -> tuple[str, ...]:
+    """Parts of this package that a result depends on, with those of the networks of others where its model is one."""
+    return (*parts, *(["models/peers"] if model in PEERS else []))
 
 
 @cache

@@ -65,8 +65,8 @@ def _named(column: str, value: Any) -> str:
     return value if isinstance(value, str) and column not in _SYMBOLS else f"{_SYMBOLS.get(column, column)} = {value}"
 
 
-def text_claims() -> list[dict[str, str]]:
-    """Claims of the running text: where they stand and what they say."""
+def text_claims() -> list[dict[str, Any]]:
+    """Claims of the running text: where they stand, what they say, and which other claims decide them."""
     return _read("text_claims")["claims"]
 
 

@@ -37,8 +37,7 @@ from ctnet.engine import (
 from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
-from ctnet.models.peers import PEERS
-from ctnet.study.provenance import code_hash, provenance, write_json
+from ctnet.study.provenance import code_hash, code_of, provenance, write_json
 from ctnet.study.published import results_dir
 from ctnet.study.twins import Run, ensembles, views_of
 
@@ -57,7 +56,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faste
 
 def code(model: str) -> tuple[str, ...]:
     """Parts of the package that the outcome of a run depends on, by the name of its model."""
-    return (*CODE, *(["models/peers"] if model in PEERS else []))
+    return code_of(model, *CODE)
 
 
 def run_file(name: str) -> Path:

@@ -56,9 +56,9 @@ class Sheet:
         shape.set(facecolor=tint(color, fill), edgecolor=color, linewidth=1.1, zorder=2)
         self.ax.add_patch(shape)
 
-    def panel(self, top: float, bottom: float, left: float = 0.1, right: float = WIDTH - 0.1) -> None:
+    def panel(self, top: float, bottom: float, right: float = WIDTH - 0.1) -> None:
         """A pale ground behind what belongs together."""
-        shape = FancyBboxPatch((left, top), right - left, bottom - top, "round,pad=0,rounding_size=0.05")
+        shape = FancyBboxPatch((0.1, top), right - 0.1, bottom - top, "round,pad=0,rounding_size=0.05")
         shape.set(facecolor="#F5F5F5", linewidth=0, zorder=0)
         self.ax.add_patch(shape)
 

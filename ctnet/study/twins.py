@@ -119,8 +119,7 @@ def seeds_of(table: str) -> range:
 def _tested(table: str, row_id: str) -> TwinRow:
     """The twins of a row of costs, the same networks at another size."""
     row = ROWS[table][row_id]
-    view = {1: "1x1", 2: "1x2", 6: "3x2"}[row.views]
-    return TwinRow(tuple(something(network) for network in row.networks), view, fused=len(row.networks) > 1)
+    return TwinRow(tuple(something(network) for network in row.networks), row.view, fused=len(row.networks) > 1)
 
 
 _TRANSFER = {"ucf101": "MicroUCF", "hmdb51": "MicroHMDB"}
@@ -160,6 +159,7 @@ LOCALISED = {"r-2-1-d-module": "2a", "csn-module": "2a", "ct-module-pwconv-te": 
 
 _MODULES = {row_id: row.networks[0] for row_id, row in ROWS["7"].items()}
 _CTNET = Network("ctnet_r50")
+_SMALL = {224: 28, 256: 32}  # Table 2h's sides in pixels, and those of its twins
 
 TWINS: dict[str, dict[str, TwinRow]] = {
     **{
@@ -167,8 +167,7 @@ TWINS: dict[str, dict[str, TwinRow]] = {
         for table in ("2a", "2b", "2c", "2d", "2e", "2f", "2g")
     },
     "2h": {
-        f"train-{train}-test-{test}": TwinRow((something(_CTNET, size=small[train]),), f"1x1@{small[test]}")
-        for small in ({224: 28, 256: 32},)
+        f"train-{train}-test-{test}": TwinRow((something(_CTNET, size=_SMALL[train]),), f"1x1@{_SMALL[test]}")
         for train, test in ((224, 224), (224, 256), (256, 256))
     },
     "3": {row_id: _tested("3", row_id) for row_id in _COMPARED},

@@ -254,7 +254,7 @@ def test_a_row_sums_networks_and_multiplies_views():
     tsn, ct = Network("tsn_r50"), Network("ctnet_r50")
     costs = {config_hash(network.config()): record(network)["cost"] for network in (tsn, ct)}
     one, other = costs.values()
-    gmacs, conv_linear, params = total(Row((tsn, ct), views=6), costs)
+    gmacs, conv_linear, params = total(Row((tsn, ct), "3x2"), costs)
     assert gmacs == pytest.approx(6 * (one.gmacs + other.gmacs))
     assert conv_linear == pytest.approx(6 * (one.conv_linear_gmacs + other.conv_linear_gmacs))
     assert params == pytest.approx(one.params_m + other.params_m)

@@ -61,13 +61,9 @@ def test_runs_show_every_loss_and_the_accuracies_that_were_taken():
     figure = curves.plot_runs({"TSN": {"losses": [3.0, 2.0, 1.0], "epochs": rows}}, chance=1 / 24)
     left, right = figure.axes
     assert left.lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert left.lines[1].get_ydata()[:2] == pytest.approx([3.0, (0.9 * 3 + 2) / 1.9])
     assert right.lines[0].get_xydata().tolist() == [[2, 25], [4, 50]]
     assert right.lines[1].get_ydata() == pytest.approx([100 / 24] * 2)
-
-
-def test_smoothing_starts_at_the_first_value_and_follows():
-    assert curves.smoothed([4.0, 4.0]).tolist() == [4.0, 4.0]
-    assert curves.smoothed([4.0, 1.0])[1] == pytest.approx((0.9 * 4 + 1) / 1.9)
 
 
 def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):

@@ -79,8 +79,9 @@ MODULE = get_recipe("mini-kinetics").override({"options": {"pointwise": False, "
         ("3/ct-net-8", [V2.override({"options": {"sizes": 3}})], View(), "pixels, sizes 3)"),
         ("3/ct-net-8", [V2], View(size=224), "224"),
         ("3/ct-net-8", [V2.override({"test_size": 224})], View(), "224"),
-        ("3/ct-net-8", [V2], CROPS, "make 1, and this is a test of 6"),
-        ("7/ct-module", [MODULE], View(), "make more than 1, and this is a test of 1"),
+        ("3/ct-net-8", [V2], CROPS, "crops x clips 1x1, and this is a test of 3x2"),
+        ("3/ct-net-8x3x2", [V2], View(1, 6), "crops x clips 3x2, and this is a test of 1x6"),
+        ("7/ct-module", [MODULE], View(), "crops x clips of more than 1x1, and this is a test of 1x1"),
         ("3/ct-net-8", [V2, V2], View(), "+"),
         ("6/8-16", [V2, get_recipe("somethingv1").override({"frames": 16})], View(), "somethingv1 and somethingv2"),
     ],
@@ -195,7 +196,7 @@ def rehearsal(tmp_path_factory):
 
 
 def test_the_command_keeps_a_result_where_it_is_asked_to(rehearsal, results, run, monkeypatch):
-    row = Row((Network("tsn_r50_twin", frames=2, size=16),), views=2)
+    row = Row((Network("tsn_r50_twin", frames=2, size=16),), "1x2")
     monkeypatch.setitem(fullscale.ROWS["3"], "tsn-8", row)
     monkeypatch.setitem(SIZES, "somethingv2", fullscale.Size(24, 24, 24))
     code, out, err = run("test", str(rehearsal), "--view", "1x2", "--record", "3/tsn-8")

@@ -13,9 +13,9 @@ from ctnet.data.micro import MOTIONS
 from ctnet.engine import save_model
 from ctnet.study import localisation, twins
 from ctnet.study.accuracy import direction_table, directions_of
-from ctnet.study.figure3 import localisation_card, localisation_table
+from ctnet.study.figure3 import localisation_card, localisation_table, plot_saliency
 from ctnet.study.figure3 import plot_localisation_differences as plot_differences
-from ctnet.study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs, plot_saliency
+from ctnet.study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
 
 
 @pytest.fixture(scope="module")
