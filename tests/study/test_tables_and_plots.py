@@ -1,3 +1,4 @@
+import json
 import re
 from html import escape
 from itertools import compress
@@ -6,11 +7,13 @@ import matplotlib as mpl
 import pytest
 
 from ctnet.study import plots, tables
+from ctnet.study.accuracy import runs_table
 from ctnet.study.claims import PEER_RULE, tolerance
 from ctnet.study.costs import networks, record
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS
 from ctnet.study.ledger import claims
 from ctnet.study.published import published_table
+from ctnet.study.runner import run_file
 from ctnet.study.twins import TWINS, runs_of
 
 mpl.use("agg")
@@ -167,3 +170,11 @@ def test_tradeoff_draws_every_method_that_prints_both_numbers():
 
 def test_a_figure_shows_itself_as_png():
     assert plots.plot_curve({1: 1.0}, {1: 1.0}, "x")._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_table_of_runs_counts_files_and_those_of_earlier_code():
+    kept = [json.loads(path.read_text()) for name in runs_of() if (path := run_file(name)).exists()]
+    table = runs_table()
+    assert table.data.iloc[-1]["Done"] == str(len(kept))
+    earlier = sum("confirmed" in content["provenance"] for content in kept)
+    assert f" {earlier} of the runs that are done were made by earlier code" in table.caption
