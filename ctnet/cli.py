@@ -533,8 +533,6 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except TyperException as error:
         message = error.format_message()
-    except ModuleNotFoundError as error:
-        message = f"{(error.name or '').partition('.')[0]} is not installed: pip install 'ctnet[book]'"
     except (ValueError, OSError, RuntimeError) as error:
         message = str(error)
     print(f"ctnet: {message}", file=sys.stderr)

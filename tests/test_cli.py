@@ -179,7 +179,8 @@ def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message
     assert not any(path.suffix in (".gif", ".jpg") for path in tmp_path.iterdir())
 
 
-def test_a_package_of_the_book_that_is_missing_is_named():
-    without = "import sys; sys.modules['matplotlib'] = None; from ctnet.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", without, "verify"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "ctnet: matplotlib is not installed: pip install 'ctnet[book]'\n")
+def test_claims_are_decided_without_the_packages_of_the_book():
+    blocked = "import sys; sys.modules |= dict.fromkeys(('matplotlib', 'seaborn', 'IPython')); "
+    command = [sys.executable, "-c", blocked + "from ctnet.cli import main; main()", "verify", "--table", "2a"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

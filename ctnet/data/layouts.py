@@ -1,19 +1,19 @@
 """The video datasets of the paper, from their official directories and annotation files, and videos of one's own.
 
-Annotation files lie in the root or in its folder `annotations`. `folders` is for any other dataset: it has none, and
-tells classes by the names of directories. A video is a file, or a folder of pictures.
+Annotation files lie in the root or in its folder `annotations`; a star stands for labels, train and validation.
+`folders` is for any other dataset: it has none, and tells classes by the names of directories. A video is a file, or a
+folder of pictures.
 
-| dataset         | annotations                                             | videos                                  |
-|-----------------|---------------------------------------------------------|-----------------------------------------|
-| `kinetics`      | `train.csv`, `val.csv` or `validate.csv`                | `<id>_<start>_<end>.mp4` anywhere under |
-|                 |                                                         | `train` and `val`, else under the root  |
-| `mini-kinetics` | also `train_ytid_list.txt`, `val_ytid_list.txt`         | as for Kinetics                         |
-| `somethingv1`   | `something-something-v1-{labels,train,validation}.csv`  | `20bn-something-something-v1/<id>/`     |
-| `somethingv2`   | `something-something-v2-{labels,train,validation}.json`, | `20bn-something-something-v2/<id>.webm` |
-|                 | or `labels/{labels,train,validation}.json`              |                                         |
-| `ucf101`        | `ucfTrainTestlist/`                                     | `UCF-101/<class>/`                      |
-| `hmdb51`        | `testTrainMulti_7030_splits/`                           | `hmdb51_org/<class>/`                   |
-| `folders`       | none                                                    | `train/<class>/` and `val/<class>/`     |
+| dataset         | annotations                                       | videos                                       |
+|-----------------|---------------------------------------------------|----------------------------------------------|
+| `kinetics`      | `train.csv`, `val.csv` or `validate.csv`          | `<id>_<start>_<end>.mp4` in `train`, `val`,  |
+|                 |                                                   | at any depth, or else in the root            |
+| `mini-kinetics` | also `train_ytid_list.txt`, `val_ytid_list.txt`   | as for Kinetics                              |
+| `somethingv1`   | `something-something-v1-*.csv`                    | `20bn-something-something-v1/<id>/`          |
+| `somethingv2`   | `something-something-v2-*.json`, `labels/*.json`  | `20bn-something-something-v2/<id>.webm`      |
+| `ucf101`        | `ucfTrainTestlist/`                               | `UCF-101/<class>/`                           |
+| `hmdb51`        | `testTrainMulti_7030_splits/`                     | `hmdb51_org/<class>/`                        |
+| `folders`       | none                                              | `train/<class>/` and `val/<class>/`          |
 """
 
 import io

@@ -151,7 +151,8 @@ def test_tables_show_what_was_kept_beside_the_printed_number_and_nothing_else_ch
 def test_a_printed_number_is_held_against_the_interval(fill, right, verdict):
     """63.9 is printed: 0.6 to either side are the interval's, and 0.05 the printed number's own."""
     fill(right)
-    assert accuracies("3")["ct-net-8x3x2", "v2_top1"].verdict == verdict
+    found = accuracies("3")["ct-net-8x3x2", "v2_top1"]
+    assert (found.verdict, found.stale) == (verdict, False)
 
 
 def test_a_recipe_of_ones_own_is_told_in_the_caption(fill):

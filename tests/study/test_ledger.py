@@ -122,6 +122,7 @@ def test_a_full_scale_result_decides_its_number_and_a_small_change_turns_it(own_
         "metrics": {"top1": 0.503, "top5": 0.79},
         "interval": {"top1": [0.494, 0.512], "top5": [0.782, 0.798]},
         "networks": [{"weights": "0", "recipe": recipe}],
+        "provenance": {"code": "of long ago"},
     }
     write_json(target.file, content)
     before = {claim.id: claim.verdict for claim in claims(["3"])}
@@ -131,6 +132,7 @@ def test_a_full_scale_result_decides_its_number_and_a_small_change_turns_it(own_
     lost = fallen(claims(["3"]), before)
     assert [claim.id for claim in lost] == ["3/ct-net-8/v1_top1"]
     assert lost[0].verdict == "differs"
+    assert lost[0].stale
     assert lost[0].evidence == ("full-scale/3-ct-net-8-somethingv1.json",)
 
 
