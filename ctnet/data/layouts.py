@@ -138,12 +138,10 @@ def detect_dataset(root: str | os.PathLike[str]) -> str:
     Raises:
         FileNotFoundError: when it holds neither.
     """
-    for dataset, (marker, _) in _LAYOUTS.items():
-        if any(_annotations(Path(root)).glob(marker)):
+    for dataset, (markers, _) in _LAYOUTS.items():
+        if any(any(_annotations(Path(root)).glob(marker)) for marker in markers):
             return dataset
-    if (Path(root) / "labels" / "labels.json").is_file():
-        return "somethingv2"
-    known = ", ".join(marker for marker, _ in _LAYOUTS.values())
+    known = ", ".join(marker for markers, _ in _LAYOUTS.values() for marker in markers)
     raise FileNotFoundError(f"{root}: holds no known annotation files and no folders of classes; looked for {known}")
 
 
@@ -212,8 +210,8 @@ def _something_v1(root: Path, split: Split, fold: int) -> tuple[list[str], Entri
 
 def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     def listed(part: str) -> Path:
-        own = root / "labels" / f"{part}.json"  # as the archive of the labels unpacks
-        return own if own.is_file() else _annotations(root) / f"something-something-v2-{part}.json"
+        unpacked = _annotations(root) / "labels" / f"{part}.json"  # as the archive of the labels has it
+        return unpacked if unpacked.is_file() else _annotations(root) / f"something-something-v2-{part}.json"
 
     path = listed("train" if split == "train" else "validation")
     try:
@@ -259,14 +257,14 @@ def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     return named("train"), ((f"{split}/{c}/{v}", c) for c in named(split) for v in inside(root / split / c))
 
 
-_LAYOUTS: dict[str, tuple[str, Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {
-    # name: (the annotation file or the folders that tell it, its reader)
-    "somethingv1": ("something-something-v1-labels.csv", _something_v1),
-    "somethingv2": ("something-something-v2-labels.json", _something_v2),
-    "ucf101": ("ucfTrainTestlist/classInd.txt", _ucf101),
-    "hmdb51": ("testTrainMulti_7030_splits/*_test_split1.txt", _hmdb51),
-    "mini-kinetics": ("train_ytid_list.txt", _mini_kinetics),
-    "kinetics": ("train.csv", _kinetics),
-    "folders": ("train/*/*", _folders),
+_LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {
+    # name: (annotation files or folders of which one tells it, its reader)
+    "somethingv1": (("something-something-v1-labels.csv",), _something_v1),
+    "somethingv2": (("something-something-v2-labels.json", "labels/labels.json"), _something_v2),
+    "ucf101": (("ucfTrainTestlist/classInd.txt",), _ucf101),
+    "hmdb51": (("testTrainMulti_7030_splits/*_test_split1.txt",), _hmdb51),
+    "mini-kinetics": (("train_ytid_list.txt",), _mini_kinetics),
+    "kinetics": (("train.csv",), _kinetics),
+    "folders": (("train/*/*",), _folders),
 }
 DATASETS = tuple(_LAYOUTS)

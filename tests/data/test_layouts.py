@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from dataset_trees import MAKERS
+from dataset_trees import MAKERS, put
 
 from ctnet.data import DATASETS, detect_dataset, load_videos
 
@@ -102,6 +102,7 @@ def test_something_v2_as_its_labels_unpack(make_tree, tmp_path):
     for part in ("labels", "train", "validation"):
         (root / "labels").mkdir(exist_ok=True)
         (root / f"something-something-v2-{part}.json").rename(root / "labels" / f"{part}.json")
+    put(next(root.rglob("1.webm")), root, ["train/any/1.webm"])  # folders come last
     assert detect_dataset(root) == "somethingv2"
     assert load_videos(root, "val") == before
     assert len(load_videos(root, "train")) == 2
