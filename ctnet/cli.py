@@ -491,6 +491,7 @@ def verify(
         ("cost/", "measure again with --live"),
         ("runs/", "run `ctnet study confirm`"),
         ("localisation", "run `ctnet study localise`"),
+        ("full-scale/", "test again with `ctnet test --record`"),
     ):
         if count := sum(any(file.startswith(kind) for file in claim.evidence) for claim in stale):
             print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)

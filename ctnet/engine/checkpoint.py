@@ -77,7 +77,7 @@ def load_model(path: PathLike) -> VideoModel:
     tensors, about = read_tensors(path)
     try:
         if "progress" in about:
-            tensors = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
+            tensors = {k.removeprefix("model."): tensor for k, tensor in tensors.items() if k.startswith("model.")}
         model = create_model(**about["config"])
         model.load_state_dict(tensors)
         model.classes = about["classes"]
