@@ -45,6 +45,20 @@ def arguments(recipe, out):
     return [*changed, "--out", str(out)]
 
 
+def train_until(stop, recipe, out):
+    """Train, and interrupt it at a step."""
+    seed_step = training.seed_step
+
+    def stops(seed, step, rank):
+        if step == stop:
+            raise KeyboardInterrupt
+        seed_step(seed, step, rank)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "seed_step", stops)
+        train(recipe, out, progress=False)
+
+
 def test_a_run_leaves_a_model_that_knows_how_to_be_used(whole, tiny):
     model, recipe = load_model(whole / "model.safetensors"), load_recipe(whole / "model.safetensors")
     assert recipe == tiny
@@ -120,18 +134,9 @@ def test_a_finished_run_is_not_trained_again(whole, tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [0, 1, 3, 4, 7])
-def test_a_run_stopped_at_any_step_ends_with_the_same_bits(stop, whole, tiny, tmp_path, monkeypatch):
-    recipe, seed_step = tiny.override({"save_every": 2}), training.seed_step
-
-    def stops(seed, step, rank):
-        if step == stop:
-            raise KeyboardInterrupt
-        seed_step(seed, step, rank)
-
-    monkeypatch.setattr(training, "seed_step", stops)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path, progress=False)
-    monkeypatch.setattr(training, "seed_step", seed_step)
+def test_a_run_stopped_at_any_step_ends_with_the_same_bits(stop, whole, tiny, tmp_path):
+    recipe = tiny.override({"save_every": 2})
+    train_until(stop, recipe, tmp_path)
     torch.manual_seed(99)  # whatever the process drew before
     train(recipe, tmp_path, progress=False)
     assert same(weights(tmp_path), weights(whole))
@@ -176,7 +181,7 @@ def test_a_damaged_state_is_refused_in_one_line(damage, whole, tiny, tmp_path):
     assert "\n" not in str(refused.value)
 
 
-def test_a_run_under_way_gives_the_network_so_far(whole, tiny, tmp_path, monkeypatch):
+def test_a_run_under_way_gives_the_network_so_far(whole, tiny):
     state = load_model(whole / "state.safetensors")
     assert same(state.state_dict(), load_model(whole / "model.safetensors").state_dict())
     assert state.classes == load_model(whole / "model.safetensors").classes
@@ -184,20 +189,11 @@ def test_a_run_under_way_gives_the_network_so_far(whole, tiny, tmp_path, monkeyp
 
 
 @pytest.fixture
-def interrupted(tiny, tmp_path, monkeypatch):
+def interrupted(tiny, tmp_path):
     """A run with tuples in its options that was stopped before the last of its four steps."""
     changes = {"model": "ctnet_r50_twin", "options": {"kernels": (1, 3)}, "save_every": 3, "epochs": 1}
-    recipe, seed_step = tiny.override(changes), training.seed_step
-
-    def stops(seed, step, rank):
-        if step == 3:
-            raise KeyboardInterrupt
-        seed_step(seed, step, rank)
-
-    monkeypatch.setattr(training, "seed_step", stops)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path, progress=False)
-    monkeypatch.setattr(training, "seed_step", seed_step)
+    recipe = tiny.override(changes)
+    train_until(3, recipe, tmp_path)
     return recipe
 
 
@@ -316,6 +312,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_its_state_is_overwritten
 def test_what_needs_a_gpu_is_refused_on_a_cpu(changes, tiny, tmp_path):
     with pytest.raises(ValueError, match="GPU"):
         train(tiny.override(changes), tmp_path, progress=False)
+
+
+def test_testing_is_in_full_precision_unless_told_otherwise():
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu, testing=True) == torch.float32
+    assert choose_precision("bf16", cpu, testing=True) == torch.bfloat16
 
 
 def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
