@@ -465,7 +465,8 @@ def verify(
     """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
     from tqdm import tqdm
 
-    from ctnet.study.ledger import claims, fallen, figure, ledger_verdicts, vanished, write_ledger
+    from ctnet.study.claims import figure
+    from ctnet.study.ledger import claims, fallen, ledger_verdicts, vanished, write_ledger
 
     if update and table:
         raise ValueError("--update writes all verdicts: give it without --table")

@@ -5,34 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ctnet.study.claims import Claim, decide_costs
+from ctnet.study.claims import HOLDS, VERDICTS, Claim
 from ctnet.study.decisions import direction_claims
 from ctnet.study.derived import SECTIONS, derived_claims
+from ctnet.study.exact import exact_claims
 from ctnet.study.experiments import ROWS, Network
 from ctnet.study.fullscale import accuracy_claims
 from ctnet.study.provenance import write_json
 from ctnet.study.published import TABLES, results_dir, text_claims
-
-VERDICTS = (
-    "reproduced",
-    "consistent",
-    "within interval",
-    "supported",
-    "inconclusive",
-    "under way",
-    "not run yet",
-    "not run here",
-    "not reproduced",
-    "paper inconsistent",
-    "inconsistent",
-    "contradicted",
-    "differs",
-)
-"""All verdicts, from the best for the paper to the worst."""
-HOLDS = VERDICTS[:4]
-"""Verdicts of a claim that stands."""
-AGAINST = VERDICTS[VERDICTS.index("not reproduced") :]
-"""Verdicts of a claim that does not stand, or that nothing could be found to stand for."""
 
 _WEAKEST = "as good as the weakest of the claims that decide it"
 
@@ -75,7 +55,7 @@ def claims(
     if unknown := [table for table in tables or () if table not in known]:
         raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
     wanted = tables or known
-    decided = decide_costs([table for table in wanted if table in ("1", "3.3", *ROWS)], live, progress)
+    decided = exact_claims([table for table in wanted if table in ("1", "3.3", *ROWS)], live, progress)
     decided += [claim for claim in derived_claims() if claim.id.split("/")[0] in wanted]
     decided += [claim for table in wanted if table in TABLES for claim in accuracy_claims(table)]
     if not set(wanted) <= set(sections):
@@ -83,18 +63,6 @@ def claims(
     if tables is None:
         decided += list(sentences({claim.id: claim for claim in decided}))
     return decided
-
-
-def figure(value: Any) -> str:
-    """A published or measured value in a few characters."""
-    if isinstance(value, Mapping):
-        kind = "+.1f" if "mean" in value else ".1f"
-        return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:.1f} to {value['high']:.1f})"
-    if isinstance(value, float):
-        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
-    if value is None:
-        return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def ledger_verdicts() -> dict[str, str]:

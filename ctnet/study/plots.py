@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctnet.analysis import Cost
-from ctnet.study.claims import cost_claims
+from ctnet.study.exact import cost_claims
 from ctnet.study.style import COLORS, PALETTE, WIDTH, BookFigure
 
 

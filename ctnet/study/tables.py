@@ -15,13 +15,14 @@ from ctnet.analysis import Cost
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
-from ctnet.study.claims import PEER_RULE, Claim, cost_claims, printed_count
+from ctnet.study.claims import HOLDS, VERDICTS, Claim, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.decisions import detectable
 from ctnet.study.directions import outcome
+from ctnet.study.exact import COLUMNS, PEER_RULE, cost_claims, printed_count
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
-from ctnet.study.ledger import HOLDS, VERDICTS, claims, figure
+from ctnet.study.ledger import claims
 from ctnet.study.provenance import config_hash
 from ctnet.study.published import published_table, row_label, training_settings
 from ctnet.study.recipes import settings
@@ -45,7 +46,6 @@ HEADINGS = {
     "c1": "Kernels of sub-operation 1",
     "c2": "C₂",
 }
-_COSTS = ("clip_gflops", "gflops", "params")
 _ACCURACY = "Accuracy in %: published, not run here"
 
 
@@ -78,7 +78,7 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
         cells: dict[tuple[str, str], Any] = {}
         for column, value in values.items():
             name = HEADINGS.get(str(column), str(column).capitalize())
-            if column in _COSTS:
+            if column in COLUMNS:
                 claim = decided.get(f"{table}/{row_id}/{column}")
                 cells[name, "published"] = _number(value)
                 measured = None if claim is None else claim.measured

@@ -7,14 +7,11 @@ from dataclasses import replace
 import pytest
 
 from ctnet.study import ledger
-from ctnet.study.claims import Claim
+from ctnet.study.claims import HOLDS, VERDICTS, Claim, figure
 from ctnet.study.fullscale import SIZES, Target
 from ctnet.study.ledger import (
-    HOLDS,
-    VERDICTS,
     claims,
     fallen,
-    figure,
     ledger_verdicts,
     sentences,
     vanished,

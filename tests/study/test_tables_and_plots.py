@@ -8,8 +8,8 @@ import pytest
 
 from ctnet.study import plots, tables
 from ctnet.study.accuracy import runs_table
-from ctnet.study.claims import PEER_RULE, tolerance
 from ctnet.study.costs import networks, record
+from ctnet.study.exact import PEER_RULE, tolerance
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS
 from ctnet.study.ledger import claims
 from ctnet.study.published import published_table
