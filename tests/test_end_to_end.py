@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ctnet.data import MicroSomething, load_videos
-from ctnet.engine import Scores, load_model, load_recipe, save_model
+from ctnet.engine import Scores, View, eval_data, evaluate, load_model, load_recipe, predict, save_model
 
 FIELDS = [
     "model=ctnet_r50_twin",
@@ -106,6 +106,16 @@ def test_prediction_for_one_file(trained, videos, run):
     _, text, _ = run("predict", str(video), "--checkpoint", str(trained / "model.safetensors"))
     assert best[0]["class"] in text.splitlines()[0]
     assert "%" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize("view", ["1x1", "3x2"])
+def test_prediction_is_what_testing_says_of_the_same_video(view, trained, videos):
+    model, recipe = load_model(trained / "model.safetensors"), load_recipe(trained / "model.safetensors")
+    tested = evaluate(model, eval_data(recipe, model, View.parse(view))).probabilities[5]
+    found = predict(model, recipe, [load_videos(videos, "val").paths[5]], View.parse(view))
+    np.testing.assert_allclose(found.probabilities[0], tested, atol=1e-5)
+    other = predict(model, recipe, [load_videos(videos, "val").paths[5]], View(1, 1 if view == "3x2" else 3))
+    assert not np.allclose(other.probabilities[0], tested, atol=1e-5)
 
 
 def test_prediction_needs_no_list_of_videos_to_skip(trained, videos, run, tmp_path):

@@ -73,6 +73,16 @@ def test_seeds_that_agree_leave_what_clips_add():
     assert paired_difference(one, other).error == pytest.approx(paired_difference(one, other).mean / error.statistic)
 
 
+def test_the_error_is_that_of_seeds_and_clips_together():
+    """Effects of known size: three parts of the variance are of seeds, two of clips, one of neither alone."""
+    rng, errors = np.random.default_rng(9), []
+    for _ in range(600):
+        seeds, clips, rest = (rng.standard_normal(shape) for shape in ((6, 1), (1, 40), (6, 40)))
+        gains = (3 * 6) ** 0.5 * seeds + (2 * 40) ** 0.5 * clips + (6 * 40) ** 0.5 * rest
+        errors.append(paired_difference(gains / 100, np.zeros((6, 40))).error)
+    assert np.square(errors).mean() == pytest.approx(6, rel=0.06)
+
+
 def test_detectable_differences_are_found_four_times_out_of_five():
     rng = np.random.default_rng(8)
     planned = Difference(0.0, 1.0, 5, 2000)

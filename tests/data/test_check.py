@@ -53,6 +53,14 @@ def test_check_finds_bad_videos_and_training_can_skip_them(damaged, tmp_path, ca
     assert kept == [good]
 
 
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_check_looks_at_the_videos_of_every_fold(make_tree, tmp_path, fold):
+    root = make_tree("hmdb51", tmp_path)
+    (video, *_) = load_videos(root, "val", fold=fold).paths
+    video.write_bytes(b"")
+    assert set(check(root, workers=0, progress=False)) == {video}
+
+
 def test_check_of_a_whole_dataset_finds_nothing(make_tree, tmp_path, capfd):
     root = make_tree("somethingv1", tmp_path)
     assert check(root, workers=0, skip_list=tmp_path / "skip.txt", progress=False) == {}

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ctnet.data import (
+    MicroSomething,
     VideoDataset,
     VideoError,
     eval_transform,
@@ -105,6 +106,17 @@ def test_short_side_is_resized_while_decoding(roots):
         load_videos(roots["ucf101"], "train"), SPARSE, lambda clip, label: (clip, label), short_side=24
     )
     assert dataset[0][0].shape == (3, 4, 24, 32)
+
+
+def test_what_is_left_out_shifts_neither_clips_nor_labels(tmp_path):
+    videos = MicroSomething(tmp_path, "val", count=5)
+    (tmp_path / "skip.txt").write_text(f"{videos.names[0]}\tdull\n{videos.names[2]}\tdull\n")
+    whole = VideoDataset(videos, SPARSE, eval_transform(32))
+    rest = VideoDataset(videos, SPARSE, eval_transform(32), skip=tmp_path / "skip.txt")
+    assert rest.left_out == 2
+    for (clip, label), kept in zip(rest, (1, 3, 4), strict=False):
+        assert label == whole[kept][1] == rest.labels[(1, 3, 4).index(kept)]
+        assert torch.equal(clip, whole[kept][0])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,10 +1,21 @@
+from functools import partial
+
 import pytest
 import torch
 
 import ctnet
-from ctnet.data import load_videos, make
-from ctnet.engine import Batches, Place, View, eval_data, train_data
-from ctnet.engine.loading import loader
+from ctnet.data import (
+    VideoDataset,
+    eval_transform,
+    left_right_swap,
+    load_videos,
+    make,
+    sample_dense,
+    sample_sparse,
+    train_transform,
+)
+from ctnet.engine import Batches, Place, View, eval_data, get_recipe, train_data
+from ctnet.engine.loading import load_split, loader, sampler
 
 CPU = torch.device("cpu")
 
@@ -78,6 +89,50 @@ def test_a_smaller_view_is_the_middle_of_frames_of_the_usual_size(tiny):
     assert torch.equal(same, middle)
     assert torch.equal(left, whole[..., 8:24, :16])
     assert torch.equal(right, whole[..., 8:24, 16:])
+
+
+def test_a_square_clip_is_enlarged_to_have_room_for_three_crops(tiny):
+    recipe = tiny.override({"size": 32})
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    crops = eval_data(recipe, model, View.parse("3x1"))[3][0]
+    videos = load_split(recipe, "val")
+    by_hand = eval_transform(32, 36, 3)
+    expected, _ = VideoDataset(videos, partial(sample_sparse, length=2), by_hand, short_side=36)[3]
+    assert expected.shape == (3, 3, 2, 32, 32)
+    assert torch.equal(crops, expected)
+    assert not torch.equal(crops[0], crops[2])
+
+
+def test_clips_are_drawn_as_the_recipe_says_and_normalised_for_the_network(tiny):
+    changes = {"flip": True, "scales": [1, 0.5], "short_side": [32, 40], "seed": 3}
+    recipe = tiny.override(changes)
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    model.input_mean, model.input_std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)
+    videos = load_split(recipe, "train")
+    normalisation = model.input_mean, model.input_std
+    transform = train_transform(16, [32, 40], [1, 0.5], True, left_right_swap(videos.class_names), *normalisation)
+    sample = partial(sample_sparse, length=2)
+    by_hand = VideoDataset(videos, sample, transform, train=True, short_side=40, seed=3)
+    flipped = 0
+    for (clip, label), (expected, same), own in zip(train_data(recipe, model), by_hand, videos.labels, strict=True):
+        assert label == same
+        assert torch.equal(clip, expected)
+        flipped += int(label != own)
+    assert flipped > 0  # a motion to the left became one to the right
+    tested = VideoDataset(load_split(recipe, "val"), sample, eval_transform(16, 32, 1, *normalisation), short_side=32)
+    assert torch.equal(eval_data(recipe, model)[3][0], tested[3][0])
+
+
+def test_recipes_sample_frames_as_the_paper_does():
+    assert sampler(get_recipe("somethingv2"))(300).tolist() == sample_sparse(300, 8).tolist()
+    dense = get_recipe("kinetics").override({"window": 80})
+    assert sampler(dense, 2)(300).tolist() == sample_dense(300, 16, 2, 80).tolist()
+
+
+def test_the_split_of_a_fold_is_read(tiny):
+    recipe = tiny.override({"dataset": "MicroUCF", "train_clips": 36, "val_clips": 36, "difficulty": None})
+    first, second = (load_split(recipe.override({"fold": fold}), "val") for fold in (1, 2))
+    assert set(first.names).isdisjoint(second.names)
 
 
 def test_clips_do_not_depend_on_the_number_of_workers(tiny):

@@ -19,6 +19,7 @@ def test_the_papers_recipes(name, batch, epochs, lr, dropout, weight_decay, samp
     assert (recipe.batch_size, recipe.epochs, recipe.lr, recipe.dropout) == (batch, epochs, lr, dropout)
     assert (recipe.weight_decay, recipe.sampling, recipe.momentum) == (weight_decay, sampling, 0.9)
     assert (recipe.warmup_epochs, recipe.clip_grad, recipe.size) == (10, 20, 256)
+    assert (recipe.head_lr, recipe.frames) == (5, 16 if name == "kinetics" else 8)
     assert recipe.flip == (name == "kinetics")
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import ctnet
-from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, training
+from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
 from ctnet.engine.checkpoint import load_init, read_about, save_model
 from ctnet.engine.training import build_optimizer, choose_precision, recompute_activations
 
@@ -71,12 +71,21 @@ def test_a_run_leaves_a_model_that_knows_how_to_be_used(whole, tiny):
 
 def test_a_run_keeps_its_metrics(whole):
     table, kept = pd.read_csv(whole / "metrics.csv"), json.loads((whole / "metrics.json").read_text())
+    scores = Scores.load(whole / "scores.npz")
     assert table["epoch"].tolist() == [1, 2]
     assert len(kept["losses"]) == 8
     assert table["train_loss"].tolist() == pytest.approx([np.mean(kept["losses"][:4]), np.mean(kept["losses"][4:])])
-    assert table["val_top1"].iloc[-1] == pytest.approx(Scores.load(whole / "scores.npz").accuracy())
+    assert table["val_top1"].iloc[-1] == pytest.approx(scores.accuracy())
+    assert table["val_top5"].iloc[-1] == pytest.approx(scores.accuracy(5))
+    own = scores.probabilities[range(25), scores.labels]
+    assert table["val_loss"].iloc[-1] == pytest.approx(-np.log(own).mean(), rel=1e-4)
     assert table["lr"].iloc[-1] == pytest.approx(0)
     assert ((table["waiting_for_data"] > 0) & (table["waiting_for_data"] < 1)).all()
+
+
+def test_epochs_without_a_test_have_no_accuracy(tiny, tmp_path):
+    train(tiny.override({"train_clips": 8, "epochs": 3, "eval_every": 2}), tmp_path, progress=False)
+    assert pd.read_csv(tmp_path / "metrics.csv")["val_top1"].isna().tolist() == [True, False, False]
 
 
 def test_training_learns(tiny, tmp_path):
@@ -101,6 +110,55 @@ def test_the_head_learns_faster_and_only_weights_decay(tiny):
         group = group_of[id(parameter)]
         assert group["lr_scale"] == (5.0 if name.startswith("head.") else 1.0)
         assert group["weight_decay"] == (0.1 if parameter.dim() > 1 else 0.0)
+
+
+def test_every_step_is_the_one_written_out_here(tiny, tmp_path):
+    """SGD with momentum over clips that are shuffled and drawn anew in each epoch, in the plainest code.
+
+    Batch normalisation is frozen: with 8 clips it makes a rounding error grow a thousand times from step to step.
+    """
+    changes = {"head_lr": 5.0, "label_smoothing": 0.1, "lr": 0.4, "weight_decay": 0.01, "clip_grad": 2.0, "seed": 3}
+    recipe = tiny.override(changes | {"freeze_bn": "all", "dropout": 0.0})
+    train(recipe, tmp_path, progress=False)
+    classes = load_model(tmp_path / "model.safetensors").classes
+    torch.manual_seed(3)
+    model = training.build_model(recipe, classes).eval()
+    clips, expected = train_data(recipe, model), []
+    learnt = {name: weight for name, weight in model.named_parameters() if weight.dim() > 1 or name == "head.bias"}
+    velocity = {name: torch.zeros_like(weight) for name, weight in learnt.items()}
+    for epoch in range(2):
+        clips.set_epoch(epoch)
+        order = torch.randperm(34, generator=torch.Generator().manual_seed(300_009 + epoch))
+        for step in range(4):
+            batch = [clips[int(index)] for index in order[8 * step : 8 * step + 8]]
+            scores = model(torch.stack([clip for clip, _ in batch]))
+            labels = torch.tensor([label for _, label in batch])
+            loss = torch.nn.functional.cross_entropy(scores, labels, label_smoothing=0.1)
+            gradients = torch.autograd.grad(loss, list(learnt.values()))
+            shorter = min(1, 2.0 / float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+            rate = recipe.lr_at(epoch + (step + 1) / 4)
+            for (name, weight), gradient in zip(learnt.items(), gradients, strict=True):
+                decay = 0.01 * weight.detach() if weight.dim() > 1 else 0
+                velocity[name] = 0.9 * velocity[name] + shorter * gradient + decay
+                weight.data -= rate * (5 if name.startswith("head.") else 1) * velocity[name]
+            expected.append(loss.item())
+    np.testing.assert_allclose(losses(tmp_path), expected, rtol=1e-4)
+
+
+def test_another_seed_is_another_start_another_order_and_other_clips(tiny, tmp_path):
+    recipes = [tiny.override({"seed": seed}) for seed in (0, 1)]
+    one, other = (training.Run(recipe, tmp_path, Place(torch.device("cpu")), resume=True) for recipe in recipes)
+    assert not torch.equal(one.model.head.weight, other.model.head.weight)
+    assert list(one.batches) != list(other.batches)
+    assert not torch.equal(one.train_set[0][0], other.train_set[0][0])
+
+
+def test_what_is_random_in_a_step_is_its_own():
+    drawn = set()
+    for step in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)):  # seed, step, process
+        training.seed_step(*step)
+        drawn.add(float(torch.rand(())))
+    assert len(drawn) == 4
 
 
 def test_a_step_goes_no_farther_than_the_clipped_gradient(tiny, tmp_path):
@@ -182,6 +240,19 @@ def test_a_damaged_state_is_refused_in_one_line(damage, whole, tiny, tmp_path):
     assert "\n" not in str(refused.value)
 
 
+def test_a_run_killed_before_its_end_is_only_tested(whole, tiny, tmp_path, monkeypatch):
+    (tmp_path / "state.safetensors").write_bytes((whole / "state.safetensors").read_bytes())
+    monkeypatch.setattr(training, "train_one_epoch", None)
+    scores = train(tiny.override({"workers": 1}), tmp_path, progress=False)  # as many as there are now
+    np.testing.assert_allclose(scores.probabilities, Scores.load(whole / "scores.npz").probabilities, rtol=1e-6)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_a_used_directory_is_refused_by_a_run_that_is_to_be_new(whole, tiny):
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(tiny, whole, resume=False, progress=False)
+
+
 def test_a_run_under_way_gives_the_network_so_far(whole, tiny):
     state = load_model(whole / "state.safetensors")
     assert same(state.state_dict(), load_model(whole / "model.safetensors").state_dict())
@@ -221,12 +292,14 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_pa
     np.testing.assert_allclose(losses(tmp_path / "pieces"), losses(tmp_path / "whole"), rtol=1e-4)
 
 
-def test_two_processes_have_the_loss_curve_of_one(tiny, tmp_path):
+@pytest.mark.parametrize("most", [None, 3])
+def test_two_processes_have_the_loss_curve_of_one(most, tiny, tmp_path):
     """Same global batch; statistics of batch normalisation frozen, since those of all processes need GPUs."""
     recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0})
     train(recipe, tmp_path / "one", progress=False)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *COMMAND[1:]]
-    done = subprocess.run([*command, *arguments(recipe, tmp_path / "two")], capture_output=True, text=True)
+    pieces = recipe.override({"clips_per_device": most})  # two pieces of two clips each
+    done = subprocess.run([*command, *arguments(pieces, tmp_path / "two")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("of 25 videos") == 1
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
@@ -285,8 +358,12 @@ def test_ways_of_execution_do_not_change_what_is_learnt(changes, whole, tiny, tm
 @pytest.mark.parametrize("which", ["none", "partial", "all"])
 def test_frozen_batch_normalisation_keeps_its_statistics(which, tiny, tmp_path):
     train(tiny.override({"freeze_bn": which, "epochs": 1, "model": "ctnet_r50_twin"}), tmp_path, progress=False)
-    means = {name: value for name, value in weights(tmp_path).items() if name.endswith("running_mean")}
+    trained = weights(tmp_path)
+    means = {name: value for name, value in trained.items() if name.endswith("running_mean")}
     kept = {name for name, value in means.items() if bool((value == 0).all())}
+    # Offsets begin at 0, as means do, and all of them would be learnt.
+    offsets = {name for name in means if bool((trained[name.replace("running_mean", "bias")] == 0).all())}
+    assert offsets == kept
     first = next(iter(means))
     new = {name for name in means if ".module." in name}  # in CT-Modules
     assert 0 < len(new) < len(means) - 1

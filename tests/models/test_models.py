@@ -85,12 +85,22 @@ def test_input_of_another_shape_is_refused(shape):
         tiny()(torch.zeros(shape))
 
 
+REPLACED = {
+    0: [],
+    1: ["4.1"],
+    4: ["3.1", "3.3", "3.5", "4.1"],
+    6: ["2.1", "2.3", "3.1", "3.3", "3.5", "4.1"],
+    7: ["1.1", "2.1", "2.3", "3.1", "3.3", "3.5", "4.1"],
+    12: ["1.1", "1.2", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2"],
+}
+"""Table 2e: the blocks, by layer and number, that the printed costs are of."""
+
+
 @pytest.mark.parametrize("blocks", BLOCKS)
-def test_number_of_replaced_blocks(blocks):
+def test_the_replaced_blocks(blocks):
     model = ctnet.create_model("ctnet_r50_twin", blocks=blocks)
     replaced = [name for name, module in model.named_modules() if isinstance(module, CTModule)]
-    assert len(replaced) == blocks
-    assert not any(".0.conv2" in name for name in replaced)
+    assert replaced == [f"backbone.layer{place}.conv2.module" for place in REPLACED[blocks]]
 
 
 def test_exported_program_gives_the_same_scores():
@@ -105,6 +115,7 @@ def test_exported_program_gives_the_same_scores():
     [
         ("r50", "odd", ["layer1.1", "layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5", "layer4.1"]),
         ("r18", "odd", [f"layer{s}.{b}" for s in (1, 2, 3, 4) for b in (0, 1)]),
+        ("r50_twin", "after_first", [f"layer{place}" for place in REPLACED[12]]),
         ("r50_twin", {"layer3": (1, 5)}, ["layer3.1", "layer3.5"]),
         ("r50_twin", ["layer2.2.conv2"], ["layer2.2"]),
         ("r50_twin", "none", []),
@@ -197,12 +208,18 @@ def test_bad_requests_are_refused(call, message):
 def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     source = torchvision.models.resnet50()
+    for value in source.state_dict().values():  # also statistics, which no pass over a picture may touch
+        if value.is_floating_point() and value.dim() == 1:
+            value.uniform_(0.5, 1.5)
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     torch.save(source.state_dict(), folder / torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
     model = ctnet.create_model("ctnet_r50", weights="imagenet")
-    torch.testing.assert_close(model.backbone.layer4[1].conv3.weight, source.layer4[1].conv3.weight)
-    torch.testing.assert_close(model.backbone.conv1.weight, source.conv1.weight)
+    ours, theirs = model.backbone.state_dict(), source.state_dict()
+    shared = [name for name in ours if ".module." not in name]
+    assert len(shared) > 0.8 * len(theirs)
+    for name in shared:
+        torch.testing.assert_close(ours[name], theirs[name], msg=name, rtol=0, atol=0)
 
 
 def test_without_a_network_imagenet_weights_fail_with_one_line(tmp_path, monkeypatch):

@@ -107,10 +107,11 @@ def test_loaded_network_gives_the_authors_scores(official, state_dict, tmp_path)
         torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official, state_dict, tmp_path):
+def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official, state_dict, tmp_path, run):
     torch.save({"state_dict": state_dict}, tmp_path / "ct_net_8f_r50.pth.tar")
     recipe = get_recipe("somethingv1")
-    convert_official(tmp_path / "ct_net_8f_r50.pth.tar", tmp_path / "new.safetensors", recipe)
+    paths = str(tmp_path / "ct_net_8f_r50.pth.tar"), "--out", str(tmp_path / "new.safetensors")
+    assert run("convert", *paths) == (0, f"{paths[-1]}: ready\n", "")
     model, clip = load_model(tmp_path / "new.safetensors"), torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         expected = official(clip.transpose(1, 2).reshape(1, 12, 32, 32))

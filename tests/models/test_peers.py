@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import Bottleneck
 
 import ctnet
 from ctnet.models.backbones import resnet_twin
@@ -15,6 +16,7 @@ from ctnet.models.peers.tea import MotionExcitation
 from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
+from ctnet.models.tensor_conv import OnClips
 from ctnet.study.experiments import NOT_REPRODUCED
 
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
@@ -74,6 +76,32 @@ def test_peers_see_the_order_of_frames_keep_clips_apart_and_take_single_frames(m
         assert torch.allclose(scores, model(clips.flip(2))) == (method == "smallbig")  # pooling knows no direction
         torch.testing.assert_close(scores[1:], model(clips[1:]))
         assert model(clips[:, :, :1]).isfinite().all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_temporal_bottleneck_has_its_modules_on_the_residual_branch_alone(stride):
+    torch.manual_seed(0)
+    shape = nn.Sequential(nn.Conv2d(16, 32, 1, stride), nn.BatchNorm2d(32)) if stride == 2 else None
+    block = randomise(Bottleneck(16 if stride == 2 else 32, 8, stride, shape))
+    channels = block.conv1.in_channels
+    convs = [randomise(nn.Conv3d(c, c, (3, 1, 1), padding=(1, 0, 0))) for c in (channels, 8, 8, 32)]
+    if stride == 2:  # what stands beside a strided convolution is strided too
+        convs[2] = randomise(nn.Conv3d(8, 8, (3, 1, 1), (1, 2, 2), padding=(1, 0, 0)))
+    network = TemporalBottleneck(block, *convs)
+    for module in network.modules():
+        if isinstance(module, OnClips):
+            module.num_frames = 3
+
+    def on_clips(conv, frames):  # two clips of three frames
+        return conv(frames.unflatten(0, (2, 3)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
+
+    frames = torch.randn(6, channels, 8, 8)
+    with torch.no_grad():
+        reduced = block.bn1(block.conv1(on_clips(convs[0], frames))).relu()
+        spatial = block.bn2(block.conv2(on_clips(convs[1], reduced))).relu() + on_clips(convs[2], reduced)
+        residual = block.bn3(on_clips(convs[3], block.conv3(spatial)))
+        expected = (residual + (shape(frames) if shape else frames)).relu()
+        torch.testing.assert_close(network(frames), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_resnet_that_is_turned_into_a_peer_stays_as_it_was():

@@ -86,6 +86,24 @@ def test_features_and_head_give_the_librarys_own_scores(name):
     assert features.shape[-2:] == ((4, 4) if name == "r2plus1d" else (2, 2))
 
 
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("slowfast_r50_8x8", 0.45, 0.225),
+        ("ir_csn_r101", 0.45, 0.225),
+        ("x3d_xl", 0.45, 0.225),
+        ("i3d_inception", 0.5, 0.5),
+        ("r2plus1d34", (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
+        ("corrnet_r50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_clips_are_normalised_as_each_network_was_trained(name, mean, std):
+    with torch.device("meta"):
+        model = ctnet.create_model(name)
+    assert model.input_mean == (mean if isinstance(mean, tuple) else (mean,) * 3)
+    assert model.input_std == (std if isinstance(std, tuple) else (std,) * 3)
+
+
 def repeat_ends(module, inputs):
     """Before a convolution: continue a clip by its first and last frame, where zeros would be padded."""
     time = module.kernel_size[0] // 2

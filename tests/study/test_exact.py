@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.models import CTModule, create_model
 from ctnet.study import exact
@@ -35,6 +36,23 @@ def test_every_kept_result_supports_its_claims():
         if claim.kind == "exact" and tuple(claim.id.split("/")[:2]) in unmatched
     }
     assert len({claim.id for claim in decided}) == len(decided)
+
+
+KEPT = {(network.model, str(network.options)): network for network in networks([*ROWS, *IN_TEXT]).values()}
+
+
+@pytest.mark.parametrize("key", KEPT, ids=" ".join)
+def test_kept_costs_are_of_todays_networks(key):
+    """By a count of another hand, on shapes alone: convolutions and linear layers, two FLOPs a multiply-add."""
+    network = KEPT[key]
+    with torch.device("meta"):
+        model = create_model(network.model, num_classes=network.classes, **network.options).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, 3, network.frames, network.size, network.size))
+    counted, kept = counter.get_flop_counts()["Global"], record(network)["cost"]
+    layers = sum(flops for operator, flops in counted.items() if "bmm" not in str(operator))  # no attention
+    assert layers / 2e9 == pytest.approx(kept.conv_linear_gmacs)
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(kept.params_m)
 
 
 @pytest.mark.parametrize("table", ROWS)

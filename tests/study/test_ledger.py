@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -18,7 +18,7 @@ from ctnet.study.ledger import (
     write_ledger,
 )
 from ctnet.study.provenance import write_json
-from ctnet.study.published import TABLES, published_table, text_claims
+from ctnet.study.published import TABLES, published_table, results_dir, text_claims
 
 PRINTED = ("percent", "giga multiply-adds", "millions")
 
@@ -54,6 +54,13 @@ def test_every_entry_says_what_it_is(decided):
 
 def test_the_ledger_holds_what_the_results_say(decided):
     assert ledger_verdicts() == {claim.id: claim.verdict for claim in decided.values()}
+    kept = json.loads((results_dir() / "ledger.json").read_text())["claims"]
+    for entry, claim in zip(kept, json.loads(json.dumps([asdict(claim) for claim in decided.values()])), strict=True):
+        measured = claim.pop("measured")
+        if isinstance(measured, float | dict):  # of small ones, such as rounding errors, only the size is the same
+            measured = pytest.approx(measured, abs=1e-5)
+        assert entry.pop("measured") == measured
+        assert entry == claim
 
 
 def test_every_sentence_of_the_text_is_decided(decided):
@@ -148,6 +155,29 @@ def test_a_published_number_that_changes_turns_what_is_derived_from_it(own_resul
     path.write_text(changed)
     lost = {claim.id for claim in fallen(claims(), before)}
     assert lost == {"4.2/49.1x fewer GFLOPs than NL I3D + GCN", "text/1"}
+
+
+def test_a_rival_that_becomes_better_turns_what_is_said_of_all(own_results):
+    before = ledger_verdicts()
+    path = own_results / "published" / "table_3.json"
+    content = json.loads(path.read_text())
+    best = max(row["v1_top1"] for row in content["rows"] if row["v1_top1"] is not None)
+    next(row for row in content["rows"] if row["id"] == "tsm-8")["v1_top1"] = best + 1
+    path.write_text(json.dumps(content))
+    lost = {claim.id for claim in fallen(claims(), before) if claim.kind == "derived"}
+    assert lost == {
+        "4.2/16 frames: more accurate on V1 than all with one clip",
+        "4.2/ensemble: more accurate on V1 than all",
+        "A.4/the ensemble of four is the best on V1",
+    }
+
+
+def test_the_command_writes_the_ledger_when_asked(run, own_results):
+    write_ledger([replace(claims(["2b"])[0], verdict="differs")])
+    assert run("verify")[0] == 0
+    assert len(ledger_verdicts()) == 1
+    assert run("verify", "--update")[0] == 0
+    assert ledger_verdicts() == {claim.id: claim.verdict for claim in claims()}
 
 
 def test_an_entry_that_is_gone_is_missed(run, own_results):

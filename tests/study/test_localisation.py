@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ctnet
-from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, temporal_concentration
+from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, scatter, temporal_concentration
 from ctnet.analysis.overlay import explain
 from ctnet.data import MicroSomething, compose, eval_transform, sample_sparse
 from ctnet.data.micro import MOTIONS
@@ -46,6 +46,11 @@ def test_each_network_is_measured_on_each_clip_whatever_the_batches(dataset):
     assert row.pointing_game == pointing_game(tubes, masks).item()
     assert row.temporal_concentration == pytest.approx(temporal_concentration(tubes).item(), abs=1e-4)
     assert row.mask_area == pytest.approx(masks.float().mean().item())
+    assert row.scatter == pytest.approx(scatter(tubes).item(), abs=1e-4)
+    acting = torch.from_numpy(acting_frames(dataset.config.scene(number))[frames].copy())
+    assert row.action_area == pytest.approx(acting.float().mean().item())
+    acting = acting[None, :, None, None].expand_as(tubes)
+    assert row.action_share == pytest.approx(energy_share(tubes, acting).item(), abs=1e-4)
 
 
 def test_a_network_without_evidence_has_a_uniform_map(dataset):

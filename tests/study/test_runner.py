@@ -182,6 +182,21 @@ def test_a_stale_run_is_confirmed_by_its_first_losses(done, factor, same):
         assert content_of(run)["provenance"]["code"] == "of long ago"
 
 
+def test_the_command_confirms_what_is_stale_and_names_what_differs(done, run, monkeypatch):
+    runs, work = done
+    monkeypatch.setattr(twins, "runs_of", lambda *arguments: runs)
+    confirmed, differing = runs.values()
+    for each in runs.values():
+        content = content_of(each)
+        content["provenance"]["code"] = "of long ago"
+        content["first_losses"][0] *= 1.01 if each is differing else 1
+        run_file(each.name).write_text(json.dumps(content))
+    code, out, err = run("study", "confirm", "--work", str(work))
+    assert (code, out) == (1, "1 of 2 stale runs confirmed\n")
+    assert f"differs: {differing.name}: delete" in err
+    assert [state_of(each, work) for each in (confirmed, differing)] == ["done", "stale"]
+
+
 def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_path):
     start, run = runs.values()
     plain = replace(start, keep=False)

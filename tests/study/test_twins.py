@@ -10,6 +10,7 @@ from ctnet.models.peers import ON_RESNETS
 from ctnet.study import twins
 from ctnet.study.experiments import ROWS
 from ctnet.study.published import published_table
+from ctnet.study.runner import run_file
 from ctnet.study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
 
 TSN = Run(get_recipe("micro-something").override({"model": "tsn_r50_twin"}))
@@ -28,6 +29,16 @@ def test_every_trained_row_is_a_row_of_the_published_table(table):
         assert (name if slash else row) in published.index
         if slash:
             assert any(dataset in column for column in published.columns)
+
+
+def test_kept_runs_are_of_todays_clips():
+    done = [run for run in runs_of().values() if run_file(run.name).exists()]
+    assert done
+    for run in done:
+        recipe, kept = run.recipe, json.loads(run_file(run.name).read_text())["data"]
+        for split, count in (("train", recipe.train_clips), ("val", recipe.val_clips)):
+            drawn = MICRO_DATASETS[recipe.dataset].split(split, count, fold=recipe.fold, difficulty=recipe.difficulty)
+            assert kept[split] == drawn.fingerprint[:16], run.name
 
 
 @pytest.mark.parametrize("table", [table for table in TWINS if table in ROWS and table != "2h"])
