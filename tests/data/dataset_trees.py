@@ -85,7 +85,7 @@ def make_ucf101(root: Path, video: Path) -> None:
 def make_hmdb51(root: Path, video: Path) -> None:
     for name in ("wave", "brush_hair"):
         for fold in (1, 2, 3):
-            uses = [1, 2, 0] if fold == 1 else [2, 1, 0]
+            uses = {1: [1, 2, 0], 2: [2, 1, 0], 3: [2, 0, 1]}[fold]
             lines = [f"{name}_(clip)_{i}.avi {use} " for i, use in enumerate(uses)]
             write(root / "testTrainMulti_7030_splits" / f"{name}_test_split{fold}.txt", "\n".join(lines) + "\n")
         put(video, root, [f"hmdb51_org/{name}/{name}_(clip)_{i}.avi" for i in range(3)])

@@ -56,7 +56,7 @@ def test_check_finds_bad_videos_and_training_can_skip_them(damaged, tmp_path, ca
 @pytest.mark.parametrize("fold", [1, 2, 3])
 def test_check_looks_at_the_videos_of_every_fold(make_tree, tmp_path, fold):
     root = make_tree("hmdb51", tmp_path)
-    (video, *_) = load_videos(root, "val", fold=fold).paths
+    (video, *_) = load_videos(root, "train", fold=fold).paths
     video.write_bytes(b"")
     assert set(check(root, workers=0, progress=False)) == {video}
 
