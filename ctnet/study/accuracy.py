@@ -18,7 +18,7 @@ from ctnet.study.published import published_table, results_dir, row_label
 from ctnet.study.runner import run_file
 from ctnet.study.style import COLORS, WIDTH, BookFigure
 from ctnet.study.tables import styled
-from ctnet.study.twins import TWINS, runs_of, seeds_of, something
+from ctnet.study.twins import PROTOCOL, TWINS, runs_of, seeds_of, something
 
 
 def directions_of(table: str) -> list[Decided]:
@@ -28,13 +28,12 @@ def directions_of(table: str) -> list[Decided]:
 
 def twin_table(table: str) -> Styler:
     """Accuracy of a table's twins on their Micro dataset, mean and 95 % interval over seeds and clips."""
-    printed, rows = published_table(table), []
+    rows = []
     for row_id, values in accuracy_table(table).iterrows():
-        name, _, dataset = str(row_id).partition("/")
         accuracy, interval = accuracy_text(values)
         rows.append(
             {
-                "Twin of": row_label(printed, name) + (f", {dataset}" if dataset else ""),
+                "Twin of": _twin_label(table, str(row_id)),
                 "Top-1 on the Micro dataset, %": accuracy,
                 "95 % interval": interval,
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
@@ -42,6 +41,17 @@ def twin_table(table: str) -> Styler:
         )
     caption = f"Twins of Table {table} on rendered clips of 32×32. Not to be compared with the printed accuracies."
     return styled(pd.DataFrame(rows), caption)
+
+
+def _twin_label(table: str, row_id: str) -> str:
+    """A twin's row in words, and its dataset where the row has several."""
+    name, _, several = row_id.partition("/")
+    printed, recipe = published_table(table), TWINS[table][row_id].runs[0].recipe
+    label = str(printed["method"][name]) if table == "5" else row_label(printed, name)  # its TSN has another backbone
+    if not several:
+        return label
+    more = recipe.dataset == PROTOCOL.dataset and recipe.train_clips != PROTOCOL.train_clips
+    return f"{label}, {recipe.dataset}" + (f" with {recipe.train_clips} clips" if more else "")
 
 
 def accuracy_text(values: pd.Series) -> tuple[str, str]:
@@ -120,9 +130,9 @@ def conclusion(table: str) -> Markdown:
     decided = directions_of(table)
     sentences = []
     for verdict, heading in (
-        ("supported", "The twins support that"),
-        ("contradicted", "They contradict that"),
-        ("inconclusive", "They do not decide whether"),
+        ("supported", "On rendered stand-ins for the datasets the twins support that"),
+        ("contradicted", "On rendered stand-ins for the datasets they contradict that"),
+        ("inconclusive", "On rendered stand-ins for the datasets they do not decide whether"),
         ("under way", "Not all seeds were run to tell whether"),
         ("not run yet", "Not run yet is whether"),
     ):
@@ -160,7 +170,8 @@ def protocol_table() -> Styler:
     rows = [{"Field": name, "Value": str(value)} for name, value in fields.items()]
     rows.append({"Field": "starts from", "Value": shared.start.name})
     return styled(
-        pd.DataFrame(rows), "What all twins on MicroSomething have in common; a row changes what it is about."
+        pd.DataFrame(rows),
+        "What all twins on MicroSomething have in common; each row changes only the setting that it is about.",
     )
 
 
@@ -224,6 +235,6 @@ def runs_table() -> Styler:
     caption = (
         "Training runs of the study. Tables share many, and every distinct one is run once. The minutes are the sum "
         "over the runs of one seed, pretraining included, each on one core while another ran beside it. "
-        f"{older} of the runs that are done were made by earlier code: today's was seen to give the same first losses."
+        f"{older} of the runs that are done were made by earlier code: today's gives the same losses at first."
     )
     return styled(pd.DataFrame(rows).fillna(""), caption)

@@ -31,26 +31,28 @@ INFERRED = {
         for view in ("8", "16", "8x3x2", "16x3x2", "16x3x10")
     },
     "corrnet-32x1x10": "the stem's 32 channels and the strides were chosen to fit",
+    **dict.fromkeys(("ct-net-r101-16x3x4", "ct-net-en-16-16-x3x4"), "the blocks of ResNet-101 were chosen to fit"),
+    "ct-net-inceptionv3": "the convolutions of InceptionV3 were chosen to fit",
 }
 """Row -> what its network leaves out, or what in it was chosen for the printed cost."""
 UNREADABLE = {("6", "8x1x2")}
 """Printed GFLOPs that could not be read, so that there is nothing to hold a measurement against."""
-OWN_SUMS = {("6", "16x1x2"): ("560 - 75 - 112 - 224", 149)}
-"""Printed GFLOPs that another printed sum contradicts: the sum's other terms taken away, and what they leave."""
+OTHER_FIGURES = {("6", "16x1x2"): ("447 / 3", 149)}
+"""Printed GFLOPs that another printed figure contradicts: here that of three times the views, and what it leaves."""
 
 
 def gmacs_verdict(
-    published: float, measured: float, views: int = 1, own_sum: tuple[str, float] | None = None
+    published: float, measured: float, views: int = 1, other: tuple[str, float] | None = None
 ) -> tuple[str, str]:
     """Verdict on printed GFLOPs, and the arithmetic behind it when they are the paper's slip.
 
-    A slip is a figure outside the tolerance that the paper's own numbers explain: it contradicts their sum, or it is
+    A slip is a figure outside the tolerance that the paper's own numbers explain: it contradicts another, or it is
     the figure of one clip, rounded first and then multiplied by the views.
     """
     if abs(measured - published) <= tolerance(published):
         return "reproduced", ""
-    if own_sum and abs(measured - own_sum[1]) <= tolerance(own_sum[1]):
-        return "paper inconsistent", f"the paper's own sum gives {own_sum[0]} = {own_sum[1]:g}"
+    if other and abs(measured - other[1]) <= tolerance(other[1]):
+        return "paper inconsistent", f"another printed figure gives {other[0]} = {other[1]:g}"
     clip = measured / views
     if views > 1 and views * round(clip) == published:
         slip = f"{views} x {round(clip)} = {published:g} was rounded before it was multiplied"
@@ -129,25 +131,22 @@ class _Found(NamedTuple):
 def _compare(table: str, row_id: str, column: str, value: Any, costs: Mapping[str, Cost]) -> _Found:
     """Hold a printed cost against those of the row's networks."""
     row = ROWS[table][row_id]
-    gmacs, conv_linear, params = total(row, costs)
-    if column == "params":
-        return _Found(
-            params, "reproduced" if round(params, 1) == value else "differs", "", "rounds to the printed digit"
-        )
+    measured, conv_linear, params = total(row, costs)
     views = row.views
     if column == "clip_gflops":
-        gmacs, conv_linear, views = gmacs / views, conv_linear / views, 1
-    if any(network.model in PEERS for network in row.networks):
-        verdict, gmacs, note = peer_verdict(value, gmacs, conv_linear)
+        measured, conv_linear, views = measured / views, conv_linear / views, 1
+    if column == "params":
+        measured, rule, note = params, "rounds to the printed digit", ""
+        verdict = "reproduced" if round(params, 1) == value else "differs"
+    elif any(network.model in PEERS for network in row.networks):
         rule = PEER_RULE
-        if row_id in INFERRED:
-            note += f"; {INFERRED[row_id]}"
+        verdict, measured, note = peer_verdict(value, measured, conv_linear)
     else:
-        verdict, note = gmacs_verdict(value, gmacs, views, OWN_SUMS.get((table, row_id)))
         rule = GMACS_RULE
-    if (table, row_id) in UNREADABLE:
-        verdict, note = "inconclusive", str(published_table(table).loc[row_id]["note"])
-    return _Found(gmacs, verdict, note, rule)
+        verdict, note = gmacs_verdict(value, measured, views, OTHER_FIGURES.get((table, row_id)))
+        if (table, row_id) in UNREADABLE:
+            verdict, note = "inconclusive", str(published_table(table).loc[row_id]["note"])
+    return _Found(measured, verdict, "; ".join(filter(None, (note, INFERRED.get(row_id)))), rule)
 
 
 def _check(

@@ -19,7 +19,7 @@ from ctnet.study.claims import HOLDS, VERDICTS, Claim, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.decisions import detectable
 from ctnet.study.directions import outcome
-from ctnet.study.exact import COLUMNS, PEER_RULE, cost_claims, printed_count
+from ctnet.study.exact import COLUMNS, INFERRED, PEER_RULE, cost_claims, printed_count
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
 from ctnet.study.ledger import claims
@@ -90,6 +90,8 @@ def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
                     cells[name, "verdict"] = "not printed"
                 if claim is not None and claim.note and claim.verdict != "reproduced":
                     notes.append(f"{row_label(printed, str(row_id))}: {claim.note}.")
+                elif row_id in INFERRED:
+                    notes.append(f"{row_label(printed, str(row_id))}: {INFERRED[str(row_id)]}.")
             elif column == "note":
                 if value is not None:
                     notes.append(f"{row_label(printed, str(row_id))}: {value}.")
@@ -250,7 +252,7 @@ def chapter_card(items: Mapping[str, str], commands: Mapping[str, str]) -> HTML:
 
 
 _KINDS = {
-    "exact": "costs, receptive fields and special cases, measured at full size",
+    "exact": "costs at full size; receptive fields and special cases on single modules",
     "derived": "recomputed from the paper's own numbers",
     "direction": "which of two is more accurate, on trained twins",
     "full size": "accuracies on the real datasets",
@@ -287,11 +289,14 @@ def findings(decided: Sequence[Claim]) -> Markdown:
     groups |= {"peer": [c for c in costs if c.rule == PEER_RULE], "own": [c for c in costs if c.rule != PEER_RULE]}
     number = {name: len(group) for name, group in groups.items()}
     found = {name: count_verdicts(Counter(claim.verdict for claim in group)) for name, group in groups.items()}
+    fitted = sum(claim.verdict == "reproduced" and claim.id.split("/")[1] in INFERRED for claim in costs)
     runs = runs_of()
     done = sum(outcome(name) is not None for name in runs)
     texts = {
         "Costs": f"of {number['own']} printed GFLOPs and parameters of CT-Net, its ablations and TSN, {found['own']}. "
-        f"Of {number['peer']} GFLOPs of other methods, {found['peer']}.",
+        f"Of {number['peer']} GFLOPs of other methods, {found['peer']}. Among the reproduced, {fitted} are of networks "
+        "that were chosen to fit the printed figure, or built without a part: they show that the figure is possible, "
+        "not that the network is the authors'.",
         "The paper's own numbers": f"of {number['derived']} statements that rest on them, {found['derived']}.",
         "Accuracies": f"of the {number['full size']} that the paper prints, {found['full size']}.",
         "Directions": f"of {number['direction']} orderings, asked of small networks on rendered clips, "
