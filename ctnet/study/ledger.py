@@ -21,14 +21,16 @@ def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
     """The claims of the running text, decided by others: each is as good as the weakest of them."""
     for number, sentence in enumerate(text_claims(), start=1):
         parts = [decided[name] for name in sentence["decided_by"]]
+        verdict = max((part.verdict for part in parts), key=VERDICTS.index)
+        weakest = [part.id for part in parts if part.verdict == verdict]
         yield Claim(
             f"text/{number}",
             "text",
             f"{sentence['where']}: {sentence['claim']}",
             None,
             None,
-            max((part.verdict for part in parts), key=VERDICTS.index),
-            "; ".join(f"{part.id}: {part.verdict}" for part in parts),
+            verdict,
+            f"{len(weakest)} of {len(parts)} entries that decide it: {'; '.join(weakest)}",
             _WEAKEST,
             tuple(dict.fromkeys(file for part in parts for file in part.evidence)),
             any(part.stale for part in parts),

@@ -179,7 +179,7 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
         }
         for claim in decided
     ]
-    return styled(pd.DataFrame(rows), caption)
+    return styled(pd.DataFrame(rows), caption).set_table_attributes('class="ctnet claims"')
 
 
 def ledger_table(decided: Iterable[Claim]) -> HTML:

@@ -90,6 +90,8 @@ def test_a_sentence_is_as_good_as_its_weakest_part(monkeypatch, parts, verdict):
     (found,) = sentences(given)
     assert found.verdict == verdict
     assert found.evidence == ("same", *names)
+    weakest = [name for name, part in zip(names, parts, strict=True) if part == verdict]
+    assert found.note.endswith(f"entries that decide it: {'; '.join(weakest)}")
     assert found.stale
 
 
