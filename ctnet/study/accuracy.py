@@ -82,7 +82,7 @@ def direction_table(table: str) -> Styler:
         "out of five, corrected for the number of directions here. By that correction, an interval that excludes 0 is "
         "not always enough."
     )
-    return styled(frame, caption)
+    return styled(frame, caption).set_table_attributes('class="ctnet directions"')
 
 
 def _sentence(text: str) -> str:
