@@ -12,9 +12,9 @@ from pandas.io.formats.style import Styler
 from ctnet.analysis.statistics import Difference
 from ctnet.engine import Recipe
 from ctnet.study.decisions import Decided, decide, detectable
-from ctnet.study.directions import accuracy_table, outcome
+from ctnet.study.directions import accuracy_table, outcome, twin_label
 from ctnet.study.experiments import Network
-from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.published import results_dir
 from ctnet.study.runner import run_file
 from ctnet.study.style import COLORS, WIDTH, BookFigure
 from ctnet.study.tables import styled
@@ -33,7 +33,7 @@ def twin_table(table: str) -> Styler:
         accuracy, interval = accuracy_text(values)
         rows.append(
             {
-                "Twin of": _twin_label(table, str(row_id)),
+                "Twin of": _with_dataset(table, str(row_id)),
                 "Top-1 on the Micro dataset, %": accuracy,
                 "95 % interval": interval,
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
@@ -43,11 +43,10 @@ def twin_table(table: str) -> Styler:
     return styled(pd.DataFrame(rows), caption)
 
 
-def _twin_label(table: str, row_id: str) -> str:
-    """A twin's row in words, and its dataset where the row has several."""
+def _with_dataset(table: str, row_id: str) -> str:
+    """`twin_label`, and the dataset where a row has several."""
     name, _, several = row_id.partition("/")
-    printed, recipe = published_table(table), TWINS[table][row_id].runs[0].recipe
-    label = str(printed["method"][name]) if table == "5" else row_label(printed, name)  # its TSN has another backbone
+    label, recipe = twin_label(table, name), TWINS[table][row_id].runs[0].recipe
     if not several:
         return label
     more = recipe.dataset == PROTOCOL.dataset and recipe.train_clips != PROTOCOL.train_clips
@@ -82,7 +81,7 @@ def direction_table(table: str) -> Styler:
         "out of five, corrected for the number of directions here. By that correction, an interval that excludes 0 is "
         "not always enough."
     )
-    return styled(frame, caption).set_table_attributes('class="ctnet directions"')
+    return styled(frame, caption, "ctnet directions")
 
 
 def _sentence(text: str) -> str:

@@ -76,9 +76,7 @@ class Direction:
 def _better(table: str, better: str, worse: str, column: str = "top1") -> Direction:
     """One row of a table is more accurate than another in one column."""
     printed = published_table(table)
-    *names, shared = _names_apart(*(row_label(printed, row) for row in (better, worse)))
-    if table == "5":  # the printed TSN has another backbone; both twins have the same
-        names, shared = [printed["method"][row] for row in (better, worse)], ""
+    *names, shared = _names_apart(*(twin_label(table, row) for row in (better, worse)))
     values = [printed[column][row] for row in (better, worse)]
     dataset, where = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
     rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
@@ -91,6 +89,12 @@ def _better(table: str, better: str, worse: str, column: str = "top1") -> Direct
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
         _files(rows),
     )
+
+
+def twin_label(table: str, row_id: str) -> str:
+    """What the twin of a row is of, as `row_label` has it; but the TSN of Table 5 is not on its printed backbone."""
+    printed = published_table(table)
+    return str(printed["method"][row_id]) if table == "5" else row_label(printed, row_id)
 
 
 def _names_apart(one: str, other: str) -> tuple[str, str, str]:

@@ -152,8 +152,8 @@ def verdict_class(verdict: str) -> str:
     return f"verdict verdict-{verdict.replace(' ', '-')}"
 
 
-def styled(frame: pd.DataFrame, caption: str) -> Styler:
-    """A table of the book: verdicts by colour as well as in words, the same in every build."""
+def styled(frame: pd.DataFrame, caption: str, kind: str = "ctnet") -> Styler:
+    """A table of the book: verdicts by colour as well as in words, the same in every build; of CSS classes `kind`."""
     classes = pd.DataFrame("", index=frame.index, columns=frame.columns)
     for column in frame.columns:
         if "verdict" in (column[-1].lower() if isinstance(column, tuple) else str(column).lower()):
@@ -161,7 +161,7 @@ def styled(frame: pd.DataFrame, caption: str) -> Styler:
     return (
         frame.style.hide(axis="index")
         .set_caption(f"<span>{caption}</span>")  # a span can be narrower than its table
-        .set_table_attributes('class="ctnet"')
+        .set_table_attributes(f'class="{kind}"')
         .set_td_classes(classes)
         .set_uuid(config_hash({"caption": caption}))  # the same in every build
     )
@@ -179,7 +179,7 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
         }
         for claim in decided
     ]
-    return styled(pd.DataFrame(rows), caption).set_table_attributes('class="ctnet claims"')
+    return styled(pd.DataFrame(rows), caption, "ctnet claims")
 
 
 def ledger_table(decided: Iterable[Claim]) -> HTML:
