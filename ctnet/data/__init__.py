@@ -12,11 +12,11 @@ from ctnet.data.micro_datasets import (
     MicroKinetics,
     MicroPictures,
     MicroSomething,
+    MicroSomething64,
     MicroSplit,
     MicroUCF,
 )
 from ctnet.data.micro_files import make, write_video
-from ctnet.data.micro_large import MicroSomething64
 from ctnet.data.sampling import sample_dense, sample_sparse
 from ctnet.data.transforms import (
     IMAGENET_MEAN,

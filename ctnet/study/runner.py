@@ -44,7 +44,7 @@ from ctnet.study.twins import Run, ensembles, views_of
 CODE = (
     "models",
     *(f"data/{part}.py" for part in ("dataset", "micro", "micro_datasets", "sampling", "transforms")),
-    *(f"engine/{part}.py" for part in ("evaluation", "loading", "recipe", "training")),
+    *(f"engine/{part}.py" for part in ("checkpoint", "distributed", "evaluation", "loading", "recipe", "training")),
 )
 """Parts of the package that the outcome of every run depends on."""
 PROBE = 10  # first losses that a run's file keeps with all digits

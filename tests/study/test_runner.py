@@ -520,9 +520,24 @@ def test_states(runs, results, tmp_path, monkeypatch):
     assert runner.STATES == ("done", "stale", "failed", "started", "left")
 
 
-def test_all_code_that_decides_the_outcome_is_named():
-    assert all((provenance.PACKAGE / part).exists() for part in runner.code("tsm_r50_twin"))
-    assert set(runner.code("tsm_r50_twin")) - set(runner.code("tsn_r50_twin")) == {"models/peers"}
+@pytest.mark.parametrize("model", ["ctnet_r50_twin", "tsm_r50_twin"])
+def test_all_code_that_a_run_goes_through_makes_it_stale(tiny, results, tmp_path, model):
+    recipe = tiny.override({"train_clips": 16, "val_clips": 8, "epochs": 1, "workers": 0})
+    start = Run(recipe.override({"model": "tsn_r50_twin", "frames": 1}), keep=True)
+    run = Run(recipe.override({"model": model, "init": "none"}), start=start)
+    files = set()
+    execute(start, tmp_path)
+    sys.setprofile(lambda frame, event, _: files.add(frame.f_code.co_filename) if event == "call" else None)
+    try:
+        execute(run, tmp_path)
+    finally:
+        sys.setprofile(None)
+    used = {Path(file).relative_to(provenance.PACKAGE) for file in files if file.startswith(str(provenance.PACKAGE))}
+    assert Path("engine/training.py") in used
+    hashed = {Path(part) for part in runner.code(model)}
+    assert {file for file in used if not hashed & {file, file.parent}} == {
+        Path("study") / f"{name}.py" for name in ("provenance", "published", "runner", "twins")
+    }, "these name and keep what a run has found"
 
 
 def test_code_of_peers_makes_runs_of_peers_stale_alone():
