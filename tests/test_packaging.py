@@ -69,15 +69,18 @@ def test_versions_of_the_package_agree():
 
 def test_importing_has_no_side_effects_and_needs_no_book():
     unwanted = ("matplotlib", "seaborn", "IPython", "pytorchvideo")
-    code = f"import sys, ctnet; print([module for module in {unwanted} if module in sys.modules])"
+    modules = ["ctnet", *(f"ctnet.study.{path.stem}" for path in (ROOT / "ctnet" / "study").glob("[a-z]*.py"))]
+    code = f"import sys, {', '.join(modules)}; print([module for module in {unwanted} if module in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     assert done.stderr == ""
 
 
 def test_imports_point_one_way():
-    """study -> analysis, engine -> data, models; models import torch and torchvision only."""
+    """book -> study -> engine -> analysis -> data, models; models import torch and torchvision only."""
     layers = {"models": set(), "data": set(), "analysis": {"models", "data"}, "engine": {"models", "data", "analysis"}}
+    layers["study"] = set(layers)
+    layers["book"] = set(layers)
     for layer, allowed in layers.items():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))

@@ -12,18 +12,6 @@ from ctnet.study.runner import encode, run_file
 from ctnet.study.twins import TWINS, ensemble_name, seeds_of
 
 
-@pytest.fixture(scope="session", autouse=True)
-def without_full_scale(tmp_path_factory):
-    """The results as they are kept, but for accuracies of full-scale runs, which anybody may add."""
-    folder = tmp_path_factory.mktemp("results")
-    for path in results_dir().iterdir():
-        if path.name != "full-scale":
-            (folder / path.name).symlink_to(path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CTNET_RESULTS", str(folder))
-        yield
-
-
 @pytest.fixture
 def own_results(tmp_path, monkeypatch):
     """A copy of the results that a test may damage."""

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
+from ctnet.book.tables import budget_table
 from ctnet.engine import get_recipe
 from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.costs import record
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import SIZES
-from ctnet.study.tables import budget_table
 
 ASSUMED = Assumptions(
     peak_tflops=100,

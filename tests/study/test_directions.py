@@ -5,8 +5,8 @@ import json
 import pytest
 
 from ctnet.analysis.statistics import Difference
+from ctnet.book.accuracy import direction_table, plot_directions, twin_table
 from ctnet.study import decisions
-from ctnet.study.accuracy import direction_table, plot_directions, twin_table
 from ctnet.study.decisions import decide, detectable, direction_claims
 from ctnet.study.directions import accuracy_table, correct, labels_of
 from ctnet.study.directions import directions as all_directions

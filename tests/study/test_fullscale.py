@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ctnet import create_model, save_model
+from ctnet.book import tables
 from ctnet.data import make
 from ctnet.engine import Place, Scores, View, get_recipe
-from ctnet.study import fullscale, tables
+from ctnet.study import fullscale
 from ctnet.study.costs import networks, record
 from ctnet.study.experiments import Network, Row
 from ctnet.study.fullscale import SIZES, Target, accuracies, dataset_of, find_target, keep, wilson

@@ -8,13 +8,13 @@ import torch
 import ctnet
 from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, scatter, temporal_concentration
 from ctnet.analysis.overlay import explain
+from ctnet.book.accuracy import direction_table, directions_of
+from ctnet.book.figure3 import localisation_card, localisation_table, plot_saliency
+from ctnet.book.figure3 import plot_localisation_differences as plot_differences
 from ctnet.data import MicroSomething, compose, eval_transform, sample_sparse
 from ctnet.data.micro import MOTIONS
 from ctnet.engine import save_model
 from ctnet.study import localisation, twins
-from ctnet.study.accuracy import direction_table, directions_of
-from ctnet.study.figure3 import localisation_card, localisation_table, plot_saliency
-from ctnet.study.figure3 import plot_localisation_differences as plot_differences
 from ctnet.study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
 
 

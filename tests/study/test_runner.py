@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from ctnet.book.accuracy import repeats_table
 from ctnet.data import MicroSomething
 from ctnet.engine import Scores, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors
 from ctnet.study import provenance, runner, twins
-from ctnet.study.accuracy import repeats_table
 from ctnet.study.provenance import write_json
 from ctnet.study.published import results_dir
 from ctnet.study.runner import (

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctnet.study.style import COLORS, WIDTH, BookFigure
+from ctnet.book.style import COLORS, WIDTH, BookFigure
 
 Frames = NDArray[np.uint8]
 

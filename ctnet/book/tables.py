@@ -12,6 +12,7 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
+from ctnet.book.recipes import settings
 from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
 from ctnet.study.budget import Assumptions, estimate, span
@@ -25,7 +26,6 @@ from ctnet.study.fullscale import accuracies
 from ctnet.study.ledger import claims
 from ctnet.study.provenance import config_hash
 from ctnet.study.published import published_table, row_label, training_settings
-from ctnet.study.recipes import settings
 from ctnet.study.twins import TWINS, runs_of
 
 HEADINGS = {

@@ -8,9 +8,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from torch import nn
 
+from ctnet.book.sheet import BODY, RADIUS, SMALL, Point, Sheet, Step
+from ctnet.book.style import COLORS, WIDTH
 from ctnet.models.tensor_conv import TensorSeparableConv
-from ctnet.study.sheet import BODY, RADIUS, SMALL, Point, Sheet, Step
-from ctnet.study.style import COLORS, WIDTH
 
 
 class Box(NamedTuple):

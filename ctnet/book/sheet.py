@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from torch import Tensor
 
-from ctnet.study.style import COLORS, WIDTH, BookFigure, tint
+from ctnet.book.style import COLORS, WIDTH, BookFigure, tint
 
 Point = tuple[float, float]
 HEADING, BODY, SMALL = 10.0, 9.0, 8.5  # points

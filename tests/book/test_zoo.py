@@ -10,11 +10,11 @@ from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
 from ctnet.analysis import Cost
+from ctnet.book import zoo
+from ctnet.book.blocks import Lanes
+from ctnet.book.style import COLORS
+from ctnet.book.zoo import METHODS, block_of, compare, draw_block, plot_zoo, undirected_limit, zoo_table
 from ctnet.models.tensor_conv import TensorSeparableConv
-from ctnet.study import zoo
-from ctnet.study.blocks import Lanes
-from ctnet.study.style import COLORS
-from ctnet.study.zoo import METHODS, block_of, compare, draw_block, plot_zoo, undirected_limit, zoo_table
 
 
 def accuracies(**known):

@@ -10,16 +10,16 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
 from ctnet.analysis import progressive_fields
-from ctnet.models import CTModule, create_model, csn_module, r2plus1d_module, tensorize
-from ctnet.study.diagrams import (
+from ctnet.book.diagrams import (
     draw_ct_block,
     draw_network,
     draw_receptive_fields,
     draw_tensor_excitation,
     draw_tensorization,
 )
-from ctnet.study.style import COLORS, PALETTE, set_style, tint
-from ctnet.study.zoo import METHODS, draw_block
+from ctnet.book.style import COLORS, PALETTE, set_style, tint
+from ctnet.book.zoo import METHODS, draw_block
+from ctnet.models import CTModule, create_model, csn_module, r2plus1d_module, tensorize
 
 PLAIN = {"excitation": "none", "pointwise": False}
 MODULES = {

@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis.overlay import SCALE, Explanation, color_bar, explain, overlays, sampled_frames
+from ctnet.book.accuracy import directions_of
+from ctnet.book.style import COLORS, WIDTH, BookFigure
+from ctnet.book.tables import chapter_card, count_verdicts, styled
 from ctnet.data import MicroSomething64, MicroSplit, sample_sparse
 from ctnet.engine import load_model
 from ctnet.engine.loading import sampler
 from ctnet.models import VideoModel
-from ctnet.study.accuracy import directions_of
 from ctnet.study.directions import labels_of, outcome
 from ctnet.study.localisation import (
     MEASURES,
@@ -27,8 +29,6 @@ from ctnet.study.localisation import (
     uniform,
 )
 from ctnet.study.runner import decode, run_file, weights_file
-from ctnet.study.style import COLORS, WIDTH, BookFigure
-from ctnet.study.tables import chapter_card, count_verdicts, styled
 from ctnet.study.twins import TWINS
 
 Networks = Mapping[str, VideoModel]

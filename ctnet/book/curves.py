@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ctnet.book.style import COLORS, PALETTE, WIDTH, BookFigure
 from ctnet.engine import Recipe
-from ctnet.study.style import COLORS, PALETTE, WIDTH, BookFigure
 
 NEW = 0.1  # weight of a step's loss in the smoothed one
 

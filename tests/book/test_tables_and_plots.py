@@ -6,8 +6,8 @@ from itertools import compress
 import matplotlib as mpl
 import pytest
 
-from ctnet.study import plots, tables
-from ctnet.study.accuracy import runs_table
+from ctnet.book import plots, tables
+from ctnet.book.accuracy import runs_table
 from ctnet.study.costs import networks, record
 from ctnet.study.exact import PEER_RULE, tolerance
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctnet.analysis import Cost
+from ctnet.book.style import COLORS, PALETTE, WIDTH, BookFigure
 from ctnet.study.exact import cost_claims
-from ctnet.study.style import COLORS, PALETTE, WIDTH, BookFigure
 
 
 def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
@@ -16,7 +16,7 @@ def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
 
     Args:
         table: such as "2a".
-        costs: of its networks, as `ctnet.study.tables.measure_table` returns them.
+        costs: of its networks, as `ctnet.book.tables.measure_table` returns them.
     """
     decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops") and claim.evidence]
     labels = [claim.id.split("/")[1] for claim in decided]

@@ -5,8 +5,8 @@ import re
 import numpy as np
 from PIL import Image
 
+from ctnet.book.clips import animation, plot_frames, plot_sampling
 from ctnet.data import sample_dense, sample_sparse
-from ctnet.study.clips import animation, plot_frames, plot_sampling
 
 CLIP = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), np.uint8)
 

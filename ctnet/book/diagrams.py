@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ctnet.analysis import ReceptiveField
+from ctnet.book.sheet import FAINT, HEADING, RADIUS, SMALL, Point, Sheet, Step
+from ctnet.book.style import COLORS, WIDTH, tint
 from ctnet.models import TSN, CTModule, SqueezeExcitation, TensorExcitation
 from ctnet.models.ct_module import SubOperation
 from ctnet.models.excitation import temporal_pool
 from ctnet.models.tensor_conv import ConvBNReLU, OnClips
-from ctnet.study.sheet import FAINT, HEADING, RADIUS, SMALL, Point, Sheet, Step
-from ctnet.study.style import COLORS, WIDTH, tint
 
 EXPANSION = 4  # channels of a block's input and output for each of its module's, in ResNet-50
 _FIELD_LEGEND = (

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis.statistics import Difference
+from ctnet.book.style import COLORS, WIDTH, BookFigure
+from ctnet.book.tables import styled
 from ctnet.engine import Recipe
 from ctnet.study.decisions import Decided, decide, detectable
 from ctnet.study.directions import accuracy_table, outcome, twin_label
 from ctnet.study.experiments import Network
 from ctnet.study.published import results_dir
 from ctnet.study.runner import run_file
-from ctnet.study.style import COLORS, WIDTH, BookFigure
-from ctnet.study.tables import styled
 from ctnet.study.twins import PROTOCOL, TWINS, runs_of, seeds_of, something
 
 

@@ -3,12 +3,12 @@ import sys
 import matplotlib as mpl
 import pytest
 
+from ctnet.book import curves
+from ctnet.book.recipes import settings
+from ctnet.book.shell import shell
+from ctnet.book.tables import recipe_table
 from ctnet.engine import RECIPES, get_recipe, recipe
-from ctnet.study import curves
 from ctnet.study.published import training_settings
-from ctnet.study.recipes import settings
-from ctnet.study.shell import shell
-from ctnet.study.tables import recipe_table
 
 mpl.use("agg")
 

@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import nn
 
+from ctnet.book.accuracy import accuracy_text
+from ctnet.book.blocks import Box, Flow, Lanes, draw_flow
+from ctnet.book.sheet import SMALL
+from ctnet.book.style import COLORS, WIDTH, BookFigure
+from ctnet.book.tables import styled
 from ctnet.data.micro import MOTIONS
 from ctnet.models import TSN, create_model
-from ctnet.study.accuracy import accuracy_text
-from ctnet.study.blocks import Box, Flow, Lanes, draw_flow
 from ctnet.study.costs import measure
 from ctnet.study.directions import accuracy_table
-from ctnet.study.sheet import SMALL
-from ctnet.study.style import COLORS, WIDTH, BookFigure
-from ctnet.study.tables import styled
 from ctnet.study.twins import ZOO
 
 

@@ -1,0 +1,1 @@
+"""What the chapters show: the paper's tables beside what was measured, plots, diagrams. Needs `ctnet[book]`."""
