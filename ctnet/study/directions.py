@@ -78,13 +78,14 @@ def _better(table: str, better: str, worse: str, column: str = "top1") -> Direct
     printed = published_table(table)
     *names, shared = _names_apart(*(twin_label(table, row) for row in (better, worse)))
     values = [printed[column][row] for row in (better, worse)]
-    dataset, where = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
+    dataset, name = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
+    where = f" on {name}" if name else shared
     rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
     return Direction(
         f"{table}/{better} > {worse}/{column}",
         table,
-        " − ".join(names) + (f" ({where})" if where else shared),
-        f"Table {table}: {names[0]} is more accurate than {names[1]}{shared}" + (f" on {where}" if where else ""),
+        " − ".join(names) + (f" ({name})" if name else shared),
+        f"Table {table}: accuracy is higher with {names[0]} than with {names[1]}{where}",
         None if None in values else round(float(values[0] - values[1]), 1),
         lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
         _files(rows),

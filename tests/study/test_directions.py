@@ -210,11 +210,11 @@ def test_what_two_rows_share_is_said_once():
     labels = {d.id: (d.label, d.statement) for d in all_directions()}
     assert labels["3/ct-net-8 > tsm-8/v1_top1"] == (
         "CT-Net − TSM (2D R50, 8 frames)",
-        "Table 3: CT-Net is more accurate than TSM (2D R50, 8 frames)",
+        "Table 3: accuracy is higher with CT-Net than with TSM (2D R50, 8 frames)",
     )
     assert labels["2h/train-224-test-256 > train-224-test-224/top1"][0] == "test = 256 − test = 224 (train = 224)"
     assert labels["7/ct-module > csn-module/v2_top1"][0] == "CT-Module − CSN-Module (SSv2)"
-    assert labels["5/ct-net > tsn/ucf101"][1] == "Table 5: CT-Net is more accurate than TSN on UCF101"
+    assert labels["5/ct-net > tsn/ucf101"][1] == "Table 5: accuracy is higher with CT-Net than with TSN on UCF101"
     for table in {d.table for d in all_directions()}:
         inside = [d.label for d in all_directions() if d.table == table]
         assert len(set(inside)) == len(inside)
