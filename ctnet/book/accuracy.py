@@ -64,7 +64,7 @@ def direction_table(table: str) -> Styler:
     decided, visible = directions_of(table), detectable(table)
     rows = [
         {
-            "The paper's order": _sentence(direction.statement.partition(": ")[2]),
+            "The paper's order": _sentence(direction.statement.partition(": ")[2].removeprefix("accuracy is ")),
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
             "Twins, points": f"{found.mean:+z.1f}" if found else "–",
             "95 % interval": f"{found.low:+z.1f} to {found.high:+z.1f}" if found else "–",
@@ -130,15 +130,15 @@ def conclusion(table: str) -> Markdown:
     sentences = []
     for verdict, heading in (
         ("supported", "On rendered stand-ins for the datasets the twins support that"),
-        ("contradicted", "On rendered stand-ins for the datasets they contradict that"),
-        ("inconclusive", "On rendered stand-ins for the datasets they do not decide whether"),
+        ("contradicted", "On rendered stand-ins for the datasets the twins contradict that"),
+        ("inconclusive", "On rendered stand-ins for the datasets the twins do not decide whether"),
         ("under way", "Not all seeds were run to tell whether"),
         ("not run yet", "Not run yet is whether"),
     ):
         found = [(direction, measured) for direction, measured, words in decided if words == verdict]
         if found:
             listed = "; ".join(direction.statement.partition(": ")[2] + _interval(m) for direction, m in found)
-            sentences.append(f"**{heading}** {listed}.")
+            sentences.append(f"**{heading}** {listed.replace('; accuracy is higher with', '; with')}.")
     visible = detectable(table)
     unresolved = [visible[direction.id] for direction, _, words in decided if words == "inconclusive"]
     if unresolved:
