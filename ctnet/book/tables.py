@@ -302,6 +302,9 @@ def findings(decided: Sequence[Claim]) -> Markdown:
         "Directions": f"of {number['direction']} orderings, asked of small networks on rendered clips, "
         f"{found['direction']}. {done} of {len(runs)} training runs are done.",
     }
+    for verdict in ("supported", "contradicted"):
+        if named := [claim.statement for claim in groups["direction"] if claim.verdict == verdict]:
+            texts[f"Directions that are {verdict}"] = f"{'; '.join(named)}."
     visible = [points for table in TWINS if table != "fig3" for points in detectable(table).values()]
     printed = [abs(claim.published) for claim in groups["direction"] if claim.published is not None]
     if visible:

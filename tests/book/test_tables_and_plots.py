@@ -105,6 +105,7 @@ def test_the_findings_count_what_the_ledger_holds():
     assert "of the 276 that the paper prints, 276 not run here." in text
     tested = [claim for claim in decided if claim.kind == "direction"]
     assert f"of {len(tested)} orderings" in text
+    assert all((claim.statement in text) == (claim.verdict in ("supported", "contradicted")) for claim in tested)
     assert f"of {len(runs_of())} training runs are done" in text
 
 
