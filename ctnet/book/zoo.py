@@ -187,7 +187,7 @@ def zoo_table(compared: pd.DataFrame) -> Styler:
                 "95 % interval": interval,
             }
         )
-    caption = "Costs of a clip of 8×224×224, 174 classes. Twins: 8×32×32, MicroSomething; no interval with one seed."
+    caption = "Costs of a clip of 8×224×224, 174 classes. Twins: 8×32×32, MicroSomething."
     return styled(pd.DataFrame(rows), caption)
 
 

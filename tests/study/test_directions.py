@@ -78,15 +78,15 @@ def test_a_small_change_of_one_file_turns_its_verdict(results):
 
 def test_many_directions_together_ask_for_more(results, monkeypatch):
     """What a single comparison would just resolve is not enough among all those of its table."""
-    for row, accuracy in (("parallel", 0.62), ("serial", 0.55)):
-        results("2c", row, accuracy, spread=0.016)
+    for row, accuracy in (("ct-net-8", 0.62), ("tsn-8", 0.55)):
+        results("3", row, accuracy, spread=0.016)
     decided = {d.id: (found, verdict) for d, found, verdict in decide()}
-    found, verdict = decided["2c/parallel > serial/top1"]
+    found, verdict = decided["3/ct-net-8 > tsn-8/v1_top1"]
     assert 0.05 / 4 < found.p < 0.05
     assert verdict == "inconclusive"
     monkeypatch.setattr(decisions, "holm", lambda p: p)
     decisions._decide.cache_clear()
-    assert verdicts()["2c/parallel > serial/top1"] == "supported"
+    assert verdicts()["3/ct-net-8 > tsn-8/v1_top1"] == "supported"
 
 
 def test_only_the_directions_of_one_table_are_corrected_together(results):
