@@ -1,7 +1,6 @@
 """The command line: parses, calls, prints. Errors that a user can cause are one line, exit code 2."""
 
 import json
-import os
 import signal
 import sys
 import time
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
-    from ctnet.engine import Recipe, Scores, View
-    from ctnet.study.fullscale import Target
+    from ctnet.engine import Scores
 
 app = typer.Typer(
     help="CT-Net (ICLR 2021), reproduced: networks, costs, claims.",
@@ -30,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # a name in brackets is no style
     console = Console()
     if not console.is_terminal:  # a pipe has no width to fit
         console = Console(width=200)
@@ -53,14 +52,12 @@ def flops(
     model: Annotated[str, typer.Argument(help="A name that `ctnet models` lists.")],
     frames: Annotated[int, typer.Option(help="Frames T of the clip.")] = 8,
     size: Annotated[int, typer.Option(help="Height and width of the clip in pixels.")] = 256,
-    classes: Annotated[int, typer.Option(help="Classes of the head.")] = 174,
+    classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 174,
     as_json: Json = False,
 ) -> None:
     """Count a network's multiply-adds for one clip, and its parameters."""
     from ctnet import count_cost, create_model
 
-    if classes < 1:
-        raise ValueError(f"classes must be positive, got {classes}")
     cost = count_cost(create_model(model, num_classes=classes), size=size, frames=frames)
     figures = {
         "gmacs": round(cost.gmacs, 2),
@@ -159,7 +156,7 @@ def train(
 
     ctnet train somethingv2 root=/data/somethingv2 clips_per_device=16 --out runs/v2
     """
-    from ctnet.engine import RECIPES, get_recipe
+    from ctnet.engine import RECIPES, distributed, get_recipe
     from ctnet.engine import train as run
 
     if listed:
@@ -173,12 +170,10 @@ def train(
         return print(json.dumps(chosen.to_dict(), indent=1))
     if out is None:
         raise ValueError("say where the run is to be kept: --out DIRECTORY")
-    scores = run(chosen, out)
-    if int(os.environ.get("RANK", 0)) == 0:
+    with distributed() as place:
+        scores = run(chosen, out)
+    if place.first:
         print(f"{out}: top-1 {scores.accuracy(1):.2%}, top-5 {scores.accuracy(5):.2%} of {len(scores.labels)} videos")
-
-
-Checkpoint = Annotated[Path, typer.Option(help="A file of weights that `ctnet train` wrote.")]
 
 
 @app.command("test")
@@ -207,6 +202,7 @@ def test_checkpoints(
     from ctnet.engine import Scores, View, choose_precision, distributed, eval_data, evaluate, fuse, load_model
     from ctnet.engine import load_recipe as recipe_of
     from ctnet.engine.recipe import BATCH
+    from ctnet.study.fullscale import find_target, keep
 
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     paths = [Path(text) for text in targets if text not in changes]
@@ -214,19 +210,19 @@ def test_checkpoints(
     if not paths:
         raise ValueError("name a checkpoint to test")
     recipes = {path: recipe_of(path).parse(changes) for path in paths if path.suffix != ".npz"}
-    row = _row_to_fill(record, recipes, views, changes) if record and len(recipes) == len(paths) else None
-    if record and row is None:
+    if record and len(recipes) < len(paths):
         raise ValueError("--record needs the networks themselves: kept scores do not tell how they were trained")
-    lines: list[dict[str, Any]] = []
+    if not recipes and (view or changes):
+        raise ValueError("kept scores are of videos as they were looked at: leave out --view and fields of recipes")
+    kept = {path: Scores.load(path) for path in paths if path not in recipes}
+    fields = [text.partition("=")[0] for text in changes]
+    row = find_target(record, list(recipes.values()), views, fields) if record else None
+    lines = [{"model": str(path), "frames": "", "gmacs": None} | _accuracies(each) for path, each in kept.items()]
     with distributed() as place:
         for looked in views:
-            found, cost, start = [], 0.0, time.perf_counter()
-            for path in paths:
-                if path not in recipes:
-                    found.append(Scores.load(path))
-                    lines.append({"model": str(path), "frames": "", "gmacs": None} | _accuracies(found[-1]))
-                    continue
-                model, recipe = load_model(path), recipes[path]
+            found, cost, start = list(kept.values()), 0.0, time.perf_counter()
+            for path, recipe in recipes.items():
+                model = load_model(path)
                 dataset = eval_data(recipe, model, looked)
                 if row:
                     row.check_videos(len(dataset.classes), len(dataset))
@@ -250,16 +246,14 @@ def test_checkpoints(
                 if scores and place.first:
                     found[-1].save(scores / f"{path.parent.name}-{path.stem}-{looked}.npz")
             if len(found) > 1:
-                fused = {"model": f"all {len(found)}, fused", "frames": f"x{looked}", "gmacs": round(cost, 4) or None}
+                known = {} if kept else {"frames": f"x{looked}", "gmacs": round(cost, 4)}
+                fused = {"model": f"all {len(found)}, fused", "frames": "", "gmacs": None} | known
                 lines.append(fused | _accuracies(fuse(found)))
             if row and place.first:
-                from ctnet.study.fullscale import keep
-
-                kept = keep(row, fuse(found), recipes, looked, place, time.perf_counter() - start)
-        first = place.first
-    if first and as_json:
+                file = keep(row, fuse(found), recipes, looked, place, time.perf_counter() - start)
+    if place.first and as_json:
         print(json.dumps(lines, indent=1))
-    elif first:
+    elif place.first:
         rows = [
             [
                 line["model"],
@@ -271,19 +265,7 @@ def test_checkpoints(
         ]
         _print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
         if row:
-            print(f"kept in {kept}")
-
-
-def _row_to_fill(name: str, recipes: "dict[Path, Recipe]", views: "list[View]", changes: list[str]) -> "Target":
-    """The row of the paper that a test may fill; raises ValueError when it is a test of something else."""
-    from ctnet.engine.recipe import EXECUTION
-    from ctnet.study.fullscale import find_target
-
-    if others := {text.partition("=")[0] for text in changes} - EXECUTION - {"test_size", "skip", "missing"}:
-        raise ValueError(f"--record takes networks as they were trained: leave out {', '.join(sorted(others))}")
-    if len(views) > 1:
-        raise ValueError("--record fills one row: give one --view")
-    return find_target(name, list(recipes.values()), views[0])
+            print(f"kept in {file}")
 
 
 def _accuracies(scores: "Scores") -> dict[str, Any]:
@@ -293,7 +275,7 @@ def _accuracies(scores: "Scores") -> dict[str, Any]:
 @app.command()
 def predict(
     video: Annotated[Path, typer.Argument(help="A video file, or a folder of pictures.")],
-    checkpoint: Checkpoint,
+    checkpoint: Annotated[Path, typer.Option(help="A file of weights that `ctnet train` wrote.")],
     view: Annotated[str, typer.Option(help="Crops x clips that are averaged.")] = "1x1",
     as_json: Json = False,
 ) -> None:
@@ -341,19 +323,18 @@ WORK = Path("runs/study")
 
 @study.command("list")
 def study_list(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_json: Json = False) -> None:
-    """List runs in the order of their numbers, with what is known of them."""
+    """List runs, with what is known of them."""
     from ctnet.study.runner import failure_of, state_of
     from ctnet.study.twins import runs_of
 
     found = [
-        {"index": index, "run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
-        for index, (name, run) in enumerate(runs_of(table, seeds).items())
+        {"run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
+        for name, run in runs_of(table, seeds).items()
     ]
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        columns = ("index", "run", "state")
-        _print_table([c.title() for c in columns], [[str(line[c]) for c in columns] for line in found])
+        _print_table(["Run", "State"], [[str(line["run"]), str(line["state"])] for line in found])
 
 
 @study.command("status")
@@ -380,11 +361,12 @@ def study_status(work: Work = WORK, as_json: Json = False) -> None:
 def study_run(
     table: Tables = None,
     seeds: Seeds = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each with one thread; on Slurm, at most.")] = 1,
-    index: Annotated[
-        int | None, typer.Option(help="Only the run of this number, and what it starts from, as in an array job.")
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs side by side, of a thread each; 1, or 16 on Slurm, unless given."),
     ] = None,
-    slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs ctnet[cluster]).")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Also runs whose weights are not there.")] = False,
+    slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs 'ctnet\\[cluster]').")] = False,
     partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
     minutes: Annotated[int, typer.Option(help="Time limit of a run on Slurm.")] = 120,
     work: Work = WORK,
@@ -393,20 +375,16 @@ def study_run(
     from tqdm import tqdm
 
     from ctnet.study.runner import left_of, submit, sweep
-    from ctnet.study.twins import runs_of, with_starts
+    from ctnet.study.twins import runs_of
 
     runs = runs_of(table, seeds)
-    if index is not None:
-        if not 0 <= index < len(runs):
-            raise ValueError(f"there are runs 0 to {len(runs) - 1}, not {index}")
-        runs = with_starts([list(runs.values())[index]])
     if slurm:
         options = {"timeout_min": minutes, "cpus_per_task": 1} | ({"slurm_partition": partition} if partition else {})
-        ids = submit(runs, work, jobs, **options)
+        ids = submit(runs, work, jobs or 16, weights, **options)
         return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
-    with tqdm(total=len(left_of(runs, work)), unit="run", disable=None) as bar:
-        failed = sweep(runs, work, jobs, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")))
+    with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
+        failed = sweep(runs, work, jobs or 1, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights)
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)
@@ -421,11 +399,16 @@ def study_confirm(table: Tables = None, seeds: Seeds = None, work: Work = WORK) 
     from ctnet.study.twins import runs_of
 
     stale = [run for run in runs_of(table, seeds).values() if state_of(run, work) == "stale"]
-    other = [run.name for run in tqdm(stale, unit="run", disable=None) if not confirm(run, work)]
-    for name in other:
-        print(f"differs: {name}: delete results/runs/{name}.json and run it again", file=sys.stderr)
-    print(f"{len(stale) - len(other)} of {len(stale)} stale runs confirmed")
-    raise typer.Exit(1 if other else 0)
+    failed = {}
+    for run in tqdm(stale, unit="run", disable=None):
+        try:
+            if not confirm(run, work):
+                failed[run.name] = f"differs: {run.name}: delete results/runs/{run.name}.json and run it again"
+        except FileNotFoundError as error:
+            failed[run.name] = str(error)
+    print("\n".join(failed.values()), end="\n" * bool(failed), file=sys.stderr)
+    print(f"{len(stale) - len(failed)} of {len(stale)} stale runs confirmed")
+    raise typer.Exit(1 if failed else 0)
 
 
 @study.command("repeat")
@@ -451,7 +434,10 @@ def study_localise(work: Work = WORK) -> None:
 
     from ctnet.study.localisation import localise
 
-    path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+    try:
+        path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+    except FileNotFoundError as error:
+        raise ValueError(f"{error}: `ctnet study run --weights --table 2a --table 2g` trains them again") from error
     print(f"{path}: ready")
 
 

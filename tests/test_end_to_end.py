@@ -72,9 +72,17 @@ def test_views_as_in_table_6(trained, run, tmp_path):
     np.testing.assert_allclose(kept.probabilities, Scores.load(trained / "scores.npz").probabilities, atol=0.02)
     assert kept.names[0].endswith(".webm")
 
-    code, out, _ = run("test", checkpoint, *map(str, tmp_path.glob("*.npz")), "workers=0")
+    files = sorted(map(str, tmp_path.glob("*.npz")))
+    code, out, _ = run("test", checkpoint, *files, "workers=0", "--view", "1x1", "--view", "3x2", "--json")
+    lines = json.loads(out)
     assert code == 0
-    assert "all 3, fused" in out
+    assert [line["model"] for line in lines] == [*files, *[checkpoint, "all 3, fused"] * 2]
+    assert [line["frames"] for line in lines] == ["", "", "4x1x1", "", "4x3x2", ""]
+    assert all((line["gmacs"] is None) == (line["model"] != checkpoint) for line in lines)
+    for mistake in (["--view", "3x2"], ["size=7"]):
+        code, _, errors = run("test", *files, *mistake)
+        assert code == 2
+        assert "leave out --view and fields" in errors
 
 
 def test_fine_tuning_on_folders_of_other_classes(trained, videos, run, tmp_path):

@@ -6,7 +6,7 @@ Only a test of a row's own networks, on the whole validation split of the row's 
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ctnet.study.claims import Claim
 from ctnet.study.experiments import ROWS
 from ctnet.study.provenance import code_hash, code_of, provenance, write_json
 from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.runner import CODE
 
 _RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
 
@@ -44,9 +45,7 @@ LEAST = 0.9
 
 _NAMES = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
 _PREFIXES = {"v1_": "somethingv1", "v2_": "somethingv2", "mini_kinetics_": "mini-kinetics"}
-_OWN = frozenset(
-    {"model", "options", "frames", "size", "test_size", "seed", "skip", "missing"}
-)  # of the row, or of the copy
+_OWN = frozenset({"model", "options", "frames", "test_size", "seed", "skip", "missing"})  # of the row, or of the copy
 
 
 def dataset_of(table: str, column: str) -> str:
@@ -92,17 +91,23 @@ class Target:
             )
 
 
-def find_target(name: str, recipes: Sequence[Recipe], view: View) -> Target:
+def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], changed: Iterable[str] = ()) -> Target:
     """The row that a test of networks fills, which must be a test of that very row.
 
     Args:
         name: table and row, such as "3/ct-net-8x3x2".
         recipes: that trained the networks, one or those of an ensemble.
-        view: how videos are looked at.
+        views: how videos are looked at; one.
+        changed: fields of the recipes that are others than in training.
 
     Raises:
         ValueError: for an unknown row, or one that is about other networks, another dataset or other views.
     """
+    if others := set(changed) - EXECUTION - {"test_size", "skip", "missing"}:
+        raise ValueError(f"--record takes networks as they were trained: leave out {', '.join(sorted(others))}")
+    if len(views) > 1:
+        raise ValueError("--record fills one row: give one --view")
+    (view,) = views
     table, _, row_id = name.partition("/")
     known = [f"{each}/{row}" for each, rows in ROWS.items() for row in rows]
     if name not in known:
@@ -121,6 +126,9 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View) -> Target:
     ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
+    sides, trained = {recipe.size for recipe in recipes}, published_table(table).loc[row_id].get("train")
+    if trained is not None and sides != {trained}:
+        raise wrong("training at", f"{trained} pixels", " + ".join(map(str, sorted(sides))))
     looked = f"{view.crops}x{view.clips}"
     if (table, *found) in SEVERAL_CLIPS:
         if looked == "1x1":
@@ -238,7 +246,8 @@ def _read(target: Target, metric: str, printed: float | None) -> Accuracy:
 
 def _code(recipes: Sequence[Recipe]) -> tuple[str, ...]:
     """Parts of the package that an accuracy depends on."""
-    return tuple(sorted({part for recipe in recipes for part in code_of(recipe.model, "data", "engine", "models")}))
+    videos = "data/layouts.py", "data/video.py"
+    return tuple(sorted({part for recipe in recipes for part in code_of(recipe.model, *CODE, *videos)}))
 
 
 def accuracy_claims(table: str) -> Iterator[Claim]:

@@ -113,42 +113,42 @@ def failure_of(run: Run, work: Path) -> str | None:
     return mark.read_text() if mark.exists() else None
 
 
-def left_of(runs: dict[str, Run], work: Path) -> dict[str, Run]:
-    """Those of some runs (from `runs_of`) that have to be executed: not done, or without weights that others need."""
+def left_of(runs: dict[str, Run], work: Path, weights: bool = False) -> dict[str, Run]:
+    """Those of some runs (from `runs_of`) that have to be executed: not done, or without weights that others need.
+
+    With `weights`, those without weights in the results or in `work` too.
+    """
     left: dict[str, Run] = {}
     needed: set[str] = set()
     for name, run in reversed(runs.items()):  # behind a run come those that start from it
-        if not is_done(run, work, name in needed):
+        if not is_done(run, work, weights or name in needed):
             left[name] = run
             needed |= {run.start.name} if run.start else set()
     return dict(reversed(left.items()))
 
 
-def execute(run: Run, work: Path, wait: bool = False) -> dict[str, Any]:
+def execute(run: Run, work: Path) -> dict[str, Any]:
     """Train and test a run in this process, going on where an earlier attempt stopped, and write its file.
+
+    Where another process is at this run it is waited for; what that has done is not done again.
 
     Args:
         run: what to do; the run that it starts from must be done.
         work: directory for the state and the scores of runs.
-        wait: for another process that is at this run, instead of raising; what that has done is not done again.
 
     Returns:
         The content of the run's file.
 
     Raises:
-        FileNotFoundError: when the run to start from is not done.
-        BlockingIOError: when another process is at this run.
+        FileNotFoundError: when the weights that the run starts from are not there.
     """
-    out, recipe = work / run.name, run.recipe
+    out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out, wait), distributed() as place:
+    with _locked(out), distributed() as place:
         if is_done(run, work, needed=True):
             return read_run(run.name)
-        origin, began = provenance(code(recipe.model), 0), time.perf_counter()  # now: files may change while this runs
-        if run.start:
-            if not is_done(run.start, work, needed=True):
-                raise FileNotFoundError(f"{run.start.name}, which this run starts from, is not done")
-            recipe = _started(run, work)
+        origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()  # now: files may change
+        recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
         model = load_model(out / "model.safetensors").to(place.device)
         precision = choose_precision(recipe.precision, place.device)
@@ -213,12 +213,12 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
     return new
 
 
-def first_losses(run: Run, work: Path, steps: int = PROBE) -> list[float]:
-    """The losses of a run's first steps, trained anew; nothing is written."""
+def first_losses(run: Run, work: Path) -> list[float]:
+    """The losses of a run's first `PROBE` steps, trained anew; nothing is written."""
     with tempfile.TemporaryDirectory() as scratch:
         training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device("cpu")), resume=False)
         batches = training.start_epoch()
-        return [float(train_step(training, step, batches)) for step in range(min(steps, training.batches.steps))]
+        return [float(train_step(training, step, batches)) for step in range(min(PROBE, training.batches.steps))]
 
 
 def confirm(run: Run, work: Path) -> bool:
@@ -263,7 +263,14 @@ def repeat(run: Run, work: Path) -> float:
 
 def _started(run: Run, work: Path) -> Recipe:
     """The recipe of a run, starting from the weights of the run before it."""
-    return run.recipe.override({"init": str(weights_file(run.start, work).resolve())}) if run.start else run.recipe
+    if run.start is None:
+        return run.recipe
+    weights = weights_file(run.start, work)
+    if not weights.exists():
+        raise FileNotFoundError(
+            f"{run.name} starts from {weights}, which is not there: `ctnet study run --weights` trains it again"
+        )
+    return run.recipe.override({"init": str(weights.resolve())})
 
 
 def encode(predictions: NDArray[np.int64]) -> str:
@@ -283,18 +290,19 @@ def _fingerprint(recipe: Any, split: str) -> str:
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the lock goes with the process, however it ends."""
     with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise BlockingIOError(f"another process is at {folder}") from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def sweep(
-    runs: dict[str, Run], work: Path, jobs: int = 1, report: Callable[[str, str], object] = lambda name, text: None
+    runs: dict[str, Run],
+    work: Path,
+    jobs: int = 1,
+    report: Callable[[str, str], object] = lambda name, text: None,
+    weights: bool = False,
 ) -> dict[str, str]:
     """Execute every run that is not done, `jobs` at a time, each in a process of its own.
 
@@ -306,13 +314,14 @@ def sweep(
         work: directory for the state and the logs of runs.
         jobs: number of processes.
         report: called with a run's name and what became of it.
+        weights: whether to execute what left no weights too.
 
     Returns:
         Why each run failed that did.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be positive, got {jobs}")
-    left = left_of(runs, work)
+    left = left_of(runs, work, weights)
     failed: dict[str, str] = {}
     started: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -370,7 +379,7 @@ def _mark(run: Run, work: Path, reason: str) -> str:
     return reason
 
 
-def submit(runs: dict[str, Run], work: Path, jobs: int = 16, **slurm: Any) -> list[str]:
+def submit(runs: dict[str, Run], work: Path, jobs: int, weights: bool = False, **slurm: Any) -> list[str]:
     """Hand every run that is not done to Slurm, as array jobs through submitit; returns their ids.
 
     Runs that others start from go first; the others wait for them. What fails is marked and logged as in `sweep`.
@@ -379,6 +388,7 @@ def submit(runs: dict[str, Run], work: Path, jobs: int = 16, **slurm: Any) -> li
         runs: from `runs_of`.
         work: directory for states and logs, on a file system that the nodes share.
         jobs: of an array that run at the same time.
+        weights: as in `sweep`.
         slurm: parameters of `submitit.AutoExecutor`, such as slurm_partition or timeout_min.
 
     Raises:
@@ -389,7 +399,7 @@ def submit(runs: dict[str, Run], work: Path, jobs: int = 16, **slurm: Any) -> li
     except ImportError as error:
         raise RuntimeError("Slurm needs a package: pip install 'ctnet[cluster]'") from error
     work = work.resolve()
-    left = left_of(runs, work)
+    left = left_of(runs, work, weights)
     ids: dict[str, str] = {}
     while pending := left.keys() - ids.keys():
         ready = [run for name, run in left.items() if name in pending and not _starts_from(run, pending)]
@@ -423,7 +433,7 @@ class _Attempt:
 def _main(run: Run, work: Path) -> None:
     """What a process of a run's own does."""
     try:
-        execute(run, work, wait=True)
+        execute(run, work)
     except Exception as error:
         _mark(run, work, " ".join(f"{type(error).__name__}: {error}".split()))
         raise

@@ -85,12 +85,12 @@ def test_runs_go_through_slurm(run, results, short, monkeypatch):
     assert failure_of(bad, work).startswith("RuntimeError: the loss is ")
     assert failure_of(bad, work).endswith(f"see {log}")
     assert "Traceback" in log.read_text()
-    assert f"FileNotFoundError: {bad.name}, which this run starts from, is not done" in failure_of(orphan, work)
+    assert f"starts from {weights_file(bad, work)}, which is not there" in failure_of(orphan, work)
     code, out, _ = run("study", "status", "--work", str(work), "--json")
     assert json.loads(out)["all"] == {"done": 3, "stale": 0, "failed": 2, "started": 0, "left": 0}
 
     assert list(left_of(runs, work)) == [bad.name, orphan.name]
-    again = submit(runs, work, timeout_min=5)
+    again = submit(runs, work, 16, timeout_min=5)
     assert len(again) == 2
     assert {found["JobState"] for found in ended(again).values()} == {"FAILED"}
 
@@ -99,7 +99,7 @@ def test_a_run_at_its_time_limit_is_queued_again_and_goes_on(results, short, tin
     """Slurm's warning before the limit, sent by hand."""
     long = Run(short.override({"epochs": 12, "warmup_epochs": 1, "save_every": 1}))
     work = results / "work"
-    (number,) = submit({long.name: long}, work, timeout_min=5)
+    (number,) = submit({long.name: long}, work, 1, timeout_min=5)
     log = work / long.name / "log.txt"
     wait_for(lambda: log.exists() and "epoch 1/12: loss" in log.read_text())
     slurm("scancel", "--signal=USR2", number)

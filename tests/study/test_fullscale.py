@@ -43,7 +43,7 @@ def fill(results, tmp_path):
     weights.write_bytes(b"weights")
 
     def call(right, recipe=V2, name="3/ct-net-8x3x2"):
-        target = find_target(name, [recipe], CROPS)
+        target = find_target(name, [recipe], [CROPS])
         return keep(target, scores(right), {weights: recipe}, CROPS, Place(torch.device("cpu")), seconds=12.3)
 
     return call
@@ -65,6 +65,7 @@ def test_interval_is_wilsons():
     assert wilson(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
 
 
+V1 = get_recipe("somethingv1")
 MODULE = get_recipe("mini-kinetics").override({"options": {"pointwise": False, "excitation": "none"}, "frames": 8})
 
 
@@ -84,22 +85,26 @@ MODULE = get_recipe("mini-kinetics").override({"options": {"pointwise": False, "
         ("3/ct-net-8x3x2", [V2], View(1, 6), "crops x clips 3x2, and this is a test of 1x6"),
         ("7/ct-module", [MODULE], View(), "crops x clips of more than 1x1, and this is a test of 1x1"),
         ("3/ct-net-8", [V2, V2], View(), "+"),
+        ("2h/train-224-test-256", [V1], View(), "training at 224 pixels, and this is a test of 256"),
+        ("2h/train-256-test-256", [V1.override({"size": 224})], View(size=256), "training at 256 pixels"),
         ("6/8-16", [V2, get_recipe("somethingv1").override({"frames": 16})], View(), "somethingv1 and somethingv2"),
     ],
 )
 def test_a_row_is_filled_by_a_test_of_itself_only(name, recipes, view, message):
     with pytest.raises(ValueError, match=".*") as error:
-        find_target(name, recipes, view)
+        find_target(name, recipes, [view])
     assert message in str(error.value)
 
 
 def test_rows_that_match():
-    assert find_target("3/ct-net-8x3x2", [V2], CROPS) == Target("3", "ct-net-8x3x2", "somethingv2")
-    v1 = get_recipe("somethingv1")
-    assert find_target("2d/c2-16", [v1.override({"options": PLAIN_16})], View()).dataset == "somethingv1"
-    assert find_target("7/ct-module", [MODULE], View(3, 4)).dataset == "mini-kinetics"
+    assert find_target("3/ct-net-8x3x2", [V2], [CROPS]) == Target("3", "ct-net-8x3x2", "somethingv2")
+    v1 = V1
+    small = v1.override({"size": 224})
+    assert find_target("2h/train-224-test-256", [small], [View(size=256)]).row == "train-224-test-256"
+    assert find_target("2d/c2-16", [v1.override({"options": PLAIN_16})], [View()]).dataset == "somethingv1"
+    assert find_target("7/ct-module", [MODULE], [View(3, 4)]).dataset == "mini-kinetics"
     both = [v1.override({"frames": frames}) for frames in (16, 8)]  # in any order
-    assert find_target("6/8-16", both, View()) == Target("6", "8-16", "somethingv1")
+    assert find_target("6/8-16", both, [View()]) == Target("6", "8-16", "somethingv1")
 
 
 PLAIN_16 = {"pointwise": False, "excitation": "none", "sizes": [-1, 16]}
