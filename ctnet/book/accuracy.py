@@ -1,6 +1,5 @@
 """What twins say about a table, as its chapter shows it: accuracies, differences with intervals, verdicts."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +15,8 @@ from ctnet.engine import Recipe
 from ctnet.study.decisions import Decided, decide, detectable
 from ctnet.study.directions import accuracy_table, outcome, twin_label
 from ctnet.study.experiments import Network
+from ctnet.study.provenance import read_json
 from ctnet.study.published import results_dir
-from ctnet.study.runner import run_file
 from ctnet.study.twins import PROTOCOL, TWINS, runs_of, seeds_of, something
 
 
@@ -176,7 +175,7 @@ def protocol_table() -> Styler:
 
 def trials_table() -> Styler:
     """The trials that chose the protocol, in the order in which they were made."""
-    trials = json.loads((results_dir() / "tuning.json").read_text())
+    trials = read_json(results_dir() / "tuning.json")
     rows = [
         {
             "Network": {"ctnet": "CT-Net", "tsn": "TSN"}[trial["network"]],
@@ -195,12 +194,12 @@ def trials_table() -> Styler:
 def repeats_table() -> Styler:
     """Runs that were made a second time, from nothing, and how equal the outcome is."""
     rows = []
-    for path in sorted((results_dir() / "runs").glob("*.json")):
-        content = json.loads(path.read_text())
+    for name in sorted(runs_of()):
+        content = outcome(name) or {}
         if again := content.get("repeated"):
             rows.append(
                 {
-                    "Run": path.stem,
+                    "Run": name,
                     "Equal predictions": f"{again['equal_predictions']:.2%}",
                     "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
                 }
@@ -214,7 +213,7 @@ def runs_table() -> Styler:
     rows = []
     for table in TWINS:
         runs = runs_of([table])
-        done = sum(run_file(name).exists() for name in runs)
+        done = sum(outcome(name) is not None for name in runs)
         first = [kept["provenance"]["seconds"] for name in runs_of([table], seeds=1) if (kept := outcome(name))]
         whole = len(first) == len(runs_of([table], seeds=1))
         rows.append(
@@ -228,7 +227,7 @@ def runs_table() -> Styler:
             }
         )
     runs = runs_of()
-    done = sum(run_file(name).exists() for name in runs)
+    done = sum(outcome(name) is not None for name in runs)
     rows.append({"Table": "all, once each", "Runs": str(len(runs)), "Done": str(done)})
     older = sum("confirmed" in kept["provenance"] for name in runs if (kept := outcome(name)))
     caption = (

@@ -204,7 +204,7 @@ def localisation_card() -> HTML:
     done = sum(run_file(run.name).exists() for run in runs), sum(run_file(run.name).exists() for run in _RUNS.values())
     made = content["provenance"] if content else None
     commands = {
-        "Train what is missing": "ctnet study run --table 2a --table 2g --table fig3",
+        "Train what is missing": "ctnet study run --weights --table 2a --table 2g --table fig3",
         "Measure again": "ctnet study localise",
     }
     items = {

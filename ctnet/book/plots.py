@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from ctnet.analysis import Cost
 from ctnet.book.style import COLORS, PALETTE, WIDTH, BookFigure
 from ctnet.study.exact import cost_claims
-from ctnet.study.published import published_table, row_label
+from ctnet.study.published import half_a_digit, published_table, row_label
 
 
 def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
@@ -22,7 +22,7 @@ def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
     decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops") and claim.evidence]
     labels = [row_label(published_table(table), claim.id.split("/")[1]) for claim in decided]
     differences = [claim.measured - claim.published for claim in decided]
-    halves = [0.5 if isinstance(claim.published, int) else 0.05 for claim in decided]
+    halves = [half_a_digit(claim.published) for claim in decided]
     figure = BookFigure(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
     axes = figure.subplots()
     axes.barh(labels, [2 * half for half in halves], left=[-half for half in halves], color="#E6E6E6", height=0.6)

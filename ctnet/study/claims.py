@@ -59,8 +59,8 @@ class Claim:
 def figure(value: Any) -> str:
     """A published or measured value in a few characters."""
     if isinstance(value, Mapping):
-        kind = "+.1f" if "mean" in value else ".1f"
-        return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:.1f} to {value['high']:.1f})"
+        kind = "+z.1f" if "mean" in value else "z.1f"
+        return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:z.1f} to {value['high']:z.1f})"
     if isinstance(value, float):
         return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
     if value is None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ctnet.study.claims import Claim
-from ctnet.study.published import published_table
+from ctnet.study.published import half_a_digit, published_table
 
 SECTIONS = ("4.1", "4.2", "A.3", "A.4", "A.7")
 """Sections whose text makes claims that are decided here."""
@@ -163,7 +163,7 @@ def _views(printed: pd.DataFrame) -> Iterator[Claim]:
     for row_id, row in printed.to_dict(orient="index").items():
         clip, views, gflops = row["clip_gflops"], row["views"], row["gflops"]
         if views is not None:
-            slack = views * (0.5 if isinstance(clip, int) else 0.05) + 0.5  # both figures are rounded
+            slack = views * half_a_digit(clip) + half_a_digit(gflops)  # both figures are rounded
             statement = f"Table 4, {row['method']}, {row['frames']}: {clip:g} x {views} = {gflops} GFLOPs"
             holds = abs(clip * views - gflops) <= slack
             yield _derived(f"4/{row_id}/views", statement, gflops, clip * views, holds, rule)

@@ -1,6 +1,5 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,8 @@ from ctnet.analysis.statistics import (
     paired_difference,
 )
 from ctnet.data import MICRO_DATASETS
-from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.provenance import read_json
+from ctnet.study.published import DATASETS, dataset_of, published_table, results_dir, row_label
 from ctnet.study.runner import decode, is_stale, read_run
 from ctnet.study.twins import TWINS, Run, TwinRow, ensemble_name, seeds_of
 
@@ -78,9 +78,9 @@ def _better(table: str, better: str, worse: str, column: str = "top1") -> Direct
     printed = published_table(table)
     *names, shared = _names_apart(*(twin_label(table, row) for row in (better, worse)))
     values = [printed[column][row] for row in (better, worse)]
-    dataset, name = _DATASETS.get(column, ("", "")) if table in ("5", "7") else ("", "")
+    name = DATASETS[dataset_of(table, column)] if table in SEVERAL else ""
     where = f" on {name}" if name else shared
-    rows = [(table, TWINS[table][f"{row}{dataset and '/'}{dataset}"]) for row in (better, worse)]
+    rows = [(table, TWINS[table][row + SEVERAL.get(table, {}).get(column, "")]) for row in (better, worse)]
     return Direction(
         f"{table}/{better} > {worse}/{column}",
         table,
@@ -106,13 +106,11 @@ def _names_apart(one: str, other: str) -> tuple[str, str, str]:
     return (own[0], own[1], f" ({', '.join(common)})") if common and all(own) else (one, other, "")
 
 
-_DATASETS = {
-    "ucf101": ("ucf101", "UCF101"),
-    "hmdb51": ("hmdb51", "HMDB51"),
-    "mini_kinetics_top1": ("kinetics", "Mini-Kinetics"),
-    "v2_top1": ("v2", "SSv2"),
+SEVERAL = {
+    "5": {"ucf101": "/ucf101", "hmdb51": "/hmdb51"},
+    "7": {"mini_kinetics_top1": "/kinetics", "v2_top1": "/v2"},
 }
-"""Column -> what the ids of its twins end in, and its dataset."""
+"""Tables with twins on several datasets: column -> what the ids of its twins end in."""
 
 
 def _all_over(table: str, best: str, *others: str, column: str = "top1") -> list[Direction]:
@@ -192,7 +190,7 @@ def read_result(file: str) -> dict[str, Any] | None:
 
 @cache
 def _read(path: Path, stamp: int) -> dict[str, Any]:
-    return read_run(path.stem) if path.parent.name == "runs" else json.loads(path.read_text())
+    return read_run(path.stem) if path.parent.name == "runs" else read_json(path)
 
 
 def outcome(name: str) -> dict[str, Any] | None:
@@ -245,16 +243,18 @@ def paired(rows: list[tuple[str, TwinRow]]) -> list[NDArray[np.bool_]] | None:
 
 def _check_alike(runs: list[Run]) -> None:
     """Refuse to compare runs that were tested on other clips, or that started from other weights of one name."""
-    about: dict[tuple[str, ...], set[str]] = {}
+    about: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for run in runs:
         content, recipe = outcome(run.name) or {}, run.recipe
         if "data" in content:
             fields = (str(getattr(recipe, name)) for name in ("dataset", "difficulty", "val_clips", "fold", "size"))
-            about.setdefault(("validation clips", *fields), set()).add(content["data"]["val"])
+            about.setdefault(("validation clips", *fields), {}).setdefault(content["data"]["val"], []).append(run.name)
         if run.start and "init" in content:
-            about.setdefault(("weights of", run.start.name), set()).add(content["init"])
-    if different := [" ".join(name) for name, found in about.items() if len(found) > 1]:
-        raise ValueError(f"runs in results/runs differ in {', '.join(different)}: delete those that are old")
+            about.setdefault(("weights of", run.start.name), {}).setdefault(content["init"], []).append(run.name)
+    for what, found in about.items():
+        if len(found) > 1:
+            groups = " | ".join(", ".join(dict.fromkeys(names)) for names in found.values())
+            raise ValueError(f"runs in results/runs differ in {' '.join(what)}: delete those that are old of {groups}")
 
 
 def _files(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ctnet.study.claims import Claim
 from ctnet.study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
 from ctnet.study.experiments import IN_TEXT, NOT_REPRODUCED, PLAIN, ROWS, Network
 from ctnet.study.provenance import config_hash
-from ctnet.study.published import published_table, row_label
+from ctnet.study.published import half_a_digit, published_table, row_label
 
 
 def tolerance(published: float) -> float:
@@ -21,8 +21,7 @@ def tolerance(published: float) -> float:
 
     A figure printed with fewer digits stands for every number that rounds to it.
     """
-    half_a_digit = 0.5 if isinstance(published, int) else 0.05
-    return max(0.1 if published <= 120 else 0.0015 * published, half_a_digit)
+    return max(0.1 if published <= 120 else 0.0015 * published, half_a_digit(published))
 
 
 INFERRED = {

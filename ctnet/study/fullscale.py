@@ -18,7 +18,15 @@ from ctnet.engine.recipe import EXECUTION
 from ctnet.study.claims import Claim
 from ctnet.study.experiments import ROWS
 from ctnet.study.provenance import code_hash, code_of, provenance, write_json
-from ctnet.study.published import published_table, results_dir, row_label
+from ctnet.study.published import (
+    DATASETS,
+    accuracy_columns,
+    dataset_of,
+    half_a_digit,
+    published_table,
+    results_dir,
+    row_label,
+)
 from ctnet.study.runner import CODE
 
 _RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
@@ -43,17 +51,7 @@ SIZES = {
 LEAST = 0.9
 """Share of a validation split that must be there: some of Kinetics' videos are gone from the web."""
 
-_NAMES = {"somethingv1": "SSv1", "somethingv2": "SSv2", "kinetics": "Kinetics-400", "mini-kinetics": "Mini-Kinetics"}
-_PREFIXES = {"v1_": "somethingv1", "v2_": "somethingv2", "mini_kinetics_": "mini-kinetics"}
 _OWN = frozenset({"model", "options", "frames", "test_size", "seed", "skip", "missing"})  # of the row, or of the copy
-
-
-def dataset_of(table: str, column: str) -> str:
-    """The dataset that a table's column of accuracies is of."""
-    for prefix, dataset in _PREFIXES.items():
-        if column.startswith(prefix):
-            return dataset
-    return "kinetics" if table == "4" else "somethingv1"
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -118,7 +116,8 @@ def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], cha
     def wrong(what: str, there: object, here: object) -> ValueError:
         return ValueError(f"row {name} is about {what} {there}, and this is a test of {here}")
 
-    datasets = {dataset_of(table, column) for column in _accuracy_columns(table)}
+    printed = published_table(table)
+    datasets = {dataset_of(table, column) for column in accuracy_columns(printed)}
     found = {recipe.dataset for recipe in recipes}
     if len(found) != 1 or not found <= datasets:
         raise wrong("the dataset", " or ".join(sorted(datasets)), " and ".join(sorted(found)))
@@ -126,7 +125,7 @@ def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], cha
     ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
-    sides, trained = {recipe.size for recipe in recipes}, published_table(table).loc[row_id].get("train")
+    sides, trained = {recipe.size for recipe in recipes}, printed.loc[row_id].get("train")
     if trained is not None and sides != {trained}:
         raise wrong("training at", f"{trained} pixels", " + ".join(map(str, sorted(sides))))
     looked = f"{view.crops}x{view.clips}"
@@ -141,10 +140,6 @@ def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], cha
 def _network(model: str, options: Mapping[str, Any], frames: int, size: int) -> str:
     words = [f"{frames} frames", f"{size} pixels", *(f"{name} {options[name]}" for name in sorted(options))]
     return f"{model} ({', '.join(words)})"
-
-
-def _accuracy_columns(table: str) -> list[str]:
-    return [column for column in published_table(table).columns if column.endswith(("top1", "top5"))]
 
 
 def keep(
@@ -216,12 +211,12 @@ def accuracies(table: str) -> dict[tuple[str, str], Accuracy]:
     Raises:
         ValueError: when a file is damaged.
     """
-    found = {}
-    for row_id in ROWS.get(table, ()):
-        for column in _accuracy_columns(table):
+    printed, found = published_table(table), {}
+    for column in accuracy_columns(printed):
+        for row_id in ROWS.get(table, ()):
             target = Target(table, row_id, dataset_of(table, column))
             if target.file.is_file():
-                found[row_id, column] = _read(target, column[-4:], published_table(table)[column][row_id])
+                found[row_id, column] = _read(target, column[-4:], printed[column][row_id])
     return found
 
 
@@ -238,8 +233,7 @@ def _read(target: Target, metric: str, printed: float | None) -> Accuracy:
         stale = content["provenance"]["code"] != code_hash(*code)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{target.file} cannot be used ({error}): delete it, or test again with --record") from error
-    half_a_digit = 0.05
-    near = printed is not None and low - half_a_digit <= printed <= high + half_a_digit
+    near = printed is not None and low - half_a_digit(printed) <= printed <= high + half_a_digit(printed)
     verdict = "not printed" if printed is None else "within interval" if near else "differs"
     return Accuracy(value, low, high, verdict, ", ".join(sorted(changes)), stale)
 
@@ -253,18 +247,15 @@ def _code(recipes: Sequence[Recipe]) -> tuple[str, ...]:
 def accuracy_claims(table: str) -> Iterator[Claim]:
     """Every accuracy that a table prints, beside that of a full-scale run where there is one."""
     printed, found = published_table(table), accuracies(table)
-    for column, unit in printed.attrs["units"].items():
-        if unit != "percent":
-            continue
-        transfer = {"ucf101": "UCF101", "hmdb51": "HMDB51"}.get(column)
-        metric = "top1" if transfer else column[-4:]
+    for column in accuracy_columns(printed):
+        dataset = dataset_of(table, column)
+        metric = column[-4:] if column.endswith(("top1", "top5")) else "top1"
         for row_id, value in printed[column].items():
             if value is None:
                 continue
             run = found.get((str(row_id), column))
-            dataset = dataset_of(table, column)
             file = Target(table, str(row_id), dataset).file
-            where = f"{metric.replace('top', 'top-')} on {transfer or _NAMES[dataset]}"
+            where = f"{metric.replace('top', 'top-')} on {DATASETS[dataset]}"
             yield Claim(
                 f"{table}/{row_id}/{column}",
                 "full size",

@@ -1,6 +1,5 @@
 """The ledger: every number of the paper's tables, and the claims of its text, each with its verdict."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from ctnet.study.derived import SECTIONS, derived_claims
 from ctnet.study.exact import exact_claims
 from ctnet.study.experiments import ROWS, Network
 from ctnet.study.fullscale import accuracy_claims
-from ctnet.study.provenance import write_json
+from ctnet.study.provenance import read_json, write_json
 from ctnet.study.published import TABLES, results_dir, text_claims
 
 _WEAKEST = "as good as the weakest of the claims that decide it"
@@ -70,7 +69,7 @@ def claims(
 def ledger_verdicts() -> dict[str, str]:
     """Verdict of each claim when the ledger was last written; empty when it never was."""
     path = results_dir() / "ledger.json"
-    return {entry["id"]: entry["verdict"] for entry in json.loads(path.read_text())["claims"]} if path.is_file() else {}
+    return {entry["id"]: entry["verdict"] for entry in read_json(path)["claims"]} if path.is_file() else {}
 
 
 def write_ledger(decided: list[Claim]) -> None:

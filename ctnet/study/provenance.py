@@ -88,6 +88,18 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it with git, or delete it and make it again") from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
     text = json.dumps(content, indent=1) + "\n"

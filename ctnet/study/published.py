@@ -1,11 +1,12 @@
 """The numbers that the paper prints, read from `results/published`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from ctnet.study.provenance import read_json
 
 TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
 
@@ -22,8 +23,39 @@ def results_dir() -> Path:
     return folder
 
 
+DATASETS = {
+    "somethingv1": "SSv1",
+    "somethingv2": "SSv2",
+    "kinetics": "Kinetics-400",
+    "mini-kinetics": "Mini-Kinetics",
+    "ucf101": "UCF101",
+    "hmdb51": "HMDB51",
+}
+"""The paper's datasets by the names that recipes have for them, as its tables call them."""
+_COLUMNS = {"v1_": "somethingv1", "v2_": "somethingv2", "mini_kinetics_": "mini-kinetics"}
+
+
+def dataset_of(table: str, column: str) -> str:
+    """The dataset that a table's column of accuracies is of, one of `DATASETS`."""
+    if column in DATASETS:
+        return column
+    usual = "kinetics" if table == "4" else "somethingv1"
+    return next((dataset for prefix, dataset in _COLUMNS.items() if column.startswith(prefix)), usual)
+
+
+def accuracy_columns(printed: pd.DataFrame) -> list[str]:
+    """The columns of accuracies in a published table."""
+    return [column for column, unit in printed.attrs["units"].items() if unit == "percent"]
+
+
+def half_a_digit(printed: float) -> float:
+    """How far a value may lie from a printed figure that it rounds to; figures have one decimal or none."""
+    return 0.5 if isinstance(printed, int) else 0.05
+
+
 def _read(name: str) -> dict[str, Any]:
-    return json.loads((results_dir() / "published" / f"{name}.json").read_text())
+    content: dict[str, Any] = read_json(results_dir() / "published" / f"{name}.json")
+    return content
 
 
 def published_table(table: str) -> pd.DataFrame:

@@ -132,6 +132,7 @@ def test_figures_of_claims_are_short():
     assert tables.figure(4.77e-7) == "5e-07"
     assert tables.figure(37.3204) == "37.32"
     assert tables.figure([8, 64]) == "8, 64"
+    assert tables.figure({"mean": -0.01, "low": -0.04, "high": 0.02}) == "+0.0 (0.0 to 0.0)"
 
 
 def test_source_is_the_packages_own():

@@ -12,9 +12,9 @@ from ctnet.engine import Place, Scores, View, get_recipe
 from ctnet.study import fullscale
 from ctnet.study.costs import networks, record
 from ctnet.study.experiments import Network, Row
-from ctnet.study.fullscale import SIZES, Target, accuracies, dataset_of, find_target, keep, wilson
+from ctnet.study.fullscale import SIZES, Target, accuracies, find_target, keep, wilson
 from ctnet.study.ledger import claims
-from ctnet.study.published import results_dir
+from ctnet.study.published import dataset_of, results_dir
 
 V2 = get_recipe("somethingv2")
 CROPS = View(3, 2)

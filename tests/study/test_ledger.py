@@ -18,7 +18,7 @@ from ctnet.study.ledger import (
     write_ledger,
 )
 from ctnet.study.provenance import write_json
-from ctnet.study.published import TABLES, published_table, results_dir, text_claims
+from ctnet.study.published import TABLES, published_table, results_dir, text_claims, training_settings
 
 PRINTED = ("percent", "giga multiply-adds", "millions")
 
@@ -230,3 +230,12 @@ def test_the_ledger_round_trips(own_results):
         "direction",
         "full size",
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["ledger.json", "localisation.json", "published/table_3.json", "published/training.json"]
+)
+def test_damaged_files_are_named(own_results, name):
+    (own_results / f"{name}.json").write_text('{"claims": [')
+    with pytest.raises(ValueError, match=f"{name}.json is damaged .*: restore it with git"):
+        claims(), ledger_verdicts(), training_settings()
