@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from IPython.display import HTML
@@ -15,28 +15,24 @@ from ctnet.book.style import COLORS, WIDTH, BookFigure
 Frames = NDArray[np.uint8]
 
 
-def plot_frames(rows: Mapping[str, Frames], titles: Sequence[str] = ()) -> Figure:
+def plot_frames(rows: Mapping[str, Frames]) -> Figure:
     """A contact sheet: frames (T, H, W, RGB) side by side, a row for each label.
 
     Args:
         rows: label -> frames; all rows have as many.
-        titles: above the columns.
     """
     columns = max(len(frames) for frames in rows.values())
     label_width = 0.066 * max(len(label) for label in rows) + 0.1
     side = (WIDTH - label_width) / columns
-    figure = BookFigure(figsize=(WIDTH, side * len(rows) + (0.25 if titles else 0.02)), layout="none")  # type: ignore[arg-type]
+    figure = BookFigure(figsize=(WIDTH, side * len(rows) + 0.02), layout="none")  # type: ignore[arg-type]
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    top = 1 - (0.25 / figure.get_figheight() if titles else 0)
-    figure.subplots_adjust(left=label_width / WIDTH, right=1, bottom=0, top=top, wspace=0.04, hspace=0.04)
+    figure.subplots_adjust(left=label_width / WIDTH, right=1, bottom=0, top=1, wspace=0.04, hspace=0.04)
     for axes, (label, frames) in zip(grid, rows.items(), strict=True):
         for ax in axes:
             ax.set_axis_off()
         for ax, frame in zip(axes, frames, strict=False):
             ax.imshow(frame)
         axes[0].text(-0.08, 0.5, label, transform=axes[0].transAxes, ha="right", va="center", fontsize=8.5)
-    for ax, title in zip(grid[0], titles, strict=False):
-        ax.set_title(title, fontsize=8.5, loc="center", fontweight="normal", pad=3)
     return figure
 
 
@@ -61,10 +57,10 @@ def plot_sampling(num_frames: int, samplings: Mapping[str, NDArray[np.int64]]) -
     return figure
 
 
-def animation(frames: Frames, description: str, rate: int = 12, width: int = 256) -> HTML:
-    """A clip (T, H, W, RGB) as an animated picture `width` pixels wide, with a description in words."""
+def animation(frames: Frames, description: str) -> HTML:
+    """A clip (T, H, W, RGB) as an animated picture, 12 frames a second, with a description in words."""
     pictures = [Image.fromarray(frame) for frame in frames]
     file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // rate, loop=0)
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // 12, loop=0)
     data = base64.b64encode(file.getvalue()).decode()
-    return HTML(f'<img src="data:image/gif;base64,{data}" alt="{description}" width="{width}">')
+    return HTML(f'<img src="data:image/gif;base64,{data}" alt="{description}" width="256">')

@@ -19,7 +19,6 @@ from ctnet.data import MicroSomething64, MicroSplit, sample_sparse
 from ctnet.engine import load_model
 from ctnet.engine.loading import sampler
 from ctnet.models import VideoModel
-from ctnet.study.directions import labels_of, outcome
 from ctnet.study.localisation import (
     MEASURES,
     NAMES,
@@ -28,6 +27,7 @@ from ctnet.study.localisation import (
     measured_runs,
     uniform,
 )
+from ctnet.study.outcomes import labels_of, outcome
 from ctnet.study.runner import decode, run_file, weights_file
 from ctnet.study.twins import TWINS
 
@@ -75,14 +75,14 @@ def random_clips() -> list[int]:
     return sorted(np.random.default_rng(0).choice(len(_split().members), 12, replace=False).tolist())
 
 
-def plot_saliency(explanations: Sequence[Explanation], title: str = "", columns: int = 8) -> Figure:
+def plot_saliency(explanations: Sequence[Explanation], title: str = "") -> Figure:
     """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
 
     Args:
         explanations: of the same video, from `ctnet.analysis.overlay.explain`.
         title: of the frames without saliency.
-        columns: frames in a row.
     """
+    columns = 8
     panels = overlays(explanations, columns, side=192)
     gap, head, foot = 0.03, 0.24, 0.32  # inches: between frames, of a caption, of the colour bar
     frame = (WIDTH + gap) / columns - gap

@@ -12,20 +12,17 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
-from ctnet.book.recipes import settings
-from ctnet.engine import Recipe
 from ctnet.models.peers import PEERS
-from ctnet.study.budget import Assumptions, estimate, span
 from ctnet.study.claims import HOLDS, VERDICTS, Claim, figure
 from ctnet.study.costs import measure, networks, record, total
 from ctnet.study.decisions import detectable
-from ctnet.study.directions import outcome
 from ctnet.study.exact import COLUMNS, INFERRED, PEER_RULE, cost_claims, printed_count
 from ctnet.study.experiments import ROWS
 from ctnet.study.fullscale import accuracies
 from ctnet.study.ledger import claims
+from ctnet.study.outcomes import outcome
 from ctnet.study.provenance import config_hash
-from ctnet.study.published import published_table, row_label, training_settings
+from ctnet.study.published import published_table, row_label
 from ctnet.study.twins import TWINS, runs_of
 
 HEADINGS = {
@@ -319,54 +316,6 @@ def findings(decided: Sequence[Claim]) -> Markdown:
 def count_verdicts(verdicts: Counter[str]) -> str:
     """How many claims got which verdict, in words, the best for the paper first."""
     return ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
-
-
-def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
-    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours."""
-    ours = {"something": settings(something), "kinetics": settings(kinetics)}
-    rows = []
-    for told in training_settings():
-        name = told["setting"]
-        cells = {"Setting": name}
-        for source, heading in (("paper", "Paper"), ("scripts", "Authors' scripts")):
-            cells[heading] = _both(told["something"].get(source, "–"), told["kinetics"].get(source, "–"))
-        rows.append(cells | {"Here": _both(ours["something"][name], ours["kinetics"][name])})
-    caption = (
-        "Two values are of Something-Something and of Kinetics. –: not told in the paper, not recorded of the scripts."
-    )
-    return styled(pd.DataFrame(rows), caption)
-
-
-def _both(something: str, kinetics: str) -> str:
-    return something if something == kinetics else f"{something} | {kinetics}"
-
-
-def budget_table(targets: Mapping[str, Mapping[str, str]], assumed: Assumptions) -> Styler:
-    """Estimates for rows of CT-Net, a line for each row and dataset.
-
-    Args:
-        targets: table -> dataset -> heading.
-        assumed: what cannot be measured here.
-    """
-    lines = []
-    for table, datasets in targets.items():
-        printed = published_table(table)
-        for dataset, heading in datasets.items():
-            for row_id, row in ROWS[table].items():
-                if all(network.model.startswith("ctnet") for network in row.networks):
-                    found = estimate(row, dataset, assumed)
-                    lines.append(
-                        {
-                            f"Row of Table {' or '.join(targets)}": row_label(printed, row_id),
-                            "Dataset": heading,
-                            "Training, GPU hours": span(found.train_hours),
-                            "Testing, GPU hours": span(found.test_hours),
-                            "Videos, GB": span(found.gigabytes),
-                            "Dollars": span(found.dollars),
-                        }
-                    )
-    caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
-    return styled(pd.DataFrame(lines), caption)
 
 
 def source(thing: Callable[..., Any] | type) -> Markdown:

@@ -20,7 +20,7 @@ from ctnet.book.tables import styled
 from ctnet.data.micro import MOTIONS
 from ctnet.models import TSN, create_model
 from ctnet.study.costs import measure
-from ctnet.study.directions import accuracy_table
+from ctnet.study.outcomes import accuracy_table
 from ctnet.study.twins import ZOO
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ctnet.analysis.statistics import Difference, holm
 from ctnet.study.claims import Claim
-from ctnet.study.directions import LEVEL, Direction, directions, read_result
+from ctnet.study.directions import LEVEL, Direction, directions
 from ctnet.study.localisation import localisation_claims
+from ctnet.study.outcomes import read_result
 from ctnet.study.published import results_dir
 
 Decided = tuple[Direction, Difference | None, str]

@@ -21,7 +21,8 @@ from ctnet.data import MICRO_DATASETS, MicroDataset, MicroSplit, Scene, eval_tra
 from ctnet.engine import load_model
 from ctnet.engine.training import build_model
 from ctnet.models import VideoModel
-from ctnet.study.directions import Direction, read_result
+from ctnet.study.directions import Direction
+from ctnet.study.outcomes import read_result
 from ctnet.study.provenance import code_hash, provenance, write_json
 from ctnet.study.published import results_dir
 from ctnet.study.runner import CODE, weights_file

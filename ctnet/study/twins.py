@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TwinRow:
-    """What is trained and tested for a row: one run, or several that are fused; several `parts` are averaged.
+    """What is trained and tested for a row: one run, or several.
 
     Attributes:
         runs: with seed 0, see `Run.seeded`.

@@ -10,7 +10,7 @@ import torch
 import ctnet
 from ctnet.book import figure3
 from ctnet.data import MicroSomething64, sample_sparse
-from ctnet.study.directions import labels_of
+from ctnet.study.outcomes import labels_of
 from ctnet.study.published import results_dir
 from ctnet.study.runner import encode, run_file
 

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import pytest
 
 from ctnet.book import plots, tables
-from ctnet.book.accuracy import runs_table
+from ctnet.book.protocol import runs_table
 from ctnet.study.costs import networks, record
 from ctnet.study.exact import PEER_RULE, tolerance
 from ctnet.study.experiments import NOT_REPRODUCED, ROWS

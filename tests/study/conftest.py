@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ctnet.study.directions import labels_of
+from ctnet.study.outcomes import labels_of
 from ctnet.study.published import results_dir
 from ctnet.study.runner import encode, run_file
 from ctnet.study.twins import TWINS, ensemble_name, seeds_of

@@ -8,8 +8,8 @@ from ctnet.analysis.statistics import Difference
 from ctnet.book.accuracy import direction_table, plot_directions, twin_table
 from ctnet.study import decisions
 from ctnet.study.decisions import decide, detectable, direction_claims
-from ctnet.study.directions import accuracy_table, correct, labels_of
 from ctnet.study.directions import directions as all_directions
+from ctnet.study.outcomes import accuracy_table, correct, labels_of
 from ctnet.study.runner import encode, run_file
 from ctnet.study.twins import TWINS, ensembles, runs_of
 

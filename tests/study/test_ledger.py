@@ -232,9 +232,7 @@ def test_the_ledger_round_trips(own_results):
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["ledger.json", "localisation.json", "published/table_3.json", "published/training.json"]
-)
+@pytest.mark.parametrize("name", ["ledger", "localisation", "published/table_3", "published/training"])
 def test_damaged_files_are_named(own_results, name):
     (own_results / f"{name}.json").write_text('{"claims": [')
     with pytest.raises(ValueError, match=f"{name}.json is damaged .*: restore it with git"):

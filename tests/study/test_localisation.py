@@ -88,9 +88,9 @@ def test_a_network_with_other_classes_is_refused(dataset):
 def test_the_figure_has_a_row_for_the_video_and_each_network_and_one_bar(shape):
     frames = torch.randint(0, 256, (8, 3, *shape)).byte()
     explanations = [explain(name, network(), frames, size=32) for name in ("first", "second")]
-    figure = plot_saliency(explanations, columns=4)
+    figure = plot_saliency(explanations)
     figure.canvas.draw()
-    pictures = np.array(figure.axes[:-1]).reshape(3, 4)
+    pictures = np.array(figure.axes[:-1]).reshape(3, 8)
     assert all(len(axes.images) == 1 for axes in figure.axes)
     box = pictures[1, 0].get_window_extent()
     assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.book.accuracy import repeats_table
+from ctnet.book.protocol import repeats_table
 from ctnet.data import MicroSomething
 from ctnet.engine import Scores, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors

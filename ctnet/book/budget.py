@@ -3,13 +3,18 @@
 An estimate is a range, since its assumptions are: nothing here was timed on a GPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from ctnet.book.tables import styled
 from ctnet.engine import get_recipe
 from ctnet.study.costs import record
-from ctnet.study.experiments import Row
+from ctnet.study.experiments import ROWS, Row
 from ctnet.study.fullscale import SIZES
+from ctnet.study.published import DATASETS, accuracy_columns, dataset_of, published_table, row_label
 
 Range = tuple[float, float]
 """The least and the most."""
@@ -76,3 +81,31 @@ def span(bounds: Range) -> str:
     """A range as it is printed, without digits that it does not have: "40 to 160"."""
     low, high = (f"{float(f'{bound:.{1 if bound < 10 else 2}g}'):g}" for bound in bounds)
     return low if low == high else f"{low} to {high}"
+
+
+def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
+    """Estimates for the rows of CT-Net in some tables, a line for each row and dataset.
+
+    Args:
+        tables: such as "3".
+        assumed: what cannot be measured here.
+    """
+    lines = []
+    for table in tables:
+        printed = published_table(table)
+        for dataset in dict.fromkeys(dataset_of(table, column) for column in accuracy_columns(printed)):
+            for row_id, row in ROWS[table].items():
+                if all(network.model.startswith("ctnet") for network in row.networks):
+                    found = estimate(row, dataset, assumed)
+                    lines.append(
+                        {
+                            f"Row of Table {' or '.join(tables)}": row_label(printed, row_id),
+                            "Dataset": DATASETS[dataset],
+                            "Training, GPU hours": span(found.train_hours),
+                            "Testing, GPU hours": span(found.test_hours),
+                            "Videos, GB": span(found.gigabytes),
+                            "Dollars": span(found.dollars),
+                        }
+                    )
+    caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
+    return styled(pd.DataFrame(lines), caption)

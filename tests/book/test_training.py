@@ -3,10 +3,9 @@ import sys
 import matplotlib as mpl
 import pytest
 
-from ctnet.book import curves
-from ctnet.book.recipes import settings
+from ctnet.book import training
 from ctnet.book.shell import shell
-from ctnet.book.tables import recipe_table
+from ctnet.book.training import recipe_table, settings
 from ctnet.engine import RECIPES, get_recipe, recipe
 from ctnet.study.published import training_settings
 
@@ -47,7 +46,7 @@ def test_the_papers_settings_are_kept_where_it_tells_them():
 
 
 def test_schedules_are_the_recipes():
-    figure = curves.plot_schedules({"a": get_recipe("somethingv1"), "b": get_recipe("kinetics")})
+    figure = training.plot_schedules({"a": get_recipe("somethingv1"), "b": get_recipe("kinetics")})
     (axes,) = figure.axes
     line = dict(zip(*axes.lines[0].get_data(), strict=True))
     assert (line[0.0], line[10.0], line[45.0]) == (0.0, 0.02, 0.0)
@@ -58,7 +57,7 @@ def test_schedules_are_the_recipes():
 
 def test_runs_show_every_loss_and_the_accuracies_that_were_taken():
     rows = [{"epoch": 1}, {"epoch": 2, "val_top1": 0.25}, {"epoch": 4, "val_top1": 0.5}]
-    figure = curves.plot_runs({"TSN": {"losses": [3.0, 2.0, 1.0], "epochs": rows}}, chance=1 / 24)
+    figure = training.plot_runs({"TSN": {"losses": [3.0, 2.0, 1.0], "epochs": rows}}, chance=1 / 24)
     left, right = figure.axes
     assert left.lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
     assert left.lines[1].get_ydata()[:2] == pytest.approx([3.0, (0.9 * 3 + 2) / 1.9])
