@@ -10,7 +10,7 @@ from typing import Any
 from ctnet.analysis import Cost, count_cost
 from ctnet.models import create_model
 from ctnet.study.experiments import IN_TEXT, ROWS, Network, Row
-from ctnet.study.provenance import code_hash, code_of, config_hash, provenance, write_json
+from ctnet.study.provenance import code_hash, code_of, provenance, write_json
 from ctnet.study.published import results_dir
 
 
@@ -27,21 +27,21 @@ def measure(network: Network) -> Cost:
 
 def cost_file(network: Network) -> Path:
     """Where the cost of a network is kept; the name comes from its configuration."""
-    return results_dir() / "cost" / f"{network.model}-{config_hash(network.config())}.json"
+    return results_dir() / "cost" / f"{network.model}-{network.key}.json"
 
 
 def measure_and_keep(network: Network) -> Cost:
     """Measure the network and write its file, with provenance."""
     start = time.perf_counter()
     cost = measure(network)
-    content = {"config": network.config(), "hash": config_hash(network.config()), "cost": asdict(cost)}
+    content = {"config": network.config(), "cost": asdict(cost)}
     content["provenance"] = provenance(code(network.model), time.perf_counter() - start)
     write_json(cost_file(network), content)
     return cost
 
 
 def record(network: Network) -> dict[str, Any]:
-    """What the file of a network holds: config, hash, cost, provenance.
+    """What the file of a network holds: config, cost, provenance.
 
     Raises:
         FileNotFoundError: when the network was never measured.
@@ -67,7 +67,7 @@ def is_stale(content: Mapping[str, Any]) -> bool:
 def networks(tables: Iterable[str]) -> dict[str, Network]:
     """Every network that stands behind these tables or sections, once, under the hash of its configuration."""
     rows = [row for table in tables for row in (ROWS | IN_TEXT)[table].values()]
-    return {config_hash(network.config()): network for row in rows for network in row.networks}
+    return {network.key: network for row in rows for network in row.networks}
 
 
 def total(row: Row, costs: Mapping[str, Cost]) -> tuple[float, float, float]:
@@ -75,7 +75,7 @@ def total(row: Row, costs: Mapping[str, Cost]) -> tuple[float, float, float]:
 
     Multiply-adds are summed over networks and multiplied by views. Parameters are summed over networks.
     """
-    found = [costs[config_hash(network.config())] for network in row.networks]
+    found = [costs[network.key] for network in row.networks]
     return (
         row.views * sum(cost.gmacs for cost in found),
         row.views * sum(cost.conv_linear_gmacs for cost in found),

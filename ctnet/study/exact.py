@@ -12,7 +12,6 @@ from ctnet.models.peers import PEERS
 from ctnet.study.claims import Claim
 from ctnet.study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
 from ctnet.study.experiments import IN_TEXT, NOT_REPRODUCED, PLAIN, ROWS, Network
-from ctnet.study.provenance import config_hash
 from ctnet.study.published import half_a_digit, published_table, row_label
 
 
@@ -114,7 +113,7 @@ def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = 
                 value,
                 *(_compare(table, row_id, column, value, costs) if behind else absent),
                 evidence=tuple(f"cost/{cost_file(network).name}" for network in behind),
-                stale=any(config_hash(network.config()) in stale for network in behind),
+                stale=any(network.key in stale for network in behind),
             )
 
 
@@ -251,7 +250,7 @@ def _every_second_block(records: Mapping[str, dict[str, Any]]) -> Claim:
     """Section 3.3's rule for ResNet-101, against the cost in Table 4."""
     row, published = IN_TEXT["3.3"]["resnet-101"], published_table("4")["clip_gflops"]["ct-net-r101-16x3x4"]
     (network,) = row.networks
-    content = records[config_hash(network.config())]
+    content = records[network.key]
     gmacs = content["cost"].gmacs
     verdict, _ = gmacs_verdict(published, gmacs)
     statement = f"one of every two blocks of ResNet-101, in every stage, costs the {published} GFLOPs of Table 4"

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ctnet.study.provenance import config_hash
+
 
 @dataclass(frozen=True)
 class Network:
@@ -18,6 +20,11 @@ class Network:
     def config(self) -> dict[str, Any]:
         """The fields as plain data."""
         return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """Hash of the configuration, by which costs are found."""
+        return config_hash(self.config())
 
 
 @dataclass(frozen=True)
