@@ -82,7 +82,7 @@ class TwinRow:
     fused: bool = False
 
 
-SEEDS = {"2a": 5, "2c": 5, "2d": 5, "2e": 5, "2f": 5, "2g": 5, "2h": 5, "fig3": 1}
+SEEDS = dict.fromkeys(("2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h"), 5) | {"fig3": 1}
 """Seeds of a table where there are not `FEWEST` of them."""
 FEWEST = 3
 
