@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ctnet import create_model, list_models, save_model
+from ctnet import cli, create_model, list_models, save_model
 from ctnet.data import write_video
 from ctnet.engine import get_recipe
 from ctnet.study.published import results_dir
@@ -184,3 +184,8 @@ def test_claims_are_decided_without_the_packages_of_the_book():
     command = [sys.executable, "-c", blocked + "from ctnet.cli import main; main()", "verify", "--table", "2a"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_names_in_brackets_are_printed_as_they_are(capsys):
+    cli._print_table(["Model"], [["runs[old]/model.safetensors"]])
+    assert "runs[old]/model.safetensors" in capsys.readouterr().out

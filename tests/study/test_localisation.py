@@ -235,4 +235,5 @@ def test_a_measurement_without_weights_is_refused_in_one_line(run, tmp_path):
     code, out, err = run("study", "localise", "--work", str(tmp_path))
     assert (code, out) == (2, "")
     assert err.startswith("ctnet: 15 of 15 trained networks are missing, such as ")
+    assert err.endswith(": `ctnet study run --weights --table 2a --table 2g` trains them again\n")
     assert err.count("\n") == 1

@@ -594,6 +594,16 @@ def test_a_sweep_from_the_command_line(table, run, tmp_path):
     assert "failed" in run("study", "list", *work)[1]
 
 
+def test_weights_that_are_missing_are_made_when_asked_for(table, run, tmp_path):
+    runs = table("", "")
+    run("study", "run", "--work", str(tmp_path))
+    lost = list(runs.values())[1]
+    weights_file(lost, tmp_path).unlink()
+    for asked, begun in (([], list(runs)), (["--weights"], [*runs, lost.name])):
+        assert run("study", "run", "--work", str(tmp_path), *asked)[0] == 0
+        assert [event[1] for event in events_in(tmp_path) if event[0] == "begin"] == begun
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
