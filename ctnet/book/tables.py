@@ -169,8 +169,7 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
     rows = [
         {
             "Claim": claim.statement,
-            "Published": figure(claim.published),
-            "Measured": figure(claim.measured),
+            **dict(zip(("Published", "Measured"), _figures(claim), strict=True)),
             "Verdict": claim.verdict,
             "Note": claim.note,
         }
@@ -179,18 +178,23 @@ def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
     return styled(pd.DataFrame(rows), caption, "ctnet claims")
 
 
+def _figures(claim: Claim) -> tuple[str, str]:
+    """What was published and measured, in words; of a direction these are differences of other networks and clips."""
+    published, measured = claim.published, figure(claim.measured)
+    if claim.kind == "direction":
+        return "–" if published is None else f"{published:+.1f}", f"twins {measured}"
+    if isinstance(published, float):  # with the digits that are printed
+        return str(published), measured
+    return figure(published), measured
+
+
 def ledger_table(decided: Iterable[Claim]) -> HTML:
     """Every claim in a table that the page can search: its rule, note and evidence fold out."""
     lines = []
     for claim in decided:
         about = {"Rule": claim.rule, "Note": claim.note, "Files": ", ".join(claim.evidence), "Entry": claim.id}
         folded = "".join(f"<div>{name}: {escape(text)}</div>" for name, text in about.items() if text)
-        measured, published = figure(claim.measured), str("–" if claim.published is None else claim.published)
-        if claim.kind == "direction":  # differences of other things: of two networks, on other clips
-            measured, published = (
-                f"twins {measured}",
-                published if claim.published is None else f"{claim.published:+.1f}",
-            )
+        published, measured = _figures(claim)
         verdict = claim.verdict + (" (stale)" if claim.stale else "")
         lines.append(
             f"<tr><td><details><summary>{escape(claim.statement)}</summary>{folded}</details></td>"
