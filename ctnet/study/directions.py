@@ -72,9 +72,10 @@ def _better(table: str, better: str, worse: str, column: str = "top1") -> Direct
     printed = published_table(table)
     *names, shared = _names_apart(*(twin_label(table, row) for row in (better, worse)))
     values = [printed[column][row] for row in (better, worse)]
-    name = DATASETS[dataset_of(table, column)] if table in SEVERAL else ""
+    end = _ENDS.get((table, column), "")
+    name = DATASETS[dataset_of(table, column)] if end else ""
     where = f" on {name}" if name else shared
-    rows = [(table, TWINS[table][row + SEVERAL.get(table, {}).get(column, "")]) for row in (better, worse)]
+    rows = [(table, TWINS[table][row + end]) for row in (better, worse)]
     return Direction(
         f"{table}/{better} > {worse}/{column}",
         table,
@@ -100,11 +101,13 @@ def _names_apart(one: str, other: str) -> tuple[str, str, str]:
     return (own[0], own[1], f" ({', '.join(common)})") if common and all(own) else (one, other, "")
 
 
-SEVERAL = {
-    "5": {"ucf101": "/ucf101", "hmdb51": "/hmdb51"},
-    "7": {"mini_kinetics_top1": "/kinetics", "v2_top1": "/v2"},
+_ENDS = {
+    ("5", "ucf101"): "/ucf101",
+    ("5", "hmdb51"): "/hmdb51",
+    ("7", "mini_kinetics_top1"): "/kinetics",
+    ("7", "v2_top1"): "/v2",
 }
-"""Tables with twins on several datasets: column -> what the ids of its twins end in."""
+"""Table and column -> what the ids of its twins end in, where a table has twins on several datasets."""
 
 
 def _all_over(table: str, best: str, *others: str, column: str = "top1") -> list[Direction]:
