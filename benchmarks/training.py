@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import ctnet
-from ctnet.data import MicroSomething
 from ctnet.engine import choose_precision, get_recipe, train
 from ctnet.engine.training import keep_freed_memory
+from ctnet.micro import MicroSomething
 from ctnet.models import TSN, CTModule, TensorSeparableConv
 from ctnet.models.excitation import TensorExcitation, temporal_pool
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames

@@ -1,12 +1,10 @@
 """The command line: parses, calls, prints. Errors that a user can cause are one line, exit code 2."""
 
 import json
-import signal
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from ctnet.engine import Scores
 
 app = typer.Typer(
-    help="CT-Net (ICLR 2021), reproduced: networks, costs, claims.",
+    help="CT-Net (ICLR 2021): networks, costs, training, saliency.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -26,7 +24,8 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table, as wide as the terminal; 200 characters where there is none."""
     table = Table(*columns)
     for row in rows:
         table.add_row(*map(escape, row))  # a name in brackets is no style
@@ -95,7 +94,7 @@ def data_info(root: Root, dataset: Dataset = None, as_json: Json = False) -> Non
         [split, *(str(counts[key]) for key in ("videos", "classes", "left_out"))]
         for split, counts in found["splits"].items()
     ]
-    _print_table(["Split", "Videos", "Classes with a video", "Annotations left out"], rows)
+    print_table(["Split", "Videos", "Classes with a video", "Annotations left out"], rows)
 
 
 @data.command("check")
@@ -136,7 +135,7 @@ def data_make(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Draw a Micro dataset as real video files, in the layout of an official dataset."""
-    from ctnet.data import make
+    from ctnet.micro import make
 
     asked = {"train": train, "val": val, "test": test}
     counts = {split: count for split, count in asked.items() if count is not None}
@@ -162,7 +161,7 @@ def train(
     if listed:
         columns = ("model", "dataset", "frames", "epochs", "batch_size", "lr", "dropout", "weight_decay", "sampling")
         rows = [[name, *(str(getattr(r, column)) for column in columns)] for name, r in RECIPES.items()]
-        return _print_table(["Recipe", *columns], rows)
+        return print_table(["Recipe", *columns], rows)
     if recipe is None:
         raise ValueError("name a recipe, such as somethingv2; `ctnet train --list` shows all")
     chosen = get_recipe(recipe).parse(changes or [])
@@ -202,7 +201,7 @@ def test_checkpoints(
     from ctnet.engine import Scores, View, choose_precision, distributed, eval_data, evaluate, fuse, load_model
     from ctnet.engine import load_recipe as recipe_of
     from ctnet.engine.recipe import BATCH
-    from ctnet.study.fullscale import find_target, keep
+    from study.fullscale import find_target, keep
 
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     paths = [Path(text) for text in targets if text not in changes]
@@ -263,7 +262,7 @@ def test_checkpoints(
             ]
             for line in lines
         ]
-        _print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
+        print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
         if row:
             print(f"kept in {file}")
 
@@ -312,181 +311,6 @@ def convert(
     print(f"{out}: ready")
 
 
-study = typer.Typer(help="The training runs behind the book's tables.", no_args_is_help=True)
-app.add_typer(study, name="study")
-
-Tables = Annotated[list[str] | None, typer.Option("--table", help="Only runs of this table, such as 2g; may repeat.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds; each table's own unless given.")]
-Work = Annotated[Path, typer.Option(help="Directory for the states, weights and logs of runs.")]
-WORK = Path("runs/study")
-
-
-@study.command("list")
-def study_list(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_json: Json = False) -> None:
-    """List runs, with what is known of them."""
-    from ctnet.study.runner import failure_of, state_of
-    from ctnet.study.twins import runs_of
-
-    found = [
-        {"run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
-        for name, run in runs_of(table, seeds).items()
-    ]
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        _print_table(["Run", "State"], [[str(line["run"]), str(line["state"])] for line in found])
-
-
-@study.command("status")
-def study_status(work: Work = WORK, as_json: Json = False) -> None:
-    """Count the runs that are done, stale, failed, under way and left, table by table."""
-    from ctnet.study.runner import STATES, failure_of, state_of
-    from ctnet.study.twins import TWINS, runs_of
-
-    runs = runs_of()
-    states = {name: state_of(run, work) for name, run in runs.items()}
-    counts = {}
-    for name in [*TWINS, None]:
-        found = [states[run] for run in runs_of([name] if name else None)]
-        counts[name or "all"] = {state: found.count(state) for state in STATES}
-    if as_json:
-        print(json.dumps(counts, indent=1))
-    else:
-        _print_table(["Table", *STATES], [[name, *map(str, found.values())] for name, found in counts.items()])
-        for name in [name for name, state in states.items() if state == "failed"]:
-            print(f"failed: {name}: {failure_of(runs[name], work)}")
-
-
-@study.command("run")
-def study_run(
-    table: Tables = None,
-    seeds: Seeds = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Runs side by side, of a thread each; 1, or 16 on Slurm, unless given."),
-    ] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Also runs whose weights are not there.")] = False,
-    slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs 'ctnet\\[cluster]').")] = False,
-    partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
-    minutes: Annotated[int, typer.Option(help="Time limit of a run on Slurm.")] = 120,
-    work: Work = WORK,
-) -> None:
-    """Train and test what is not done yet; run again to go on after an interruption."""
-    from tqdm import tqdm
-
-    from ctnet.study.runner import left_of, submit, sweep
-    from ctnet.study.twins import runs_of
-
-    runs = runs_of(table, seeds)
-    if slurm:
-        options = {"timeout_min": minutes, "cpus_per_task": 1} | ({"slurm_partition": partition} if partition else {})
-        ids = submit(runs, work, jobs or 16, weights, **options)
-        return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
-    with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
-        failed = sweep(runs, work, jobs or 1, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights)
-    for name, reason in failed.items():
-        print(f"failed: {name}: {reason}", file=sys.stderr)
-    raise typer.Exit(1 if failed else 0)
-
-
-@study.command("confirm")
-def study_confirm(table: Tables = None, seeds: Seeds = None, work: Work = WORK) -> None:
-    """Train the first steps of stale runs anew: equal losses make them valid for today's code; exit 1 if any differ."""
-    from tqdm import tqdm
-
-    from ctnet.study.runner import confirm, state_of
-    from ctnet.study.twins import runs_of
-
-    stale = [run for run in runs_of(table, seeds).values() if state_of(run, work) == "stale"]
-    failed = {}
-    for run in tqdm(stale, unit="run", disable=None):
-        try:
-            if not confirm(run, work):
-                failed[run.name] = f"differs: {run.name}: delete results/runs/{run.name}.json and run it again"
-        except FileNotFoundError as error:
-            failed[run.name] = str(error)
-    print("\n".join(failed.values()), end="\n" * bool(failed), file=sys.stderr)
-    print(f"{len(stale) - len(failed)} of {len(stale)} stale runs confirmed")
-    raise typer.Exit(1 if failed else 0)
-
-
-@study.command("repeat")
-def study_repeat(
-    name: Annotated[list[str], typer.Argument(help="Runs that are done, by the names of their files.")],
-    work: Work = WORK,
-) -> None:
-    """Train finished runs once more, whole, and note in their files how equal the outcome is."""
-    from ctnet.study.runner import repeat
-    from ctnet.study.twins import runs_of
-
-    runs = runs_of()
-    if unknown := [each for each in name if each not in runs]:
-        raise ValueError(f"no run is called {', '.join(unknown)}; `ctnet study list` has them")
-    for each in name:
-        print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
-
-
-@study.command("localise")
-def study_localise(work: Work = WORK) -> None:
-    """Measure where the trained twins of Figure 3 look, and keep it in results/localisation.json."""
-    from tqdm import tqdm
-
-    from ctnet.study.localisation import localise
-
-    try:
-        path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
-    except FileNotFoundError as error:
-        raise ValueError(f"{error}: `ctnet study run --weights --table 2a --table 2g` trains them again") from error
-    print(f"{path}: ready")
-
-
-@app.command()
-def verify(
-    table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
-    live: Annotated[bool, typer.Option(help="Measure every cost again, at full size, and keep it.")] = False,
-    update: Annotated[bool, typer.Option(help="Write the verdicts to results/ledger.json.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
-    from tqdm import tqdm
-
-    from ctnet.study.claims import figure
-    from ctnet.study.ledger import claims, fallen, ledger_verdicts, vanished, write_ledger
-
-    if update and table:
-        raise ValueError("--update writes all verdicts: give it without --table")
-    bar = lambda items: tqdm(items, desc="measuring", unit="network", disable=None)  # noqa: E731
-    decided = claims(table, live=live, progress=bar)
-    before = ledger_verdicts()
-    lost = [f"{claim.statement} is now {claim.verdict}" for claim in fallen(decided, before)]
-    lost += [f"{name} is no entry any more" for name in vanished(decided, before)] if table is None else []
-    stale = [claim for claim in decided if claim.stale]
-    if update:
-        write_ledger(decided)
-    if as_json:
-        print(json.dumps([asdict(claim) for claim in decided], indent=1))
-    else:
-        rows = [
-            [claim.statement, figure(claim.published), figure(claim.measured), claim.verdict, claim.note]
-            for claim in decided
-        ]
-        _print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
-        counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
-        print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    for kind, advice in (
-        ("cost/", "measure again with --live"),
-        ("runs/", "run `ctnet study confirm`"),
-        ("localisation", "run `ctnet study localise`"),
-        ("full-scale/", "test again with `ctnet test --record`"),
-    ):
-        if count := sum(any(file.startswith(kind) for file in claim.evidence) for claim in stale):
-            print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)
-    for text in lost:
-        print(f"fallen: {text}", file=sys.stderr)
-    raise typer.Exit(1 if lost else 0)
-
-
 @app.command()
 def saliency(
     video: Annotated[Path, typer.Argument(help="A video file, or a folder of its frames 00001.jpg, 00002.jpg, ...")],
@@ -515,16 +339,21 @@ def saliency(
         print("\n".join(explanation.caption for explanation in explanations))
 
 
-def main() -> None:
-    """Run the command line, turning errors that a user can cause into one line."""
+def execute(application: typer.Typer, name: str) -> NoReturn:
+    """Run a command line, turning errors that a user can cause into one line; exits."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(application(standalone_mode=False, prog_name=name) or 0)
     except TyperException as error:
         message = error.format_message()
     except (ValueError, OSError, RuntimeError) as error:
         message = str(error)
-    print(f"ctnet: {message}", file=sys.stderr)
+    print(f"{name}: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def main() -> None:
+    """Run `ctnet`."""
+    execute(app, "ctnet")
 
 
 if __name__ == "__main__":

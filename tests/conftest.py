@@ -8,7 +8,8 @@ import torch
 
 from ctnet import cli
 from ctnet.engine import get_recipe
-from ctnet.study.published import results_dir
+from study.__main__ import main as study_main
+from study.published import results_dir
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)
@@ -26,18 +27,29 @@ def without_full_scale(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
+def caller(name, main, monkeypatch, capsys):
+    """A function that runs a command line in this process: (exit code, standard output, standard error)."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ctnet", *arguments])
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return stop.value.code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `ctnet`: (exit code, standard output, standard error)."""
+    return caller("ctnet", cli.main, monkeypatch, capsys)
+
+
+@pytest.fixture
+def run_study(monkeypatch, capsys):
+    """Run `python -m study`: (exit code, standard output, standard error)."""
+    return caller("study", study_main, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ctnet import cli, create_model, list_models, save_model
-from ctnet.data import write_video
 from ctnet.engine import get_recipe
-from ctnet.study.published import results_dir
+from ctnet.micro import write_video
 
 
 def test_models(run):
@@ -41,8 +40,6 @@ def test_flops_for_people(run):
         (["flops", "tsn_r50", "--frames", "eight"], "--frames"),
         (["flops"], "Missing argument"),
         (["fops"], "No such command"),
-        (["verify", "--table", "9"], "no claims on 9"),
-        (["verify", "--table", "2a", "--update"], "without --table"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(run, arguments, message):
@@ -54,40 +51,11 @@ def test_mistakes_are_one_line_and_exit_2(run, arguments, message):
     assert message in err
 
 
-def test_verify_stands(run):
-    code, out, err = run("verify")
-    assert code == 0
-    assert "fallen" not in err
-    assert "2 paper inconsistent" in out
-
-
-def test_verify_exits_with_1_when_a_claim_has_fallen(run, tmp_path, monkeypatch):
-    shutil.copytree(results_dir(), tmp_path / "results")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
-    for path in (tmp_path / "results" / "cost").glob("csn_r50-*.json"):
-        content = json.loads(path.read_text())
-        content["cost"]["gmacs"] += 0.2
-        path.write_text(json.dumps(content))
-    code, out, err = run("verify", "--table", "2a", "--json")
-    assert code == 1
-    assert "fallen: Table 2a, CSN-Module" in err
-    assert [claim["verdict"] for claim in json.loads(out)].count("differs") == 1
-
-
-def test_verify_reports_a_missing_result_in_one_line(run, tmp_path, monkeypatch):
-    shutil.copytree(results_dir() / "published", tmp_path / "published")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
-    code, _, err = run("verify")
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "ctnet verify --live" in err
-
-
 def test_the_installed_command_is_this_one():
     command = shutil.which("ctnet", path=f"{sys.prefix}/bin")
     assert command, "the package is not installed"
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
-    assert "verify" in done.stdout
+    assert "saliency" in done.stdout
 
 
 def test_a_drawn_dataset_can_be_made_described_and_checked(run, tmp_path):
@@ -179,13 +147,6 @@ def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message
     assert not any(path.suffix in (".gif", ".jpg") for path in tmp_path.iterdir())
 
 
-def test_claims_are_decided_without_the_packages_of_the_book():
-    blocked = "import sys; sys.modules |= dict.fromkeys(('matplotlib', 'seaborn', 'IPython')); "
-    command = [sys.executable, "-c", blocked + "from ctnet.cli import main; main()", "verify", "--table", "2a"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_names_in_brackets_are_printed_as_they_are(capsys):
-    cli._print_table(["Model"], [["runs[old]/model.safetensors"]])
+    cli.print_table(["Model"], [["runs[old]/model.safetensors"]])
     assert "runs[old]/model.safetensors" in capsys.readouterr().out

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.data import MicroSomething, load_videos
+from ctnet.data import load_videos
 from ctnet.engine import Scores, View, eval_data, evaluate, load_model, load_recipe, predict, save_model
+from ctnet.micro import MicroSomething
 
 FIELDS = [
     "model=ctnet_r50_twin",

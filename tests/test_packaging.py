@@ -69,7 +69,7 @@ def test_versions_of_the_package_agree():
 
 def test_importing_has_no_side_effects_and_needs_no_book():
     unwanted = ("matplotlib", "seaborn", "IPython", "pytorchvideo")
-    modules = ["ctnet", *(f"ctnet.study.{path.stem}" for path in (ROOT / "ctnet" / "study").glob("[a-z]*.py"))]
+    modules = ["ctnet", *(f"study.{path.stem}" for path in (ROOT / "study").glob("[a-z]*.py"))]
     code = f"import sys, {', '.join(modules)}; print([module for module in {unwanted} if module in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -77,14 +77,15 @@ def test_importing_has_no_side_effects_and_needs_no_book():
 
 
 def test_imports_point_one_way():
-    """book -> study -> engine -> analysis -> data, models; models import torch and torchvision only."""
-    layers = {"models": set(), "data": set(), "analysis": {"models", "data"}, "engine": {"models", "data", "analysis"}}
-    layers["study"] = set(layers)
-    layers["book"] = set(layers)
+    """study -> engine -> analysis -> micro, data, models; models import torch and torchvision only."""
+    layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data"}}
+    layers["engine"] = set(layers)
     for layer, allowed in layers.items():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))
             assert imported <= allowed | {layer}, path
+    for path in (ROOT / "ctnet").rglob("*.py"):
+        assert not re.search(r"^\s*(?:from|import) study\b", path.read_text(), re.MULTILINE), path
     for path in (ROOT / "ctnet" / "models").rglob("*.py"):
         for package in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE):
             assert package in {"torch", "torchvision", "ctnet"} | sys.stdlib_module_names, path

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from ctnet.analysis.saliency import saliency_tubes
-from ctnet.data import eval_transform, read_frames, sample_sparse, write_video
+from ctnet.data import eval_transform, read_frames, sample_sparse
+from ctnet.micro import write_video
 from ctnet.models import VideoModel
 
 SUFFIXES = (".png", ".gif", ".mp4")

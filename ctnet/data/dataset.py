@@ -1,8 +1,9 @@
 """Clips for training and testing: a list of videos, a sampler and a transform joined."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,8 +11,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ctnet.data.layouts import VideoList
-from ctnet.data.micro_datasets import MicroDataset
+
+class Videos(Protocol):
+    """What `VideoDataset` reads from: a `VideoList` of files, or a `ctnet.micro.MicroDataset` of drawn clips.
+
+    Attributes:
+        names: of the videos, by their index.
+        labels: of the videos.
+        class_names: by label.
+    """
+
+    @property
+    def names(self) -> list[str]: ...  # noqa: D102
+    @property
+    def labels(self) -> Sequence[int] | NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def class_names(self) -> list[str]: ...  # noqa: D102
+
+    def read(self, index: int, indices: Callable[[int], Sequence[int]], short_side: int | None = None) -> Tensor:
+        """Frames of a video, uint8 (T, 3, H, W): those that `indices` picks, given their number."""
+        ...
 
 
 class VideoDataset(Dataset[tuple[Tensor, int]]):
@@ -40,7 +59,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        videos: VideoList | MicroDataset,
+        videos: Videos,
         sampler: Callable[..., NDArray[np.int64]],
         transform: Callable[[Tensor, int], tuple[Tensor, int]],
         train: bool = False,

@@ -12,8 +12,6 @@ from torchvision.transforms import v2
 
 from ctnet.data import (
     DATASETS,
-    MICRO_DATASETS,
-    MicroDataset,
     VideoDataset,
     VideoList,
     eval_transform,
@@ -25,6 +23,7 @@ from ctnet.data import (
 )
 from ctnet.engine.distributed import Place
 from ctnet.engine.recipe import Recipe
+from ctnet.micro import MICRO_DATASETS, MicroDataset
 from ctnet.models import VideoModel
 
 

@@ -2,7 +2,16 @@
 
 from ctnet.models.backbones import create_backbone, resnet_twin
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
-from ctnet.models.ctnet import BLOCKS, MODULES, create_model, list_models, replace_convs, select_convs, tensorize
+from ctnet.models.ctnet import (
+    BLOCKS,
+    MODULES,
+    create_model,
+    list_models,
+    network_version,
+    replace_convs,
+    select_convs,
+    tensorize,
+)
 from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
 from ctnet.models.official import load_official_checkpoint, read_official_checkpoint
 from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
@@ -23,6 +32,7 @@ __all__ = [
     "csn_module",
     "list_models",
     "load_official_checkpoint",
+    "network_version",
     "r2plus1d_module",
     "read_official_checkpoint",
     "replace_convs",

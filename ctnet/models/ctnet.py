@@ -176,6 +176,16 @@ def list_models() -> list[str]:
     return [f"{module}_{backbone}" for backbone in _RULES for module in MODULES] + list(PEERS)
 
 
+VERSIONS: dict[str, int] = {}
+"""Network -> version of its behaviour, where that is not 1. Raise it when the same weights give other scores, when a
+fresh network starts from other weights, or when its cost changes: results of older versions are then stale."""
+
+
+def network_version(name: str) -> int:
+    """Version of a network's behaviour, by a name of `list_models`; results record it."""
+    return VERSIONS.get(name, 1)
+
+
 def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
     if blocks is None:
         return _RULES[backbone]

@@ -10,7 +10,8 @@ from torch import nn
 
 import ctnet
 from ctnet.analysis.overlay import Explanation, color_bar, explain, overlay, overlays, sampled_frames, save_explanations
-from ctnet.data import read_frames, sample_sparse, write_video
+from ctnet.data import read_frames, sample_sparse
+from ctnet.micro import write_video
 from ctnet.models import VideoModel
 
 NAMES = ["Moving something up", "Moving something down", "Twisting something"]

@@ -6,7 +6,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from ctnet.data import (
-    MicroSomething,
     VideoDataset,
     VideoError,
     eval_transform,
@@ -16,6 +15,7 @@ from ctnet.data import (
     sample_sparse,
     train_transform,
 )
+from ctnet.micro import MicroSomething
 
 SPARSE = partial(sample_sparse, length=4)
 

@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import ctnet
-from ctnet.data import MicroSomething, load_videos, make
+from ctnet.data import load_videos
 from ctnet.engine import checkpoint, load_model, load_recipe, save_model
+from ctnet.micro import MicroSomething, make
 
 
 def network(**options):

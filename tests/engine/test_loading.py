@@ -9,13 +9,13 @@ from ctnet.data import (
     eval_transform,
     left_right_swap,
     load_videos,
-    make,
     sample_dense,
     sample_sparse,
     train_transform,
 )
 from ctnet.engine import Batches, Place, View, eval_data, get_recipe, train_data
 from ctnet.engine.loading import load_split, loader, sampler
+from ctnet.micro import make
 
 CPU = torch.device("cpu")
 

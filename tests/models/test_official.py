@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 
 import ctnet
-from ctnet.data import make
 from ctnet.engine import convert_official, get_recipe, load_model, load_recipe
+from ctnet.micro import make
 from ctnet.models.official import convert_official_key, load_official_checkpoint
 
 

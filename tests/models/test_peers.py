@@ -17,7 +17,7 @@ from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
 from ctnet.models.tensor_conv import OnClips
-from ctnet.study.experiments import NOT_REPRODUCED
+from study.experiments import NOT_REPRODUCED
 
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
 

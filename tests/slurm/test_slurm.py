@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from ctnet.engine import Scores
-from ctnet.study import twins
-from ctnet.study.runner import decode, failure_of, left_of, run_file, state_of, submit, weights_file
-from ctnet.study.twins import Run, TwinRow, with_starts
+from study import twins
+from study.runner import decode, failure_of, left_of, run_file, state_of, submit, weights_file
+from study.twins import Run, TwinRow, with_starts
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CTNET_SLURM") != "1", reason="needs a Slurm: run tests/slurm/setup.sh and set CTNET_SLURM=1"
@@ -53,7 +53,7 @@ def short(tiny):
     return tiny.override({"model": "tsn_r50_twin", "frames": 1, "epochs": 1, "init": "none"})
 
 
-def test_runs_go_through_slurm(run, results, short, monkeypatch):
+def test_runs_go_through_slurm(run_study, results, short, monkeypatch):
     """A run, one that starts from it, one on its own, one that fails, and one that starts from that."""
     start, alone = Run(short, keep=True), Run(replace(short, seed=2))
     bad = Run(replace(short, lr=1e25, clip_grad=None))
@@ -64,7 +64,7 @@ def test_runs_go_through_slurm(run, results, short, monkeypatch):
     monkeypatch.setattr(twins, "SEEDS", {"x": 1})
     monkeypatch.setattr(Run, "seeded", lambda run, seed: run)
 
-    code, out, _ = run("study", "run", "--slurm", "--jobs", "2", "--work", str(work))
+    code, out, _ = run_study("run", "--slurm", "--jobs", "2", "--work", str(work))
     assert code == 0
     first, last = re.fullmatch(r"5 runs submitted: jobs (\d+)_0 to (\d+)_1\n", out).groups()
     names = [*(name for name in runs if runs[name].start is None), child.name, orphan.name]
@@ -86,7 +86,7 @@ def test_runs_go_through_slurm(run, results, short, monkeypatch):
     assert failure_of(bad, work).endswith(f"see {log}")
     assert "Traceback" in log.read_text()
     assert f"starts from {weights_file(bad, work)}, which is not there" in failure_of(orphan, work)
-    code, out, _ = run("study", "status", "--work", str(work), "--json")
+    code, out, _ = run_study("status", "--work", str(work), "--json")
     assert json.loads(out)["all"] == {"done": 3, "stale": 0, "failed": 2, "started": 0, "left": 0}
 
     assert list(left_of(runs, work)) == [bad.name, orphan.name]
@@ -110,9 +110,9 @@ def test_a_run_at_its_time_limit_is_queued_again_and_goes_on(results, short, tin
     assert log.read_text().count("epoch 1/12: loss") == 1
 
 
-def test_a_refusal_of_slurm_is_one_line(run, results, short, monkeypatch):
+def test_a_refusal_of_slurm_is_one_line(run_study, results, short, monkeypatch):
     monkeypatch.setattr(twins, "TWINS", {"x": {"y": TwinRow((Run(short),))}})
-    code, _, errors = run("study", "run", "--slurm", "--partition", "no-such", "--work", str(results / "work"))
+    code, _, errors = run_study("run", "--slurm", "--partition", "no-such", "--work", str(results / "work"))
     assert code == 2
     assert errors.splitlines()[-1].startswith("ctnet: Slurm refuses the jobs: ")
     assert "Traceback" not in errors

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from ctnet.study.outcomes import labels_of
-from ctnet.study.published import results_dir
-from ctnet.study.runner import encode, run_file
-from ctnet.study.twins import TWINS, ensemble_name, seeds_of
+from study.outcomes import labels_of
+from study.published import results_dir
+from study.runner import encode, run_file
+from study.twins import TWINS, ensemble_name, seeds_of
 
 
 @pytest.fixture

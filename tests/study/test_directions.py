@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from ctnet.analysis.statistics import Difference
-from ctnet.book.accuracy import direction_table, plot_directions, twin_table
-from ctnet.study import decisions
-from ctnet.study.decisions import decide, detectable, direction_claims
-from ctnet.study.directions import directions as all_directions
-from ctnet.study.outcomes import accuracy_table, correct, labels_of
-from ctnet.study.runner import encode, run_file
-from ctnet.study.twins import TWINS, ensembles, runs_of, seeds_of
+from study import decisions
+from study.chapters.accuracy import direction_table, plot_directions, twin_table
+from study.decisions import decide, detectable, direction_claims
+from study.directions import directions as all_directions
+from study.outcomes import accuracy_table, correct, labels_of
+from study.runner import encode, run_file
+from study.statistics import Difference
+from study.twins import TWINS, ensembles, runs_of, seeds_of
 
 
 def verdicts():

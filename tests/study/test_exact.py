@@ -5,10 +5,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.models import CTModule, create_model
-from ctnet.study import exact
-from ctnet.study.claims import HOLDS
-from ctnet.study.costs import cost_file, is_stale, networks, record, total
-from ctnet.study.exact import (
+from study import exact
+from study.claims import HOLDS
+from study.costs import cost_file, is_stale, networks, record, total
+from study.exact import (
     OTHER_FIGURES,
     SPECIAL_CASES,
     gmacs_verdict,
@@ -16,10 +16,10 @@ from ctnet.study.exact import (
     special_case_difference,
     tolerance,
 )
-from ctnet.study.experiments import IN_TEXT, NOT_REPRODUCED, ROWS, Network, Row
-from ctnet.study.ledger import claims, fallen, ledger_verdicts
-from ctnet.study.provenance import code_hash, write_json
-from ctnet.study.published import TABLES, published_table
+from study.experiments import IN_TEXT, NOT_REPRODUCED, ROWS, Network, Row
+from study.ledger import claims, fallen, ledger_verdicts
+from study.provenance import code_hash, write_json
+from study.published import TABLES, published_table
 
 
 def test_every_kept_result_supports_its_claims():
@@ -251,7 +251,7 @@ def test_damaged_results_are_named(own_results, damage):
         write_json(path, content | {"config": {"model": "tsn_r101"}})
     else:
         write_json(path, {key: value for key, value in content.items() if key != "cost"})
-    with pytest.raises((ValueError, FileNotFoundError), match=rf"{path.name}.*ctnet verify --live"):
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"{path.name}.*python -m study verify --live"):
         record(Network("tsn_r50"))
 
 

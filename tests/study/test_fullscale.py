@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from ctnet import create_model, save_model
-from ctnet.book import tables
-from ctnet.data import make
 from ctnet.engine import Place, Scores, View, get_recipe
-from ctnet.study import fullscale
-from ctnet.study.costs import networks, record
-from ctnet.study.experiments import Network, Row
-from ctnet.study.fullscale import SIZES, Target, accuracies, find_target, keep, wilson
-from ctnet.study.ledger import claims
-from ctnet.study.published import dataset_of, results_dir
+from ctnet.micro import make
+from study import fullscale
+from study.chapters import tables
+from study.costs import networks, record
+from study.experiments import Network, Row
+from study.fullscale import SIZES, Target, accuracies, find_target, keep, wilson
+from study.ledger import claims
+from study.published import dataset_of, results_dir
 
 V2 = get_recipe("somethingv2")
 CROPS = View(3, 2)

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from ctnet.study import ledger
-from ctnet.study.claims import HOLDS, VERDICTS, Claim, figure
-from ctnet.study.fullscale import SIZES, Target
-from ctnet.study.ledger import (
+from study import ledger
+from study.claims import HOLDS, VERDICTS, Claim, figure
+from study.fullscale import SIZES, Target
+from study.ledger import (
     claims,
     fallen,
     ledger_verdicts,
@@ -17,8 +17,8 @@ from ctnet.study.ledger import (
     vanished,
     write_ledger,
 )
-from ctnet.study.provenance import write_json
-from ctnet.study.published import TABLES, published_table, results_dir, text_claims, training_settings
+from study.provenance import write_json
+from study.published import TABLES, published_table, results_dir, text_claims, training_settings
 
 PRINTED = ("percent", "giga multiply-adds", "millions")
 
@@ -175,24 +175,24 @@ def test_a_rival_that_becomes_better_turns_what_is_said_of_all(own_results):
     }
 
 
-def test_the_command_writes_the_ledger_when_asked(run, own_results):
+def test_the_command_writes_the_ledger_when_asked(run_study, own_results):
     write_ledger([replace(claims(["2b"])[0], verdict="differs")])
-    assert run("verify")[0] == 0
+    assert run_study("verify")[0] == 0
     assert len(ledger_verdicts()) == 1
-    assert run("verify", "--update")[0] == 0
+    assert run_study("verify", "--update")[0] == 0
     assert ledger_verdicts() == {claim.id: claim.verdict for claim in claims()}
 
 
-def test_an_entry_that_is_gone_is_missed(run, own_results):
+def test_an_entry_that_is_gone_is_missed(run_study, own_results):
     decided = claims()
     stood = next(claim for claim in decided if claim.verdict == "reproduced")
     assert vanished(decided, ledger_verdicts()) == []
     assert vanished([claim for claim in decided if claim is not stood], ledger_verdicts()) == [stood.id]
     write_ledger([*decided, replace(stood, id="9/of-old")])
-    code, _, errors = run("verify")
+    code, _, errors = run_study("verify")
     assert code == 1
     assert "fallen: 9/of-old is no entry any more" in errors
-    assert run("verify", "--table", "2b")[0] == 0
+    assert run_study("verify", "--table", "2b")[0] == 0
 
 
 def test_a_table_without_costs_has_no_claims_of_other_tables():

@@ -8,14 +8,15 @@ import torch
 import ctnet
 from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, scatter, temporal_concentration
 from ctnet.analysis.overlay import explain
-from ctnet.book.accuracy import direction_table, directions_of
-from ctnet.book.figure3 import localisation_card, localisation_table, plot_saliency
-from ctnet.book.figure3 import plot_localisation_differences as plot_differences
-from ctnet.data import MicroSomething, compose, eval_transform, sample_sparse
-from ctnet.data.micro import MOTIONS
+from ctnet.data import eval_transform, sample_sparse
 from ctnet.engine import save_model
-from ctnet.study import localisation, twins
-from ctnet.study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
+from ctnet.micro import MicroSomething, compose
+from ctnet.micro.drawing import MOTIONS
+from study import localisation, twins
+from study.chapters.accuracy import direction_table, directions_of
+from study.chapters.figure3 import localisation_card, localisation_table, plot_saliency
+from study.chapters.figure3 import plot_localisation_differences as plot_differences
+from study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +232,9 @@ def test_a_measurement_is_kept_clip_by_clip_and_read_back(keep, dataset, tmp_pat
     assert best > 1.5 * uniform
 
 
-def test_a_measurement_without_weights_is_refused_in_one_line(run, tmp_path):
-    code, out, err = run("study", "localise", "--work", str(tmp_path))
+def test_a_measurement_without_weights_is_refused_in_one_line(run_study, tmp_path):
+    code, out, err = run_study("localise", "--work", str(tmp_path))
     assert (code, out) == (2, "")
     assert err.startswith("ctnet: 15 of 15 trained networks are missing, such as ")
-    assert err.endswith(": `ctnet study run --weights --table 2a --table 2g` trains them again\n")
+    assert err.endswith(": `python -m study run --weights --table 2a --table 2g` trains them again\n")
     assert err.count("\n") == 1

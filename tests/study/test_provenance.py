@@ -1,7 +1,7 @@
 import pytest
 
-from ctnet.study import provenance
-from ctnet.study.provenance import code_hash, config_hash, write_json
+from study import provenance
+from study.provenance import code_hash, config_hash, write_json
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from ctnet.study.published import TABLES, published_table, results_dir, row_label, text_claims
+from study.published import TABLES, published_table, results_dir, row_label, text_claims
 
 LABELS = {"id", "note", "method", "backbone", "frames", "k", "c1", "c2", "blocks", "train", "test", "views", "pretrain"}
 

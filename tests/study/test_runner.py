@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from ctnet.book.protocol import repeats_table
-from ctnet.data import MicroSomething
 from ctnet.engine import Scores, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors
-from ctnet.study import provenance, runner, twins
-from ctnet.study.provenance import write_json
-from ctnet.study.published import results_dir
-from ctnet.study.runner import (
+from ctnet.micro import MicroSomething
+from study import provenance, runner, twins
+from study.chapters.protocol import repeats_table
+from study.provenance import write_json
+from study.published import results_dir
+from study.runner import (
     confirm,
     decode,
     encode,
@@ -35,7 +35,7 @@ from ctnet.study.runner import (
     sweep,
     weights_file,
 )
-from ctnet.study.twins import Run, TwinRow, runs_of, with_starts
+from study.twins import Run, TwinRow, runs_of, with_starts
 
 
 def results_in(folder, monkeypatch):
@@ -151,7 +151,7 @@ def test_the_committed_weights_are_those_of_a_declared_run(path):
     assert load_recipe(path) == runs_of()[path.stem].recipe
 
 
-def test_a_repeated_run_notes_how_equal_it_is(done, run):
+def test_a_repeated_run_notes_how_equal_it_is(done, run_study):
     runs, work = done
     trained = list(runs.values())[1]
     assert repeat(trained, work) == 1.0, "one machine gives the same bits"
@@ -161,7 +161,7 @@ def test_a_repeated_run_notes_how_equal_it_is(done, run):
     write_json(run_file(trained.name), content | {"predictions": {"1x1": encode(other)}})
     assert repeat(trained, work) == 0.8
     assert "80.00%" in repeats_table().to_html()
-    code, _, err = run("study", "repeat", "nothing")
+    code, _, err = run_study("repeat", "nothing")
     assert code == 2
     assert "no run is called nothing" in err
     run_file(trained.name).unlink()
@@ -183,7 +183,7 @@ def test_a_stale_run_is_confirmed_by_its_first_losses(done, factor, same):
         assert content_of(run)["provenance"]["code"] == "of long ago"
 
 
-def test_the_command_confirms_what_is_stale_and_names_what_differs(done, run, monkeypatch):
+def test_the_command_confirms_what_is_stale_and_names_what_differs(done, run_study, monkeypatch):
     runs, work = done
     monkeypatch.setattr(twins, "runs_of", lambda *arguments: runs)
     confirmed, differing = runs.values()
@@ -192,7 +192,7 @@ def test_the_command_confirms_what_is_stale_and_names_what_differs(done, run, mo
         content["provenance"]["code"] = "of long ago"
         content["first_losses"][0] *= 1.01 if each is differing else 1
         run_file(each.name).write_text(json.dumps(content))
-    code, out, err = run("study", "confirm", "--work", str(work))
+    code, out, err = run_study("confirm", "--work", str(work))
     assert (code, out) == (1, "1 of 2 stale runs confirmed\n")
     assert f"differs: {differing.name}: delete" in err
     assert [state_of(each, work) for each in (confirmed, differing)] == ["done", "stale"]
@@ -217,7 +217,7 @@ def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_p
 
 def test_a_run_whose_start_has_left_no_weights_says_so(runs, results, tmp_path):
     start, run = runs.values()
-    message = f"{run.name} starts from .*{start.name}.safetensors, which is not there: `ctnet study run --weights`"
+    message = f"{run.name} starts from .*{start.name}.safetensors, which is not there: `python -m study run --weights`"
     for action in (execute, confirm, runner._main):
         write_json(run_file(run.name), {"predictions": {}, "provenance": {}}) if action is confirm else None
         with pytest.raises(FileNotFoundError, match=message):
@@ -266,7 +266,7 @@ def test_a_run_is_looked_at_with_every_view_of_its_rows(done, monkeypatch, tmp_p
 HANGS = """
 import time
 from ctnet.engine import training
-from ctnet.study.runner import *
+from study.runner import *
 seed_step = training.seed_step
 training.seed_step = lambda seed, step, rank: time.sleep(99) if step == 5 else seed_step(seed, step, rank)
 execute(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))
@@ -484,11 +484,11 @@ def test_an_interrupted_sweep_ends_its_processes_and_calls_nothing_failed(planne
     ("content", "reason"),
     [("{", "Expecting"), ("[]", "are missing"), ('{"config": {}, "predictions": {}}', "are missing")],
 )
-def test_a_damaged_file_is_named_with_what_to_do(results, run, content, reason):
+def test_a_damaged_file_is_named_with_what_to_do(results, run_study, content, reason):
     path = run_file(list(runs_of(["2a"], seeds=1))[-1])
     path.parent.mkdir()
     path.write_text(content)
-    code, out, errors = run("study", "status")
+    code, out, errors = run_study("status")
     assert (code, out, errors.count("\n")) == (2, "", 1)
     assert f"{path} is damaged" in errors
     assert reason in errors
@@ -571,36 +571,36 @@ def table(planned, tmp_path, monkeypatch):
     return declare
 
 
-def test_a_sweep_from_the_command_line(table, run, tmp_path):
+def test_a_sweep_from_the_command_line(table, run_study, tmp_path):
     runs = table("fail('too bad')", "", "", starts={1: 0})
     bad, orphan, good = runs
     work = ["--work", str(tmp_path)]
-    code, out, errors = run("study", "run", *work)
+    code, out, errors = run_study("run", *work)
     assert code == 1
     assert f"{good}: done\n" in out
     for name, reason in ((bad, "too bad; see"), (orphan, f"{bad}, which it starts from, failed")):
         assert f"{name}: failed: {reason}" in out
         assert f"failed: {name}: {reason}" in errors
     write_json(run_file(good), {"predictions": {}, "provenance": {"code": provenance.code_hash(*runner.CODE)}})
-    code, out, _ = run("study", "status", *work, "--json")
+    code, out, _ = run_study("status", *work, "--json")
     assert code == 0
     counts = {"done": 1, "stale": 0, "failed": 2, "started": 0, "left": 0}
     assert json.loads(out) == {"2a": counts, "all": counts}
-    assert f"failed: {bad}: too bad; see" in run("study", "status", *work)[1]
-    listed = json.loads(run("study", "list", *work, "--json")[1])
+    assert f"failed: {bad}: too bad; see" in run_study("status", *work)[1]
+    listed = json.loads(run_study("list", *work, "--json")[1])
     assert [line["run"] for line in listed] == list(runs)
     assert [line["state"] for line in listed] == ["failed", "failed", "done"]
     assert listed[1]["failure"] == f"{bad}, which it starts from, failed"
-    assert "failed" in run("study", "list", *work)[1]
+    assert "failed" in run_study("list", *work)[1]
 
 
-def test_weights_that_are_missing_are_made_when_asked_for(table, run, tmp_path):
+def test_weights_that_are_missing_are_made_when_asked_for(table, run_study, tmp_path):
     runs = table("", "")
-    run("study", "run", "--work", str(tmp_path))
+    run_study("run", "--work", str(tmp_path))
     lost = list(runs.values())[1]
     weights_file(lost, tmp_path).unlink()
     for asked, begun in (([], list(runs)), (["--weights"], [*runs, lost.name])):
-        assert run("study", "run", "--work", str(tmp_path), *asked)[0] == 0
+        assert run_study("run", "--work", str(tmp_path), *asked)[0] == 0
         assert [event[1] for event in events_in(tmp_path) if event[0] == "begin"] == begun
 
 
@@ -612,9 +612,9 @@ def test_weights_that_are_missing_are_made_when_asked_for(table, run, tmp_path):
         (["list", "--seeds", "0"], "--seeds"),
     ],
 )
-def test_mistakes_are_one_line(table, run, tmp_path, arguments, message):
+def test_mistakes_are_one_line(table, run_study, tmp_path, arguments, message):
     table("", "", "", "")
-    code, out, errors = run("study", *arguments, "--work", str(tmp_path))
+    code, out, errors = run_study(*arguments, "--work", str(tmp_path))
     assert code == 2
     assert message in errors
     assert errors.count("\n") == 1
@@ -622,13 +622,13 @@ def test_mistakes_are_one_line(table, run, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize("missing", ["submitit", "srun"])
-def test_slurm_that_is_missing_is_one_line(table, run, tmp_path, missing, monkeypatch):
+def test_slurm_that_is_missing_is_one_line(table, run_study, tmp_path, missing, monkeypatch):
     pytest.importorskip("submitit")
     if missing == "submitit":
         monkeypatch.setitem(sys.modules, "submitit", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     table("")
-    code, _, errors = run("study", "run", "--slurm", "--work", str(tmp_path))
+    code, _, errors = run_study("run", "--slurm", "--work", str(tmp_path))
     assert code == 2
     assert errors.count("\n") == 1
     assert ("ctnet[cluster]" if missing == "submitit" else "srun") in errors

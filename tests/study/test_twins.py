@@ -4,14 +4,14 @@ import pytest
 import torch
 
 import ctnet
-from ctnet.data import MICRO_DATASETS
 from ctnet.engine import Recipe, View, get_recipe
+from ctnet.micro import MICRO_DATASETS
 from ctnet.models.peers import ON_RESNETS
-from ctnet.study import twins
-from ctnet.study.experiments import ROWS
-from ctnet.study.published import published_table
-from ctnet.study.runner import run_file
-from ctnet.study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
+from study import twins
+from study.experiments import ROWS
+from study.published import published_table
+from study.runner import run_file
+from study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
 
 TSN = Run(get_recipe("micro-something").override({"model": "tsn_r50_twin"}))
 

@@ -1,0 +1,198 @@
+"""The command line of the reproduction, `python -m study`: runs, results, verdicts."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctnet.cli import Json, execute, print_table
+
+app = typer.Typer(
+    help="The reproduction of CT-Net's paper: training runs, kept results, and what they decide of its claims.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Tables = Annotated[list[str] | None, typer.Option("--table", help="Only runs of this table, such as 2g; may repeat.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds; each table's own unless given.")]
+Work = Annotated[Path, typer.Option(help="Directory for the states, weights and logs of runs.")]
+WORK = Path("runs/study")
+
+
+@app.command("list")
+def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_json: Json = False) -> None:
+    """List runs, with what is known of them."""
+    from study.runner import failure_of, state_of
+    from study.twins import runs_of
+
+    found = [
+        {"run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
+        for name, run in runs_of(table, seeds).items()
+    ]
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_table(["Run", "State"], [[str(line["run"]), str(line["state"])] for line in found])
+
+
+@app.command("status")
+def show_status(work: Work = WORK, as_json: Json = False) -> None:
+    """Count the runs that are done, stale, failed, under way and left, table by table."""
+    from study.runner import STATES, failure_of, state_of
+    from study.twins import TWINS, runs_of
+
+    runs = runs_of()
+    states = {name: state_of(run, work) for name, run in runs.items()}
+    counts = {}
+    for name in [*TWINS, None]:
+        found = [states[run] for run in runs_of([name] if name else None)]
+        counts[name or "all"] = {state: found.count(state) for state in STATES}
+    if as_json:
+        print(json.dumps(counts, indent=1))
+    else:
+        print_table(["Table", *STATES], [[name, *map(str, found.values())] for name, found in counts.items()])
+        for name in [name for name, state in states.items() if state == "failed"]:
+            print(f"failed: {name}: {failure_of(runs[name], work)}")
+
+
+@app.command("run")
+def run_left(
+    table: Tables = None,
+    seeds: Seeds = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs side by side, of a thread each; 1, or 16 on Slurm, unless given."),
+    ] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Also runs whose weights are not there.")] = False,
+    slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs 'ctnet\\[cluster]').")] = False,
+    partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
+    minutes: Annotated[int, typer.Option(help="Time limit of a run on Slurm.")] = 120,
+    work: Work = WORK,
+) -> None:
+    """Train and test what is not done yet; run again to go on after an interruption."""
+    from tqdm import tqdm
+
+    from study.runner import left_of, submit, sweep
+    from study.twins import runs_of
+
+    runs = runs_of(table, seeds)
+    if slurm:
+        options = {"timeout_min": minutes, "cpus_per_task": 1} | ({"slurm_partition": partition} if partition else {})
+        ids = submit(runs, work, jobs or 16, weights, **options)
+        return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
+    with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
+        failed = sweep(runs, work, jobs or 1, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights)
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("confirm")
+def confirm_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK) -> None:
+    """Train the first steps of stale runs anew: equal losses make them valid for today's code; exit 1 if any differ."""
+    from tqdm import tqdm
+
+    from study.runner import confirm, state_of
+    from study.twins import runs_of
+
+    stale = [run for run in runs_of(table, seeds).values() if state_of(run, work) == "stale"]
+    failed = {}
+    for run in tqdm(stale, unit="run", disable=None):
+        try:
+            if not confirm(run, work):
+                failed[run.name] = f"differs: {run.name}: delete results/runs/{run.name}.json and run it again"
+        except FileNotFoundError as error:
+            failed[run.name] = str(error)
+    print("\n".join(failed.values()), end="\n" * bool(failed), file=sys.stderr)
+    print(f"{len(stale) - len(failed)} of {len(stale)} stale runs confirmed")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command("repeat")
+def repeat_runs(
+    name: Annotated[list[str], typer.Argument(help="Runs that are done, by the names of their files.")],
+    work: Work = WORK,
+) -> None:
+    """Train finished runs once more, whole, and note in their files how equal the outcome is."""
+    from study.runner import repeat
+    from study.twins import runs_of
+
+    runs = runs_of()
+    if unknown := [each for each in name if each not in runs]:
+        raise ValueError(f"no run is called {', '.join(unknown)}; `python -m study list` has them")
+    for each in name:
+        print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
+
+
+@app.command("localise")
+def measure_saliency(work: Work = WORK) -> None:
+    """Measure where the trained twins of Figure 3 look, and keep it in results/localisation.json."""
+    from tqdm import tqdm
+
+    from study.localisation import localise
+
+    try:
+        path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+    except FileNotFoundError as error:
+        raise ValueError(f"{error}: `python -m study run --weights --table 2a --table 2g` trains them again") from error
+    print(f"{path}: ready")
+
+
+@app.command("verify")
+def verify(
+    table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
+    live: Annotated[bool, typer.Option(help="Measure every cost again, at full size, and keep it.")] = False,
+    update: Annotated[bool, typer.Option(help="Write the verdicts to results/ledger.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
+    from tqdm import tqdm
+
+    from study.claims import figure
+    from study.ledger import claims, fallen, ledger_verdicts, vanished, write_ledger
+
+    if update and table:
+        raise ValueError("--update writes all verdicts: give it without --table")
+    bar = lambda items: tqdm(items, desc="measuring", unit="network", disable=None)  # noqa: E731
+    decided = claims(table, live=live, progress=bar)
+    before = ledger_verdicts()
+    lost = [f"{claim.statement} is now {claim.verdict}" for claim in fallen(decided, before)]
+    lost += [f"{name} is no entry any more" for name in vanished(decided, before)] if table is None else []
+    stale = [claim for claim in decided if claim.stale]
+    if update:
+        write_ledger(decided)
+    if as_json:
+        print(json.dumps([asdict(claim) for claim in decided], indent=1))
+    else:
+        rows = [
+            [claim.statement, figure(claim.published), figure(claim.measured), claim.verdict, claim.note]
+            for claim in decided
+        ]
+        print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
+        counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
+        print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+    for kind, advice in (
+        ("cost/", "measure again with --live"),
+        ("runs/", "run `python -m study confirm`"),
+        ("localisation", "run `python -m study localise`"),
+        ("full-scale/", "test again with `ctnet test --record`"),
+    ):
+        if count := sum(any(file.startswith(kind) for file in claim.evidence) for claim in stale):
+            print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)
+    for text in lost:
+        print(f"fallen: {text}", file=sys.stderr)
+    raise typer.Exit(1 if lost else 0)
+
+
+def main() -> None:
+    """Run `python -m study`."""
+    execute(app, "study")
+
+
+if __name__ == "__main__":
+    main()

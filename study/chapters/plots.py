@@ -1,0 +1,141 @@
+"""The book's plots of costs and published accuracies; each returns a matplotlib figure."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from ctnet.analysis import Cost
+from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.exact import cost_claims
+from study.published import half_a_digit, published_table, row_label
+
+
+def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
+    """Measured minus published GFLOPs of every row of a table, beside what rounding alone allows.
+
+    Args:
+        table: such as "2a".
+        costs: of its networks, as `study.chapters.tables.measure_table` returns them.
+    """
+    decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops") and claim.evidence]
+    labels = [row_label(published_table(table), claim.id.split("/")[1]) for claim in decided]
+    differences = [claim.measured - claim.published for claim in decided]
+    halves = [half_a_digit(claim.published) for claim in decided]
+    figure = BookFigure(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
+    axes = figure.subplots()
+    axes.barh(labels, [2 * half for half in halves], left=[-half for half in halves], color="#E6E6E6", height=0.6)
+    axes.scatter(differences, labels, color=COLORS["measured"], zorder=3)
+    axes.axvline(0, color=COLORS["published"], linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel("measured − published, GFLOPs (grey: numbers that round to the printed one)")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def plot_stages(costs: Mapping[str, Cost]) -> Figure:
+    """Where the multiply-adds go: GMACs of each stage of the backbone, a bar for each network.
+
+    Args:
+        costs: label -> cost, of networks with the same backbone.
+    """
+    stages = list(next(iter(costs.values())).by_stage)
+    stem = [stage for stage in stages if not stage.startswith("layer")]
+    # The paper counts the stem as stage 1, torchvision's layer1 as stage 2.
+    groups = {"stem": stem} | {f"stage {int(s[-1]) + 1}": [s] for s in stages if s not in stem}
+    shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
+    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
+    axes = figure.subplots()
+    labels, lefts = list(costs), [0.0] * len(costs)
+    for group, members in groups.items():
+        widths = [sum(cost.by_stage[stage] for stage in members) for cost in costs.values()]
+        axes.barh(labels, widths, left=lefts, label=group, color=shades[group], height=0.7)
+        lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
+    for height, left in enumerate(lefts):
+        axes.text(left, height, f" {left:.1f}", va="center")
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(lefts) * 1.09)
+    axes.set_xlabel("GFLOPs per clip")
+    axes.grid(axis="y", visible=False)
+    axes.legend(ncols=len(groups), loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1)
+    return figure
+
+
+def plot_curve(
+    measured: Mapping[float, float],
+    published: Mapping[float, float],
+    xlabel: str,
+    log: bool = False,
+    baseline: tuple[str, float] | None = None,
+) -> Figure:
+    """A cost measured along one setting, the settings that the paper prints marked on it.
+
+    Args:
+        measured, published: setting -> GFLOPs.
+        xlabel: with units.
+        log: whether the settings are powers of two.
+        baseline: name and GFLOPs of a network to compare with, drawn as a line.
+    """
+    figure = BookFigure(figsize=(WIDTH, 3.1))
+    axes = figure.subplots()
+    axes.plot(list(measured), list(measured.values()), "o-", color=COLORS["measured"], label="measured here")
+    style = {"marker": "s", "s": 110, "facecolors": "none", "edgecolors": COLORS["published"], "linewidths": 1.5}
+    axes.scatter(list(published), list(published.values()), label="published", zorder=3, **style)  # type: ignore[arg-type]
+    if baseline:
+        axes.axhline(baseline[1], color=COLORS["plain"], linestyle="--", label=baseline[0])
+    if log:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(list(measured), [f"{setting:g}" for setting in measured])
+    axes.minorticks_off()
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("GFLOPs per clip")
+    axes.legend()
+    return figure
+
+
+def plot_published_tradeoff(
+    frame: pd.DataFrame,
+    cost: str,
+    accuracy: str,
+    ylabel: str,
+    log: bool = False,
+) -> Figure:
+    """Published accuracy against published cost (Fig. 5), rows of one method joined by a line.
+
+    Args:
+        frame: a published table with a column "method".
+        cost, accuracy: names of the columns; rows that lack one are left out.
+        ylabel: what the accuracy is and of which dataset.
+        log: whether the cost axis is logarithmic.
+    """
+    rows = frame.dropna(subset=[cost, accuracy])
+    figure = BookFigure(figsize=(WIDTH, 4.6))
+    axes = figure.subplots()
+    markers = "osD^vP*Xh<>p"
+    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
+    for index, method in enumerate(methods):  # so that one looks the same in all figures of a table
+        points = rows[rows["method"] == method].sort_values(cost)
+        is_ours = method.startswith("CT-Net")
+        if points.empty:
+            continue
+        axes.plot(
+            points[cost].astype(float),
+            points[accuracy].astype(float),
+            marker=markers[index % len(markers)],
+            color=COLORS["ct"] if is_ours else PALETTE[1:][index % (len(PALETTE) - 1)],
+            linewidth=2 if is_ours else 1,
+            markersize=8 if is_ours else 6,
+            linestyle="-" if method != "CT-Net-EN" else "none",
+            label=method,
+            zorder=3 if is_ours else 2,
+        )
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("GFLOPs" + (", logarithmic" if log else ""))
+    axes.set_ylabel(ylabel)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

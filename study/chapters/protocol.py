@@ -1,0 +1,92 @@
+"""The chapter on the protocol: the recipe that twins share, the trials that chose it, the runs and their repeats."""
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from ctnet.engine import Recipe
+from study.chapters.tables import styled
+from study.experiments import Network
+from study.outcomes import outcome
+from study.provenance import read_json
+from study.published import results_dir
+from study.twins import TWINS, runs_of, seeds_of, something
+
+
+def protocol_table() -> Styler:
+    """The recipe that all rows share, field by field, where it departs from a recipe's defaults."""
+    shared = something(Network("ctnet_r50"))
+    usual = Recipe().to_dict()
+    fields = {name: value for name, value in shared.recipe.to_dict().items() if value != usual[name]}
+    del fields["model"], fields["init"]
+    assert shared.start is not None
+    rows = [{"Field": name, "Value": str(value)} for name, value in fields.items()]
+    rows.append({"Field": "starts from", "Value": shared.start.name})
+    return styled(
+        pd.DataFrame(rows),
+        "What all twins on MicroSomething have in common; each row changes only the setting that it is about.",
+    )
+
+
+def trials_table() -> Styler:
+    """The trials that chose the protocol, in the order in which they were made."""
+    trials = read_json(results_dir() / "tuning.json")
+    rows = [
+        {
+            "Network": {"ctnet": "CT-Net", "tsn": "TSN"}[trial["network"]],
+            "Clips": trial["dataset"],
+            "Difficulty": "its own" if trial["difficulty"] is None else f"{trial['difficulty']:g}",
+            "Epochs": str(trial["epochs"]),
+            "Learning rate for 64 clips": f"{trial['lr']:g}",
+            "Top-1, %": f"{100 * trial['top1']:.1f}",
+            "Note": trial.get("note", ""),
+        }
+        for trial in trials["trials"]
+    ]
+    return styled(pd.DataFrame(rows), trials["about"])
+
+
+def repeats_table() -> Styler:
+    """Runs that were made a second time, from nothing, and how equal the outcome is."""
+    rows = []
+    for name in sorted(path.stem for path in (results_dir() / "runs").glob("*.json")):
+        content = outcome(name) or {}
+        if again := content.get("repeated"):
+            rows.append(
+                {
+                    "Run": name,
+                    "Equal predictions": f"{again['equal_predictions']:.2%}",
+                    "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
+                }
+            )
+    columns = ["Run", "Equal predictions", "Difference in top-1, points"]
+    return styled(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
+
+
+def runs_table() -> Styler:
+    """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
+    rows = []
+    for table in TWINS:
+        runs = runs_of([table])
+        done = sum(outcome(name) is not None for name in runs)
+        first = [kept["provenance"]["seconds"] for name in runs_of([table], seeds=1) if (kept := outcome(name))]
+        whole = len(first) == len(runs_of([table], seeds=1))
+        rows.append(
+            {
+                "Table": table,
+                "Rows": str(len(TWINS[table])),
+                "Seeds": str(len(seeds_of(table))),
+                "Runs": str(len(runs)),
+                "Done": str(done),
+                "Minutes for one seed": f"{sum(first) / 60:.0f}" if whole else "–",
+            }
+        )
+    runs = runs_of()
+    done = sum(outcome(name) is not None for name in runs)
+    rows.append({"Table": "all, once each", "Runs": str(len(runs)), "Done": str(done)})
+    older = sum("confirmed" in kept["provenance"] for name in runs if (kept := outcome(name)))
+    caption = (
+        "Training runs of the study. Tables share many, and every distinct one is run once. The minutes are the sum "
+        "over the runs of one seed, pretraining included, each on one core while another ran beside it. "
+        f"{older} of the runs that are done were made by earlier code: today's gives the same losses at first."
+    )
+    return styled(pd.DataFrame(rows).fillna(""), caption)

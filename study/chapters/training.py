@@ -1,0 +1,134 @@
+"""The chapter on training: settings beside the paper's, learning rates, losses and accuracies of runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
+
+from ctnet.engine import Batches, Place, Recipe
+from ctnet.engine.training import build_model, build_optimizer
+from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.chapters.tables import styled
+from study.published import training_settings
+
+NEW = 0.1  # weight of a step's loss in the smoothed one
+
+
+def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
+    """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours."""
+    ours = {"something": settings(something), "kinetics": settings(kinetics)}
+    rows = []
+    for told in training_settings():
+        name = told["setting"]
+        cells = {"Setting": name}
+        for source, heading in (("paper", "Paper"), ("scripts", "Authors' scripts")):
+            cells[heading] = _both(told["something"].get(source, "–"), told["kinetics"].get(source, "–"))
+        rows.append(cells | {"Here": _both(ours["something"][name], ours["kinetics"][name])})
+    caption = (
+        "Two values are of Something-Something and of Kinetics. –: not told in the paper, not recorded of the scripts."
+    )
+    return styled(pd.DataFrame(rows), caption)
+
+
+def _both(something: str, kinetics: str) -> str:
+    return something if something == kinetics else f"{something} | {kinetics}"
+
+
+def settings(recipe: Recipe) -> dict[str, str]:
+    """What a run by a recipe does, read off the recipe and off what the engine makes of it.
+
+    The optimizer and the initial head are those of the recipe's twin.
+    """
+    twin = recipe.override({"model": "ctnet_r50_twin", "init": "none", "options": {}})
+    model = build_model(twin, [str(label) for label in range(174)])
+    group_of = {id(part): group for group in build_optimizer(model, twin).param_groups for part in group["params"]}
+    groups = {name: group_of[id(part)] for name, part in model.named_parameters()}
+    rates = {name: f"×{group['lr_scale']:g}" for name, group in groups.items()}
+    biases = {rate for name, rate in rates.items() if name.endswith("bias") and name != "head.bias"}
+    undecayed = {
+        "biases" if name.endswith("bias") else "batch normalisation"
+        for name, group in groups.items()
+        if group["weight_decay"] == 0
+    }
+    middle = recipe.epochs // 2
+    moving = recipe.lr_at(middle) != recipe.lr_at(middle + 0.5)
+    batches = Batches(2 * recipe.batch_size - 1, recipe.batch_size, recipe.seed, Place(torch.device("cpu")))
+    return {
+        "epochs": f"{recipe.epochs}",
+        "of them, warm-up": f"{recipe.warmup_epochs:g}",
+        "learning rate": f"{recipe.peak_lr:g}",
+        "clips of a step": f"{recipe.batch_size}",
+        "momentum": f"{recipe.momentum:g}",
+        "weight decay": f"{recipe.weight_decay:g}",
+        "dropout": f"{recipe.dropout:g}",
+        "sampling": recipe.sampling,
+        "pixels": f"{recipe.size} × {recipe.size}",
+        "the rate moves": "at every step" if moving else "once per epoch",
+        "no weight decay on": ", ".join(sorted(undecayed)),
+        "rate of the head": f"{rates['head.weight']}, bias {rates['head.bias']}",
+        "rate of other biases": ", ".join(sorted(biases)),
+        "initial head, standard deviation": f"{float(model.head.weight.detach().std()):.1g}",
+        "largest norm of the gradient": "any" if recipe.clip_grad is None else f"{recipe.clip_grad:g}",
+        "frozen batch normalisation": recipe.freeze_bn,
+        "an incomplete last batch": "dropped" if batches.steps == 1 else "used",
+        "flip": "yes" if recipe.flip else "no",
+    }
+
+
+def plot_schedules(recipes: Mapping[str, Recipe]) -> Figure:
+    """The learning rate over the epochs of each recipe, its warm-up shaded.
+
+    Args:
+        recipes: label -> recipe.
+    """
+    figure = BookFigure(figsize=(WIDTH, 2.9))
+    axes = figure.subplots()
+    for color, (label, recipe) in zip(PALETTE, recipes.items(), strict=False):
+        epochs = np.linspace(0, recipe.epochs, 50 * recipe.epochs + 1)
+        axes.plot(epochs, [recipe.lr_at(epoch) for epoch in epochs], color=color, label=label, linewidth=2)
+    warm = max(recipe.warmup_epochs for recipe in recipes.values())
+    axes.axvspan(0, warm, color="#EAEAEA", zorder=0, label="warm-up")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
+    axes.set_xlim(0, max(recipe.epochs for recipe in recipes.values()))
+    axes.set_ylim(0)
+    axes.locator_params(axis="y", nbins=5)
+    axes.legend()
+    return figure
+
+
+def plot_runs(runs: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
+    """Loss of every step, and accuracy on the validation clips after every epoch, of some runs.
+
+    Args:
+        runs: label -> content of a run's `metrics.json`; runs whose label begins with CT-Net get its colour.
+        chance: accuracy of guessing, from 0 to 1.
+    """
+    figure = BookFigure(figsize=(WIDTH, 3.0))
+    left, right = figure.subplots(1, 2)
+    for label, run in runs.items():
+        color = COLORS["ct"] if label.startswith("CT-Net") else COLORS["measured"]
+        losses = np.array(run["losses"])
+        steps = np.arange(1, len(losses) + 1)
+        left.plot(steps, losses, color=color, linewidth=0.7, alpha=0.35)
+        left.plot(steps, pd.Series(losses).ewm(alpha=NEW).mean(), color=color, linewidth=2, label=label)
+        rows = [row for row in run["epochs"] if "val_top1" in row]
+        accuracies = [100 * row["val_top1"] for row in rows]
+        right.plot([row["epoch"] for row in rows], accuracies, "o-", color=color, linewidth=2, label=label)
+    right.axhline(100 * chance, color=COLORS["plain"], linestyle="--", linewidth=1)
+    place = (rows[-1]["epoch"], 100 * chance)
+    right.annotate(
+        "chance", place, (0, -3), textcoords="offset points", ha="right", va="top", color=COLORS["published"]
+    )
+    right.set_xticks([row["epoch"] for row in rows], [f"{row['epoch']:.0f}" for row in rows])
+    left.set_xlabel("step")
+    left.set_ylabel("training loss (thick: smoothed)")
+    right.set_xlabel("epoch")
+    right.set_ylabel("top-1 on validation clips, %")
+    right.set_ylim(0)
+    left.legend()
+    return figure

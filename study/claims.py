@@ -1,0 +1,68 @@
+"""A claim of the paper, and what can become of it. What decides it is in the module of its kind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+VERDICTS = (
+    "reproduced",
+    "consistent",
+    "within interval",
+    "supported",
+    "inconclusive",
+    "under way",
+    "not run yet",
+    "not run here",
+    "not reproduced",
+    "paper inconsistent",
+    "inconsistent",
+    "contradicted",
+    "differs",
+)
+"""All verdicts, from the best for the paper to the worst."""
+HOLDS = VERDICTS[:4]
+"""Verdicts of a claim that stands."""
+AGAINST = VERDICTS[VERDICTS.index("not reproduced") :]
+"""Verdicts of a claim that does not stand, or that nothing could be found to stand for."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and what became of it.
+
+    Attributes:
+        id: name in the ledger.
+        kind: "exact", measured on the full-size network (`study.exact`); "derived", recomputed from the paper's
+            own numbers (`derived`); "direction", tested on twins (`decisions`); "full size", an accuracy that only a
+            run on the real dataset can measure (`fullscale`); "text", a sentence that other claims decide (`ledger`).
+        statement: in words.
+        published, measured: values, where there are any.
+        verdict: one of `VERDICTS`.
+        note: why the verdict is what it is, where that needs a word.
+        rule: what decides.
+        evidence: files under `results` that the measured value comes from.
+        stale: whether such a file was made by other code than today's.
+    """
+
+    id: str
+    kind: str
+    statement: str
+    published: Any
+    measured: Any
+    verdict: str
+    note: str = ""
+    rule: str = ""
+    evidence: tuple[str, ...] = ()
+    stale: bool = False
+
+
+def figure(value: Any) -> str:
+    """A published or measured value in a few characters."""
+    if isinstance(value, Mapping):
+        kind = "+z.1f" if "mean" in value else "z.1f"
+        return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:z.1f} to {value['high']:z.1f})"
+    if isinstance(value, float):
+        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,455 @@
+"""Executes the study's runs: one by one, side by side, or on a cluster; what is done is never done again."""
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ctnet.engine import (
+    Place,
+    Recipe,
+    Scores,
+    View,
+    choose_precision,
+    distributed,
+    eval_data,
+    evaluate,
+    fuse,
+    load_model,
+    save_model,
+    train,
+)
+from ctnet.engine.loading import load_split
+from ctnet.engine.training import Run as TrainingRun
+from ctnet.engine.training import train_step
+from ctnet.micro import MicroDataset
+from study.provenance import code_hash, code_of, provenance, write_json
+from study.published import results_dir
+from study.twins import Run, ensembles, views_of
+
+CODE = (
+    "models",
+    "micro/drawing.py",
+    "micro/datasets.py",
+    *(f"data/{part}.py" for part in ("dataset", "sampling", "transforms")),
+    *(f"engine/{part}.py" for part in ("checkpoint", "distributed", "evaluation", "loading", "recipe", "training")),
+)
+"""Parts of the package that the outcome of every run depends on."""
+PROBE = 10  # first losses that a run's file keeps with all digits
+LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
+
+_COMMAND = (sys.executable, "-m", "study.runner")
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
+
+
+def code(model: str) -> tuple[str, ...]:
+    """Parts of the package that the outcome of a run depends on, by the name of its model."""
+    return code_of(model, *CODE)
+
+
+def run_file(name: str) -> Path:
+    """Where the outcome of a run is kept."""
+    return results_dir() / "runs" / f"{name}.json"
+
+
+def read_run(name: str) -> dict[str, Any]:
+    """What the file of a run or an ensemble holds; predictions and provenance at least.
+
+    Raises:
+        FileNotFoundError: when it was not run.
+        ValueError: when the file is damaged.
+    """
+    path = run_file(name)
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or not content.keys() >= {"predictions", "provenance"}:
+            raise ValueError("predictions or provenance are missing")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it and run it again with `python -m study run`"
+        ) from error
+    return content
+
+
+def weights_file(run: Run, work: Path) -> Path:
+    """Where the weights of a run are: kept ones in the results, others among the work."""
+    kept = results_dir() / "checkpoints" / f"{run.name}.safetensors"
+    return kept if run.keep else work / run.name / "model.safetensors"
+
+
+def is_done(run: Run, work: Path, needed: bool = False) -> bool:
+    """Whether a run's outcome is there, and its weights too if another run needs them."""
+    return run_file(run.name).exists() and (not (needed or run.keep) or weights_file(run, work).exists())
+
+
+STATES = ("done", "stale", "failed", "started", "left")
+
+
+def state_of(run: Run, work: Path) -> str:
+    """What has become of a run, one of `STATES`; a stale one was made by other code than today's.
+
+    A run that is under way is "started", and so is one that was cut off.
+    """
+    if is_done(run, work):
+        return "stale" if is_stale(read_run(run.name)) else "done"
+    if failure_of(run, work) is not None:
+        return "failed"
+    return "started" if (work / run.name).exists() else "left"
+
+
+def failure_of(run: Run, work: Path) -> str | None:
+    """Why the last attempt at a run failed; None unless it did."""
+    mark = work / run.name / FAILED
+    return mark.read_text() if mark.exists() else None
+
+
+def left_of(runs: dict[str, Run], work: Path, weights: bool = False) -> dict[str, Run]:
+    """Those of some runs (from `runs_of`) that have to be executed: not done, or without weights that others need.
+
+    With `weights`, those without weights in the results or in `work` too.
+    """
+    left: dict[str, Run] = {}
+    needed: set[str] = set()
+    for name, run in reversed(runs.items()):  # behind a run come those that start from it
+        if not is_done(run, work, weights or name in needed):
+            left[name] = run
+            needed |= {run.start.name} if run.start else set()
+    return dict(reversed(left.items()))
+
+
+def execute(run: Run, work: Path) -> dict[str, Any]:
+    """Train and test a run in this process, going on where an earlier attempt stopped, and write its file.
+
+    Where another process is at this run it is waited for; what that has done is not done again.
+
+    Args:
+        run: what to do; the run that it starts from must be done.
+        work: directory for the state and the scores of runs.
+
+    Returns:
+        The content of the run's file.
+
+    Raises:
+        FileNotFoundError: when the weights that the run starts from are not there.
+    """
+    out = work / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out), distributed() as place:
+        if is_done(run, work, needed=True):
+            return read_run(run.name)
+        origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()  # now: files may change
+        recipe = _started(run, work)
+        scores = {"1x1": train(recipe, out)}
+        model = load_model(out / "model.safetensors").to(place.device)
+        precision = choose_precision(recipe.precision, place.device)
+        for view in views_of(run):
+            if view != "1x1":
+                dataset = eval_data(recipe, model, View.parse(view))
+                scores[view] = evaluate(
+                    model, dataset, place, batch_size=2 * recipe.batch_size, precision=precision, progress=True
+                )
+        for view, found in scores.items():
+            found.save(out / f"scores-{view}.npz")
+        if run.keep:
+            # With the run's own recipe: today's names the path of the weights on this machine.
+            save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
+        history = json.loads((out / "metrics.json").read_text())
+        content = {
+            "name": run.name,
+            "config": run.config(),
+            "metrics": {view: {f"top{k}": found.accuracy(k) for k in (1, 5)} for view, found in scores.items()},
+            "epochs": history["epochs"],
+            "first_losses": history["losses"][:PROBE],
+            "predictions": {view: encode(found.predictions) for view, found in scores.items()},
+            "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
+            "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
+            "provenance": origin
+            | {
+                "seconds": round(time.perf_counter() - began, 2),
+                "precision": str(precision).removeprefix("torch."),
+                "device": place.device.type,
+                "threads": torch.get_num_threads(),
+            },
+        }
+        write_json(run_file(run.name), content)
+        fuse_done(work, run.name)
+        (out / "state.safetensors").unlink(missing_ok=True)
+    return content
+
+
+def fuse_done(work: Path, member: str | None = None) -> list[str]:
+    """Write the file of every ensemble whose runs have all left their scores; returns the names of those written.
+
+    What is there is kept, unless `member` is a run of it, whose scores are new.
+    """
+    new = []
+    for name, (row, seed) in ensembles().items():
+        members = [run.seeded(seed).name for run in row.runs]
+        kept = [work / run / f"scores-{row.view}.npz" for run in members]
+        if run_file(name).exists() and member not in members:
+            continue
+        if not all(path.exists() and run_file(path.parent.name).exists() for path in kept):
+            continue
+        fused = fuse([Scores.load(path) for path in kept])
+        content = {
+            "name": name,
+            "members": members,
+            "metrics": {row.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
+            "predictions": {row.view: encode(fused.predictions)},
+            "provenance": provenance((), 0.0),
+        }
+        write_json(run_file(name), content)
+        new.append(name)
+    return new
+
+
+def first_losses(run: Run, work: Path) -> list[float]:
+    """The losses of a run's first `PROBE` steps, trained anew; nothing is written."""
+    with tempfile.TemporaryDirectory() as scratch:
+        training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device("cpu")), resume=False)
+        batches = training.start_epoch()
+        return [float(train_step(training, step, batches)) for step in range(min(PROBE, training.batches.steps))]
+
+
+def confirm(run: Run, work: Path) -> bool:
+    """Train a stale run's first steps anew; if the losses are the old ones, today's code may stand for the old.
+
+    The file then names today's code as one that gave the same losses. What comes after training, such as testing, is
+    not looked at.
+
+    Raises:
+        FileNotFoundError: when the weights that the run starts from are not there.
+    """
+    content = read_run(run.name)
+    losses = first_losses(run, work)
+    same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
+    if same:
+        content["provenance"]["confirmed"] = code_hash(*code(run.recipe.model))
+        write_json(run_file(run.name), content)
+    return bool(same)
+
+
+def repeat(run: Run, work: Path) -> float:
+    """Train a finished run once more, from its start to its end, and note in its file how equal the outcome is.
+
+    Returns:
+        The share of validation clips for which both networks predict the same class.
+
+    Raises:
+        FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
+    """
+    if not run_file(run.name).exists():
+        raise FileNotFoundError(f"{run.name} is not done: there is nothing to compare it with")
+    content = read_run(run.name)
+    origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        scores = train(_started(run, work), scratch)
+    equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
+    origin["seconds"] = round(time.perf_counter() - began, 2)
+    content["repeated"] = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": origin}
+    write_json(run_file(run.name), content)
+    return equal
+
+
+def _started(run: Run, work: Path) -> Recipe:
+    """The recipe of a run, starting from the weights of the run before it."""
+    if run.start is None:
+        return run.recipe
+    weights = weights_file(run.start, work)
+    if not weights.exists():
+        raise FileNotFoundError(
+            f"{run.name} starts from {weights}, which is not there: `python -m study run --weights` trains it again"
+        )
+    return run.recipe.override({"init": str(weights.resolve())})
+
+
+def encode(predictions: NDArray[np.int64]) -> str:
+    """Predicted classes, below 256, as a short text."""
+    return base64.b64encode(predictions.astype(np.uint8).tobytes()).decode()
+
+
+def decode(text: str) -> NDArray[np.uint8]:
+    """The predicted classes that `encode` wrote."""
+    return np.frombuffer(base64.b64decode(text), np.uint8)
+
+
+def _fingerprint(recipe: Any, split: str) -> str:
+    videos = load_split(recipe, split)
+    assert isinstance(videos, MicroDataset)
+    return videos.config.fingerprint[:16]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the lock goes with the process, however it ends."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sweep(
+    runs: dict[str, Run],
+    work: Path,
+    jobs: int = 1,
+    report: Callable[[str, str], object] = lambda name, text: None,
+    weights: bool = False,
+) -> dict[str, str]:
+    """Execute every run that is not done, `jobs` at a time, each in a process of its own.
+
+    A run that fails does not stop the others; those that start from it fail with it. Processes that are under way when
+    this one is interrupted are ended.
+
+    Args:
+        runs: from `runs_of`.
+        work: directory for the state and the logs of runs.
+        jobs: number of processes.
+        report: called with a run's name and what became of it.
+        weights: whether to execute what left no weights too.
+
+    Returns:
+        Why each run failed that did.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be positive, got {jobs}")
+    left = left_of(runs, work, weights)
+    failed: dict[str, str] = {}
+    started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def close(name: str, reason: str | None) -> None:
+        del left[name]
+        if reason:
+            failed[name] = reason
+        report(name, f"failed: {reason}" if reason else "done")
+
+    try:
+        while left:
+            for name, run in list(left.items()):
+                if run.start and _starts_from(run, failed):
+                    close(name, _mark(run, work, f"{run.start.name}, which it starts from, failed"))
+                elif name not in started and len(started) < jobs and not _starts_from(run, left):
+                    started[name] = _begin(run, work)
+            time.sleep(0.1)
+            for name in [name for name, process in started.items() if process.poll() is not None]:
+                close(name, _end(left[name], work, started.pop(name).returncode))
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait()
+    fuse_done(work)
+    return failed
+
+
+def _starts_from(run: Run, names: Container[str]) -> bool:
+    return run.start is not None and run.start.name in names
+
+
+def _begin(run: Run, work: Path) -> subprocess.Popen[bytes]:
+    """Start a process that executes a run."""
+    out = work / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FAILED).unlink(missing_ok=True)
+    with (out / LOG).open("a") as log:
+        command = [*_COMMAND, json.dumps(run.dump()), str(work)]
+        return subprocess.Popen(command, env=_ENVIRONMENT | os.environ, stdout=log, stderr=log)
+
+
+def _end(run: Run, work: Path, code: int) -> str | None:
+    """Why a run's process failed, by its own mark or else its exit code; None if it did not."""
+    if code == 0:
+        return None
+    reason = failure_of(run, work) or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+    return _mark(run, work, f"{reason}; see {work / run.name / LOG}")
+
+
+def _mark(run: Run, work: Path, reason: str) -> str:
+    out = work / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FAILED).write_text(reason)
+    return reason
+
+
+def submit(runs: dict[str, Run], work: Path, jobs: int, weights: bool = False, **slurm: Any) -> list[str]:
+    """Hand every run that is not done to Slurm, as array jobs through submitit; returns their ids.
+
+    Runs that others start from go first; the others wait for them. What fails is marked and logged as in `sweep`.
+
+    Args:
+        runs: from `runs_of`.
+        work: directory for states and logs, on a file system that the nodes share.
+        jobs: of an array that run at the same time.
+        weights: as in `sweep`.
+        slurm: parameters of `submitit.AutoExecutor`, such as slurm_partition or timeout_min.
+
+    Raises:
+        RuntimeError: when submitit or Slurm is missing, or Slurm refuses the jobs.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise RuntimeError("Slurm needs a package: pip install 'ctnet[cluster]'") from error
+    work = work.resolve()
+    left = left_of(runs, work, weights)
+    ids: dict[str, str] = {}
+    while pending := left.keys() - ids.keys():
+        ready = [run for name, run in left.items() if name in pending and not _starts_from(run, pending)]
+        before = sorted({ids[run.start.name] for run in ready if run.start and run.start.name in ids})
+        # A run whose start has failed is to start too, and to say so; after "afterok" it would wait for ever.
+        dependency = {"slurm_dependency": "afterany:" + ":".join(before)} if before else {}
+        executor = submitit.AutoExecutor(folder=work / "slurm" / "%j", cluster="slurm")
+        executor.update_parameters(name="ctnet", slurm_array_parallelism=jobs, **dependency, **slurm)
+        try:
+            handles = executor.map_array(_Attempt(), [run.dump() for run in ready], [str(work)] * len(ready))
+        except RuntimeError as error:
+            raise RuntimeError(f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}") from error
+        ids |= {run.name: handle.job_id for run, handle in zip(ready, handles, strict=True)}
+    return list(ids.values())
+
+
+class _Attempt:
+    """What a node of a cluster does for a run. At its time limit it is queued again, and goes on where it was."""
+
+    def __call__(self, run: dict[str, Any], work: str) -> None:
+        todo, folder = Run.load(run), Path(work)
+        if reason := _end(todo, folder, _begin(todo, folder).wait()):
+            raise RuntimeError(reason)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+
+def _main(run: Run, work: Path) -> None:
+    """What a process of a run's own does."""
+    try:
+        execute(run, work)
+    except Exception as error:
+        _mark(run, work, " ".join(f"{type(error).__name__}: {error}".split()))
+        raise
+
+
+def is_stale(content: dict[str, Any]) -> bool:
+    """Whether a run was made by other code than today's, and not confirmed by it; an ensemble, whether a member was."""
+    if "members" in content:
+        return any(not run_file(name).exists() or is_stale(read_run(name)) for name in content["members"])
+    made, model = content["provenance"], content.get("config", {}).get("model", "")
+    return code_hash(*code(model)) not in (made["code"], made.get("confirmed"))
+
+
+if __name__ == "__main__":
+    _main(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))

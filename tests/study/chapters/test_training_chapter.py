@@ -1,0 +1,84 @@
+import sys
+
+import matplotlib as mpl
+import pytest
+
+from ctnet.engine import RECIPES, get_recipe, recipe
+from study.chapters import training
+from study.chapters.shell import shell
+from study.chapters.training import recipe_table, settings
+from study.published import training_settings
+
+mpl.use("agg")
+
+
+def test_settings_are_those_that_the_paper_and_the_scripts_are_asked_for():
+    for name in ("somethingv1", "kinetics"):
+        assert list(settings(RECIPES[name])) == [told["setting"] for told in training_settings()]
+
+
+def test_settings_are_read_off_the_recipe_and_the_optimizer():
+    found = settings(get_recipe("kinetics").override({"batch_size": 128, "head_lr": 7, "clip_grad": None, "size": 224}))
+    assert found["learning rate"] == "0.02"  # for the larger batch
+    assert found["rate of the head"] == "×7, bias ×7"
+    assert found["largest norm of the gradient"] == "any"
+    assert found["pixels"] == "224 × 224"
+    assert found["flip"] == "yes"
+    assert found["initial head, standard deviation"] == "0.01"
+    assert found["no weight decay on"] == "batch normalisation, biases"
+    assert found["the rate moves"] == "at every step"
+    assert found["an incomplete last batch"] == "dropped"
+
+
+def test_the_rate_moves_is_looked_at(monkeypatch):
+    smooth = recipe.Recipe.lr_at
+    monkeypatch.setattr(recipe.Recipe, "lr_at", lambda self, epoch: smooth(self, float(int(epoch))))
+    assert settings(get_recipe("somethingv1"))["the rate moves"] == "once per epoch"
+
+
+def test_the_papers_settings_are_kept_where_it_tells_them():
+    frame = recipe_table(RECIPES["somethingv1"], RECIPES["kinetics"]).data.set_index("Setting")
+    told = frame[frame["Paper"] != "–"]
+    assert len(told) == 9
+    assert told["Paper"].tolist() == told["Here"].tolist()
+    assert frame.loc["epochs"].tolist() == ["45 | 110", "45 | 90", "45 | 110"]
+    assert frame.loc["clips of a step"].tolist() == ["64", "– | 512", "64"]
+
+
+def test_schedules_are_the_recipes():
+    figure = training.plot_schedules({"a": get_recipe("somethingv1"), "b": get_recipe("kinetics")})
+    (axes,) = figure.axes
+    line = dict(zip(*axes.lines[0].get_data(), strict=True))
+    assert (line[0.0], line[10.0], line[45.0]) == (0.0, 0.02, 0.0)
+    assert line[5.0] == pytest.approx(0.01)
+    assert max(axes.lines[1].get_ydata()) == 0.01
+    assert axes.get_xlim() == (0, 110)
+
+
+def test_runs_show_every_loss_and_the_accuracies_that_were_taken():
+    rows = [{"epoch": 1}, {"epoch": 2, "val_top1": 0.25}, {"epoch": 4, "val_top1": 0.5}]
+    figure = training.plot_runs({"TSN": {"losses": [3.0, 2.0, 1.0], "epochs": rows}}, chance=1 / 24)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
+    assert left.lines[1].get_ydata()[:2] == pytest.approx([3.0, (0.9 * 3 + 2) / 1.9])
+    assert right.lines[0].get_xydata().tolist() == [[2, 25], [4, 50]]
+    assert right.lines[1].get_ydata() == pytest.approx([100 / 24] * 2)
+
+
+def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shell("python -m study status", tmp_path)
+    assert "\x1b" not in capsys.readouterr().out
+    shell("ctnet models \\\n  --json", tmp_path)
+    out = capsys.readouterr().out
+    assert out.startswith("$ ctnet models \\\n  --json\n[")
+    assert "ctnet_r50_twin" in out
+
+
+def test_commands_that_end_otherwise_than_expected_stop_a_chapter(tmp_path, capsys):
+    shell("ctnet data info nowhere", tmp_path, status=2)
+    assert "ctnet: nowhere: holds no known annotation files" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="status 2"):
+        shell("ctnet data info nowhere", tmp_path)
+    with pytest.raises(ValueError, match="no command"):
+        shell(f"{sys.executable} -c 1", tmp_path)

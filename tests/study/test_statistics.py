@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp, ttest_rel
+
+from study.statistics import (
+    Difference,
+    difference_of_differences,
+    holm,
+    mean_accuracy,
+    paired_difference,
+)
+
+
+def runs(rng, accuracy, seeds, clips, between=0.0, hard=0.0):
+    """Right answers of runs whose accuracies spread by `between` from seed to seed, by `hard` from clip to clip."""
+    own = accuracy + between * rng.standard_normal((seeds, 1)) + hard * rng.standard_normal((1, clips))
+    return rng.random((seeds, clips)) < np.clip(own, 0, 1)
+
+
+def test_the_mean_is_the_difference_of_accuracies():
+    rng = np.random.default_rng(0)
+    one, other = runs(rng, 0.7, 4, 500), runs(rng, 0.6, 4, 500)
+    found = paired_difference(one, other)
+    assert found.mean == pytest.approx(100 * (one.mean() - other.mean()))
+    assert found.low < found.mean < found.high
+    assert (found.seeds, found.clips) == (4, 500)
+
+
+def test_it_is_antisymmetric():
+    rng = np.random.default_rng(1)
+    one, other = runs(rng, 0.7, 3, 400), runs(rng, 0.6, 3, 400)
+    there, back = paired_difference(one, other), paired_difference(other, one)
+    assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("between", "hard"), [(0.0, 0.0), (0.03, 0.1), (0.08, 0.0)])
+def test_intervals_cover_a_known_difference(seeds, between, hard):
+    """Of 400 studies with a true difference of 5 points, nine in ten or more cover it, however few the seeds."""
+    rng, hits = np.random.default_rng(2), 0
+    for _ in range(400):
+        one, other = (runs(rng, accuracy, seeds, 300, between, hard) for accuracy in (0.6, 0.55))
+        found = paired_difference(one, other)
+        hits += found.low <= 5 <= found.high
+    assert hits >= 0.925 * 400
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("tested", "most"), [(1, 0.075), (10, 0.0125)])
+def test_seeds_that_differ_by_much_are_no_difference(seeds, tested, most):
+    """No true difference between networks whose seeds differ by 8 points: few false finds, corrected or not."""
+    rng = np.random.default_rng(3)
+    found = [
+        paired_difference(*(runs(rng, 0.6, seeds, 300, between=0.08, hard=0.1) for _ in range(2))) for _ in range(800)
+    ]
+    assert np.mean([one.p < 0.05 / tested for one in found]) <= most
+    assert np.median([one.p for one in found]) > 0.35
+
+
+def test_with_many_clips_it_is_the_t_test_of_the_seeds():
+    rng = np.random.default_rng(6)
+    one, other = runs(rng, 0.7, 5, 20_000, 0.1), runs(rng, 0.6, 5, 20_000, 0.1)
+    found, known = paired_difference(one, other), ttest_rel(100 * one.mean(1), 100 * other.mean(1))
+    assert found.p == pytest.approx(known.pvalue, rel=0.01)
+    assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval()), rel=0.01)
+
+
+def test_seeds_that_agree_leave_what_clips_add():
+    """The same networks each time: only the choice of clips is left, and a test over clips has the same error."""
+    rng = np.random.default_rng(7)
+    one, other = np.repeat(rng.random((1, 900)) < 0.7, 3, 0), np.repeat(rng.random((1, 900)) < 0.6, 3, 0)
+    error = ttest_1samp(100.0 * one[0] - 100.0 * other[0], 0)
+    assert paired_difference(one, other).error == pytest.approx(paired_difference(one, other).mean / error.statistic)
+
+
+def test_the_error_is_that_of_seeds_and_clips_together():
+    """Effects of known size: three parts of the variance are of seeds, two of clips, one of neither alone."""
+    rng, errors = np.random.default_rng(9), []
+    for _ in range(600):
+        seeds, clips, rest = (rng.standard_normal(shape) for shape in ((6, 1), (1, 40), (6, 40)))
+        gains = (3 * 6) ** 0.5 * seeds + (2 * 40) ** 0.5 * clips + (6 * 40) ** 0.5 * rest
+        errors.append(paired_difference(gains / 100, np.zeros((6, 40))).error)
+    assert np.square(errors).mean() == pytest.approx(6, rel=0.06)
+
+
+def test_detectable_differences_are_found_four_times_out_of_five():
+    rng = np.random.default_rng(8)
+    planned = Difference(0.0, 1.0, 5, 2000)
+    for level in (0.05, 0.05 / 8):
+        true = planned.detectable(level)
+        gains = true + np.sqrt(5) * rng.standard_normal((4000, 5))
+        assert 0.78 < np.mean(ttest_1samp(gains, 0, axis=1).pvalue < level) < 0.82
+
+
+def test_a_difference_of_differences_is_as_unsure_as_both():
+    both = difference_of_differences(Difference(9.0, 3.0, 5, 2016), Difference(2.0, 4.0, 3, 2000))
+    assert both == Difference(7.0, 5.0, 3, 2000)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    steady, shaky = np.zeros((3, 600)), np.zeros((3, 600))
+    steady[:, :60] = 1
+    shaky[0, :180] = 1
+    zero = np.zeros((3, 600))
+    one, other = paired_difference(steady, zero), paired_difference(shaky, zero)
+    assert one.mean == pytest.approx(other.mean) == pytest.approx(10)
+    assert other.high - other.low > 3 * (one.high - one.low)
+
+
+def test_pairing_takes_out_what_clips_have_in_common():
+    """Hard clips are hard for both: the difference is known far better than either accuracy."""
+    rng = np.random.default_rng(4)
+    easy = rng.random((1, 800)) < 0.6
+    one, other = np.repeat(easy, 3, 0), np.repeat(easy, 3, 0).copy()
+    other[:, np.flatnonzero(easy[0])[:40]] = False
+    paired = paired_difference(one, other)
+    apart = paired_difference(one, rng.permuted(other, axis=1))
+    assert paired.mean == pytest.approx(5)
+    assert paired.high - paired.low < 0.6 * (apart.high - apart.low)
+    assert paired.detectable() < apart.detectable()
+
+
+def test_accuracy_with_interval():
+    rng = np.random.default_rng(5)
+    mean, low, high = mean_accuracy(runs(rng, 0.7, 5, 1000))
+    assert low < mean < high
+    assert 0.9 < (high - low) / (2 * 2.776 * 100 * np.sqrt(0.21 / 5000)) < 2
+
+
+@pytest.mark.parametrize("shapes", [((3, 5), (3, 6)), ((1, 5), (1, 5)), ((5,), (5,))])
+def test_what_cannot_be_compared_is_refused(shapes):
+    with pytest.raises(ValueError, match="two seeds or more"):
+        paired_difference(*map(np.zeros, shapes))
+
+
+def test_holm():
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
+    assert adjusted == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.9})
+    assert holm({}) == {}
