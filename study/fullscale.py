@@ -3,7 +3,6 @@
 Only a test of a row's own networks, on the whole validation split of the row's own dataset, is let in.
 """
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 
 from ctnet.engine import RECIPES, Place, Recipe, Scores, View, choose_precision
 from ctnet.engine.recipe import EXECUTION
+from ctnet.errors import did_you_mean
 from study.claims import Claim
 from study.experiments import ROWS
 from study.provenance import code_hash, code_of, provenance, write_json
@@ -109,8 +109,7 @@ def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], cha
     table, _, row_id = name.partition("/")
     known = [f"{each}/{row}" for each, rows in ROWS.items() for row in rows]
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-        raise ValueError(f"no row {name!r} that a run could fill; did you mean {nearest!r}?")
+        raise ValueError(f"no row {name!r} that a run could fill; {did_you_mean(name, known)}")
     row = ROWS[table][row_id]
 
     def wrong(what: str, there: object, here: object) -> ValueError:

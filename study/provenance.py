@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ctnet.files import write_text
 from ctnet.models.peers import PEERS
 
 PACKAGE = Path(__file__).parents[1] / "ctnet"
@@ -102,8 +103,4 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    text = json.dumps(content, indent=1) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    os.replace(scratch, path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

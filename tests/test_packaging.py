@@ -77,13 +77,15 @@ def test_importing_has_no_side_effects_and_needs_no_book():
 
 
 def test_imports_point_one_way():
-    """study -> engine -> analysis -> micro, data, models; models import torch and torchvision only."""
-    layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data"}}
+    """study -> engine -> analysis -> micro, data, models -> files, errors; models import torch and torchvision only."""
+    layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data", "micro"}}
     layers["engine"] = set(layers)
     for layer, allowed in layers.items():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))
-            assert imported <= allowed | {layer}, path
+            assert imported <= allowed | {layer, "errors", "files"}, path
+    for name in ("errors", "files"):
+        assert "ctnet" not in (ROOT / "ctnet" / f"{name}.py").read_text()
     for path in (ROOT / "ctnet").rglob("*.py"):
         assert not re.search(r"^\s*(?:from|import) study\b", path.read_text(), re.MULTILINE), path
     for path in (ROOT / "ctnet" / "models").rglob("*.py"):

@@ -1,6 +1,5 @@
 """Pictures of where networks see a class in a video (Figure 3): strips of frames (PNG) and animations (GIF, MP4)."""
 
-import difflib
 import math
 import os
 import textwrap
@@ -17,6 +16,7 @@ from torch.nn.functional import interpolate, pad
 
 from ctnet.analysis.saliency import saliency_tubes
 from ctnet.data import eval_transform, read_frames, sample_sparse
+from ctnet.errors import did_you_mean
 from ctnet.micro import write_video
 from ctnet.models import VideoModel
 
@@ -66,8 +66,7 @@ def explain(name: str, model: VideoModel, frames: Tensor, label: str | None = No
     """
     classes = model.classes or [str(number) for number in range(model.head.out_features)]
     if label is not None and label not in classes:
-        nearest = difflib.get_close_matches(label, classes, n=1, cutoff=0)[0]
-        raise ValueError(f"{name} knows no class {label!r}; did you mean {nearest!r}?")
+        raise ValueError(f"{name} knows no class {label!r}; {did_you_mean(label, classes)}")
     clip, _ = eval_transform(size, mean=model.input_mean, std=model.input_std)(frames, 0)
     clip = clip.transpose(0, 1)[None]  # (T, 3, S, S) -> (1, 3, T, S, S)
     with torch.no_grad():

@@ -3,8 +3,10 @@
 The state of an unfinished run is such a file as well. Nothing in these files is executed.
 """
 
+import errno
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from torch import Tensor
 
 from ctnet.engine.loading import load_split
 from ctnet.engine.recipe import Recipe
+from ctnet.files import PathLike, replacing
 from ctnet.models import VideoModel, create_model, load_official_checkpoint, read_official_checkpoint
 
 FORMAT = "ctnet-1"
-PathLike = str | os.PathLike[str]
 
 
 def save_model(
@@ -151,17 +153,21 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and a description of them, whole or not at all."""
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(held, scratch, {"format": FORMAT, "about": json.dumps(about)})
+    with replacing(path) as scratch:
+        try:
+            save_file(held, scratch, {"format": FORMAT, "about": json.dumps(about)})
+        except SafetensorError as error:
+            raise _system_error(error, path) from error
         mask = os.umask(0)
         os.umask(mask)
         scratch.chmod(0o666 & ~mask)  # safetensors makes files for their owner alone
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+
+
+def _system_error(error: SafetensorError, path: PathLike) -> OSError:
+    """What the system said, which safetensors puts into words: "... (os error 28)"."""
+    number = re.search(r"os error (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code), os.fspath(path))
 
 
 def read_about(path: PathLike) -> dict[str, Any]:

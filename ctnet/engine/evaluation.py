@@ -16,6 +16,7 @@ from ctnet.data import VideoDataset, VideoList
 from ctnet.engine.distributed import Place
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.recipe import Recipe
+from ctnet.files import replacing
 from ctnet.models import VideoModel
 
 
@@ -64,17 +65,14 @@ class Scores:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to an .npz file, so that no second pass is needed; whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(
-            scratch,
-            probabilities=self.probabilities,
-            labels=self.labels,
-            names=np.array(self.names),
-            classes=np.array(self.classes),
-        )
-        os.replace(scratch, path)
+        with replacing(path) as scratch, scratch.open("wb") as file:
+            np.savez_compressed(
+                file,
+                probabilities=self.probabilities,
+                labels=self.labels,
+                names=np.array(self.names),
+                classes=np.array(self.classes),
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Scores":

@@ -1,12 +1,13 @@
 """A training run as plain data: the paper's recipes (section 4, appendix A.1), and small ones for twins."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
+
+from ctnet.errors import did_you_mean
 
 BATCH = 64  # the batch that `Recipe.lr` is for
 
@@ -89,8 +90,7 @@ class Recipe:
         names = [item.name for item in fields(self)]
         for name in changes:
             if name not in names:
-                nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
-                raise ValueError(f"a recipe has no field {name!r}; did you mean {nearest!r}?")
+                raise ValueError(f"a recipe has no field {name!r}; {did_you_mean(name, names)}")
         return replace(self, **changes)
 
     def parse(self, assignments: list[str]) -> "Recipe":
@@ -218,6 +218,5 @@ RECIPES: dict[str, Recipe] = {
 def get_recipe(name: str) -> Recipe:
     """A recipe by name; raises ValueError with the nearest name for an unknown one."""
     if name not in RECIPES:
-        nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)[0]
-        raise ValueError(f"unknown recipe {name!r}; did you mean {nearest!r}? `ctnet train --list` shows all")
+        raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)} `ctnet train --list` shows all")
     return RECIPES[name]

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import resize
 from tqdm.auto import tqdm
 
+from ctnet.files import replacing
 from ctnet.micro.drawing import MOTIONS, SHAPES, VERSION, Appearance, Dice, Difficulty, Scene, compose, render
 
 CACHE = Path("~/.cache/ctnet/micro")
@@ -192,7 +190,11 @@ class MicroDataset(Dataset[Any]):
         self.with_masks = masks
         self.path = Path(root or CACHE).expanduser() / f"{self.config.name}-{split}-{self.config.fingerprint[:16]}"
         if not self.path.exists():
-            _draw_all(self.config, self.path, progress)
+            try:
+                _draw_all(self.config, self.path, progress)
+            except OSError:
+                if not self.path.exists():  # otherwise somebody else drew the same clips at the same time
+                    raise
         self._open()
 
     @classmethod
@@ -259,9 +261,8 @@ def _draw_all(config: MicroSplit, path: Path, progress: bool) -> None:
     """Draw a split into `path`, which appears at once when all is done, or not at all."""
     members = config.members
     shape = (len(members), config.frames, config.size, config.size)
-    scratch = path.with_name(f".{path.name}-{uuid4().hex}")
-    scratch.mkdir(parents=True)
-    try:
+    with replacing(path) as scratch:
+        scratch.mkdir()
         clips = np.lib.format.open_memmap(scratch / "clips.npy", "w+", np.uint8, (*shape, 3))
         masks = np.lib.format.open_memmap(scratch / "masks.npy", "w+", np.bool_, shape)
 
@@ -272,13 +273,6 @@ def _draw_all(config: MicroSplit, path: Path, progress: bool) -> None:
         masks.flush()
         np.save(scratch / "labels.npy", np.array([config.label(number) for number in members], np.int64))
         (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1))
-        try:
-            os.replace(scratch, path)
-        except OSError:
-            if not path.exists():  # otherwise somebody else drew the same clips at the same time
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 # -- The sets --------------------------------------------------------------------------------------------------------

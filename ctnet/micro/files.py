@@ -3,13 +3,11 @@
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
-from uuid import uuid4
 
 import av
 import numpy as np
@@ -17,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from ctnet.files import replacing
 from ctnet.micro.datasets import MICRO_DATASETS, MicroClass, MicroSplit
 from ctnet.micro.drawing import Difficulty
 
@@ -114,17 +113,13 @@ def make(
         config = define(split, (counts or {}).get("train" if kind.folds > 1 else split))
         clips[split] = [Clip(config, number, next(idents)) for number in config.members]
 
-    scratch = root.with_name(f".{root.name}-{uuid4().hex}")
-    scratch.mkdir(parents=True)
-    try:
+    with replacing(root) as scratch:
+        scratch.mkdir()
         files = LAYOUTS[layout](scratch, clips)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             written = pool.map(lambda file: write_video(file[0], file[1].config.draw(file[1].number)[0]), files.items())
             for _ in tqdm(written, f"writing {name}", len(files), unit="clip", disable=not progress):
                 pass
-        os.replace(scratch, root)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return root
 
 

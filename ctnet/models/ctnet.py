@@ -1,7 +1,6 @@
 """CT-Net (section 3.3, Fig. 2): a CNN for pictures whose 3 x 3 convolutions become CT-Modules."""
 
 import copy
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
+from ctnet.errors import did_you_mean
 from ctnet.models.backbones import create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.official import load_official_checkpoint
@@ -231,8 +231,7 @@ def create_model(
     """
     prefix, _, backbone = name.partition("_")
     if name not in list_models():
-        nearest = difflib.get_close_matches(name, list_models(), n=1, cutoff=0)[0]
-        raise ValueError(f"unknown model {name!r}; did you mean {nearest!r}? `ctnet models` lists all")
+        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, list_models())} `ctnet models` lists all")
     module = MODULES.get(prefix)
     known = list(inspect.signature(module).parameters)[2:] if module else []
     if unknown := [option for option in options if option not in known]:

@@ -1,0 +1,136 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ctnet.errors import did_you_mean
+from ctnet.files import check_file, check_folder, remove_scratch, replacing, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_its_place_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "a.b.txt"
+    with replacing(path) as scratch:
+        scratch.write_text("half")
+        assert not path.exists()
+        assert (scratch.parent, scratch.suffix) == (path.parent, ".txt")
+        scratch.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(path.parent) == ["a.b.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_what_fails_leaves_the_last_good_file_and_nothing_else(error, tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "good")
+
+    def fail():
+        with replacing(path) as scratch:
+            scratch.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert (path.read_text(), names(tmp_path)) == ("good", ["a.txt"])
+
+
+def test_a_folder_appears_at_once_and_replaces_no_other(tmp_path):
+    for content in ("first", "second"):
+        try:
+            with replacing(tmp_path / "folder") as scratch:
+                scratch.mkdir()
+                (scratch / "file").write_text(content)
+        except OSError:
+            assert content == "second"
+    assert (tmp_path / "folder" / "file").read_text() == "first"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("n" * 250 + ".txt")
+    write_text(path, "äöü")
+    assert path.read_bytes() == "äöü".encode()
+
+
+WRITE = """
+import resource, sys
+from ctnet.engine import Scores
+from ctnet.engine.checkpoint import write_tensors
+from ctnet.files import write_bytes
+import numpy, torch
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+writers = {
+    "bytes": lambda path: write_bytes(path, bytes(100_000)),
+    "tensors": lambda path: write_tensors(path, {"a": torch.zeros(100_000)}, {}),
+    "scores": lambda path: Scores(numpy.random.rand(1000, 9), numpy.zeros(1000), ["a"] * 1000, ["a"] * 9).save(path),
+}
+try:
+    writers[sys.argv[1]](sys.argv[2])
+except OSError as error:
+    print(error.errno, error.strerror)
+"""
+
+
+@pytest.mark.parametrize("kind", ["bytes", "tensors", "scores"])
+def test_a_full_disk_is_one_line_and_the_last_good_file_is_kept(kind, tmp_path):
+    """A process that may write 10 kB of a file stands for a disk that has no more."""
+    path = tmp_path / "a.npz"
+    path.write_text("good")
+    done = subprocess.run([sys.executable, "-c", WRITE, kind, path], capture_output=True, text=True)
+    assert done.stdout == f"{errno.EFBIG} no room left to write {path} ({os.strerror(errno.EFBIG)})\n", done.stderr
+    assert (path.read_text(), names(tmp_path)) == ("good", ["a.npz"])
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    script = (
+        "import os, signal, sys\nfrom ctnet.files import replacing\n"
+        "with replacing(sys.argv[1]) as scratch:\n"
+        "    scratch.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "state[1].txt"
+    path.write_text("good")
+    (tmp_path / ".state[1].other.txt").touch()
+    assert subprocess.run([sys.executable, "-c", script, path]).returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 3
+    remove_scratch(path)
+    assert names(tmp_path) == [".state[1].other.txt", "state[1].txt"]
+
+
+def test_places_are_tried_before_the_work(tmp_path):
+    check_file(tmp_path / "new" / "a.txt")
+    check_folder(tmp_path / "other" / "new")
+    assert names(tmp_path) == ["new", "other"]
+    assert names(tmp_path / "new") == names(tmp_path / "other" / "new") == []
+    (tmp_path / "file").touch()
+    for check, path, message in (
+        (check_file, tmp_path / "new", "is a folder"),
+        (check_file, tmp_path / "file" / "a.txt", "no folder"),
+        (check_folder, tmp_path / "file", "no folder"),
+        (check_folder, tmp_path / "file" / "deeper", "no folder"),
+        (check_file, "/proc/a.txt", "cannot write to /proc"),
+        (check_folder, "/proc/a", "cannot write to /proc/a"),
+    ):
+        with pytest.raises(OSError, match=message) as error:
+            check(path)
+        assert "\n" not in str(error.value)
+    assert names(tmp_path) == ["file", "new", "other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "words"),
+    [
+        ("lrr", ["lr", "seed"], "did you mean 'lr'?"),
+        ("SEED", ["lr", "seed"], "did you mean 'seed'?"),
+        ("nothing like it", ["lr"], "did you mean 'lr'?"),
+        ("lr", [], ""),
+    ],
+)
+def test_the_nearest_name(name, known, words):
+    assert did_you_mean(name, known) == words
