@@ -12,11 +12,12 @@ from ctnet.micro.datasets import (
     MicroSplit,
     MicroUCF,
 )
-from ctnet.micro.drawing import Difficulty, Scene, compose, render
+from ctnet.micro.drawing import VERSION, Difficulty, Scene, compose, render
 from ctnet.micro.files import make, write_video
 
 __all__ = [
     "MICRO_DATASETS",
+    "VERSION",
     "Difficulty",
     "MicroClass",
     "MicroDataset",

@@ -1,4 +1,7 @@
-"""The Micro datasets: which classes there are, and clips drawn once and then read from the disk."""
+"""The Micro datasets: which classes there are, and clips drawn once and then read from the disk.
+
+Only what hands out tensors needs torch, and imports it there: classes, labels and splits are told without.
+"""
 
 import hashlib
 import json
@@ -6,18 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import resize
 from tqdm.auto import tqdm
 
 from ctnet.files import replacing
 from ctnet.micro.drawing import MOTIONS, SHAPES, VERSION, Appearance, Dice, Difficulty, Scene, compose, render
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CACHE = Path("~/.cache/ctnet/micro")
 SPLITS = ("train", "val", "test")
@@ -138,8 +140,8 @@ class MicroSplit:
         return render(self.scene(number), self.size)
 
 
-class MicroDataset(Dataset[Any]):
-    """Clips of one split, drawn the first time they are asked for, then mapped from the disk.
+class MicroDataset:
+    """Clips of one split, drawn the first time they are asked for, then mapped from the disk: a map-style dataset.
 
     Item `i` is a clip's frames, a uint8 tensor (T, 3, H, W), and its label; with `masks=True` also a bool tensor
     (T, H, W), true where an acting object is seen. A fast loader may index the whole arrays instead.
@@ -228,7 +230,9 @@ class MicroDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | tuple[Tensor, int, Tensor]:
+    def __getitem__(self, index: int) -> "tuple[Tensor, int] | tuple[Tensor, int, Tensor]":
+        import torch
+
         frames = torch.from_numpy(self.clips[index].copy()).permute(0, 3, 1, 2)  # (T, H, W, 3) -> (T, 3, H, W)
         label = int(self.labels[index])
         return (frames, label, torch.from_numpy(self.masks[index].copy())) if self.with_masks else (frames, label)
@@ -243,8 +247,11 @@ class MicroDataset(Dataset[Any]):
         """The clips' numbers in the stream that they are drawn from."""
         return [str(number) for number in self.config.members]
 
-    def read(self, index: int, indices: Callable[[int], Sequence[int]], short_side: int | None = None) -> Tensor:
+    def read(self, index: int, indices: Callable[[int], Sequence[int]], short_side: int | None = None) -> "Tensor":
         """Frames of a clip, uint8 (T, 3, H, W), as `ctnet.data.read_frames` gives those of a video."""
+        import torch
+        from torchvision.transforms.v2.functional import resize
+
         frames = torch.from_numpy(self.clips[index][indices(self.config.frames)]).permute(0, 3, 1, 2)
         return frames if short_side in (None, self.config.size) else resize(frames, [short_side])
 

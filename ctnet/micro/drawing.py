@@ -331,6 +331,24 @@ def compose(
     )
 
 
+class _Rolls:
+    """The dice of a scene's motion: the courses of its properties over time, and how far they reach."""
+
+    def __init__(self, dice: Dice, act: Motion, knobs: Difficulty, frames: int) -> None:
+        self.dice, self.act, self.knobs, self.frames = dice, act, knobs, frames
+        self.steady = _progress(dice, "steady", knobs.pauses, frames)
+        self.played = _progress(dice, act.pace, knobs.pauses, frames)
+
+    def course(self, name: str, *others: str) -> Floats:
+        """Progress of a property: played if it belongs to the class, else frozen at a random moment."""
+        frozen = np.full(self.frames, self.steady[self.dice.index(self.frames)])
+        return self.played if self.act.plays in (name, *others) else frozen
+
+    def extent(self) -> float:
+        """How far a property goes."""
+        return self.dice.uniform(*self.knobs.motion)
+
+
 def _paths(
     dice: Dice, act: Motion, knobs: Difficulty, others: float, frames: int
 ) -> dict[str, tuple[Floats, Floats, Floats]]:
@@ -338,63 +356,18 @@ def _paths(
 
     "a" and "b" are the actors, "c" is a card, "d" a stranger; `others` scales "b" and "c".
     """
-    steady = _progress(dice, "steady", knobs.pauses, frames)
-    played = _progress(dice, act.pace, knobs.pauses, frames)
-
-    def course(name: str, *others: str) -> Floats:
-        """Progress of a property: played if it belongs to the class, else frozen at a random moment."""
-        frozen = np.full(frames, steady[dice.index(frames)])
-        return played if act.plays in (name, *others) else frozen
-
-    def extent() -> float:
-        return dice.uniform(*knobs.motion)
+    rolls, constant = _Rolls(dice, act, knobs, frames), np.ones((2, frames))
 
     # Object a grows over the clip, or is drawn out: from tall to wide.
     a_radius, b_radius = dice.uniform(*knobs.size), others * dice.uniform(*knobs.size)
-    c_radius = 1.35 * b_radius
-    growth = np.exp2(2 * extent() * (course("size") - 0.5))
-    drawn_out = np.exp2(3.0 * extent() * (course("shape") - 0.5))
+    growth = np.exp2(2 * rolls.extent() * (rolls.course("size") - 0.5))
+    drawn_out = np.exp2(3.0 * rolls.extent() * (rolls.course("shape") - 0.5))
 
-    # Object a goes its way across the frame. "Place" means any of eight directions.
-    ways = np.array([extent(), extent()])
-    heading = [(1, 0), (0, 1), (1, 1), (1, -1), (-1, 0), (0, -1), (-1, -1), (-1, 1)][dice.index(8)]
-    signs = np.array(heading if act.plays == "place" else (1, 1)) * (0.4 if act.pace == "trembling" else 1)
-    middle = 0.5 + (1 - np.minimum(ways + 0.3, 1)) * dice.array(-0.5, 0.5, 2)
-    slope = dice.array(-0.2, 0.2, 2)
-    offset = np.stack(
-        [(course(axis, "place") - 0.5) * sign * way for axis, sign, way in zip("xy", signs, ways, strict=True)]
-    )
-    if act.plays in ("x", "y"):
-        offset = offset + slope[:, None] * offset[::-1]
-    a = middle[:, None] + offset  # (2, frames)
-
-    # Object b lies apart from it, or the two of them act about their middle.
-    near = 0.8 * (a_radius + b_radius)
-    far = min(near + extent(), 0.85)
-    gap = near + (far - near) * course("gap")
-    if act.plays == "pass":
-        gap = far * (1 - 2 * played)
-    bearing = 2 * np.pi * (dice.uniform(0, 1) + 0.8 * extent() * (course("bearing") - 0.5))
-    spots = dice.array(0.18, 0.82, 4, 2, 1)
-    if act.actors == "ab":
-        centre, arm = 0.5 + 0.4 * (a - 0.5), gap / 2 * np.stack([np.cos(bearing), np.sin(bearing)])
-        a, b = centre - arm, centre + arm
-    else:
-        b = _farthest(spots, a)
-    opacity, constant = course("opacity"), np.ones((2, frames))
+    a, b, spots = _actors(rolls, _way(rolls), 0.8 * (a_radius + b_radius))
+    opacity = rolls.course("opacity")
     if act.plays != "opacity" and "b" in act.actors:
         opacity = constant[0]
-
-    # The card c slides over b, or b behind the card.
-    alone = act.actors == "ab" or act.plays == "opacity"
-    inwards = np.arctan2(*(0.5 - b.mean(axis=1))[::-1]) + dice.uniform(-0.9, 0.9)
-    aside = 1.7 * b_radius + 0.4 * extent()
-    uncovered = aside * np.stack([[np.cos(inwards)], [np.sin(inwards)]]) * constant
-    shift = uncovered * (1 - course("cover", "hide"))
-    c = _farthest(spots, a, b) if alone else b + shift
-    if act.plays == "hide":
-        c = b + uncovered
-        b = c - shift
+    b, c = _card(rolls, a, b, b_radius, spots)
 
     # A small stranger drifts about.
     drift = dice.array(-0.8, 0.8, 2, 1) * knobs.motion[0]
@@ -404,9 +377,52 @@ def _paths(
     return {
         "a": (a, a_radius * growth * np.stack([drawn_out, 1 / drawn_out]), constant[0]),
         "b": (b, b_radius * constant, opacity),
-        "c": (c, c_radius * constant, constant[0]),
+        "c": (c, 1.35 * b_radius * constant, constant[0]),
         "d": (d, d_radius * constant, constant[0]),
     }
+
+
+def _way(rolls: _Rolls) -> Floats:
+    """The way of object a across the frame, (2, frames). "Place" means any of eight directions."""
+    dice, act = rolls.dice, rolls.act
+    ways = np.array([rolls.extent(), rolls.extent()])
+    heading = [(1, 0), (0, 1), (1, 1), (1, -1), (-1, 0), (0, -1), (-1, -1), (-1, 1)][dice.index(8)]
+    signs = np.array(heading if act.plays == "place" else (1, 1)) * (0.4 if act.pace == "trembling" else 1)
+    middle = 0.5 + (1 - np.minimum(ways + 0.3, 1)) * dice.array(-0.5, 0.5, 2)
+    slope = dice.array(-0.2, 0.2, 2)
+    offset = np.stack(
+        [(rolls.course(axis, "place") - 0.5) * sign * way for axis, sign, way in zip("xy", signs, ways, strict=True)]
+    )
+    if act.plays in ("x", "y"):
+        offset = offset + slope[:, None] * offset[::-1]
+    return middle[:, None] + offset
+
+
+def _actors(rolls: _Rolls, a: Floats, near: float) -> tuple[Floats, Floats, Floats]:
+    """Object b lies apart from a, or the two of them act about their middle: both courses, and spots (4, 2, 1)."""
+    dice, act = rolls.dice, rolls.act
+    far = min(near + rolls.extent(), 0.85)
+    gap = near + (far - near) * rolls.course("gap")
+    if act.plays == "pass":
+        gap = far * (1 - 2 * rolls.played)
+    bearing = 2 * np.pi * (dice.uniform(0, 1) + 0.8 * rolls.extent() * (rolls.course("bearing") - 0.5))
+    spots = dice.array(0.18, 0.82, 4, 2, 1)
+    if act.actors != "ab":
+        return a, _farthest(spots, a), spots
+    centre, arm = 0.5 + 0.4 * (a - 0.5), gap / 2 * np.stack([np.cos(bearing), np.sin(bearing)])
+    return centre - arm, centre + arm, spots
+
+
+def _card(rolls: _Rolls, a: Floats, b: Floats, b_radius: float, spots: Floats) -> tuple[Floats, Floats]:
+    """The card c slides over b, or b behind the card, or it lies alone: the courses of b and c."""
+    inwards = np.arctan2(*(0.5 - b.mean(axis=1))[::-1]) + rolls.dice.uniform(-0.9, 0.9)
+    aside = 1.7 * b_radius + 0.4 * rolls.extent()
+    uncovered = aside * np.stack([[np.cos(inwards)], [np.sin(inwards)]]) * np.ones((2, rolls.frames))
+    shift = uncovered * (1 - rolls.course("cover", "hide"))
+    if rolls.act.plays == "hide":
+        return b + uncovered - shift, b + uncovered
+    alone = rolls.act.actors == "ab" or rolls.act.plays == "opacity"
+    return b, _farthest(spots, a, b) if alone else b + shift
 
 
 def _farthest(spots: Floats, *others: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """Micro datasets as real video files, in the layouts that the official datasets come in."""
 
+import csv
 import itertools
 import json
 import os
@@ -11,12 +12,11 @@ from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ctnet.files import replacing
-from ctnet.micro.datasets import MICRO_DATASETS, MicroClass, MicroSplit
+from ctnet.micro.datasets import MICRO_DATASETS, MicroClass, MicroDataset, MicroSplit
 from ctnet.micro.drawing import Difficulty
 
 RATE = 12  # frames per second
@@ -90,27 +90,12 @@ def make(
         ValueError: for a name, layout or size that does not exist, or that do not go together.
         FileExistsError: if `root` exists and is not an empty folder.
     """
-    root = Path(root).expanduser()
-    if name not in MICRO_DATASETS:
-        raise ValueError(f"no Micro dataset {name!r}; there are {', '.join(MICRO_DATASETS)}")
-    if layout not in LAYOUTS:
-        raise ValueError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    kind = MICRO_DATASETS[name]
-    if kind.frames == 1:
-        raise ValueError(f"{name} holds pictures, not videos")
-    if layout == "ucf101" and kind.folds == 1:
-        raise ValueError(f"layout 'ucf101' wants a dataset with three folds, which {name} has not")
-    for split in set(counts or {}) - set(kind.counts):
-        raise ValueError(f"{name} has no split {split!r} to count; it has {', '.join(kind.counts)}")
-    if size % 2:
-        raise ValueError(f"video codecs want an even size, not {size}")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} exists and is not empty; choose another folder")
-
+    root, counts = Path(root).expanduser(), counts or {}
+    kind = _checked(name, root, layout, counts, size)
     define = partial(kind.split, frames=frames, size=size, difficulty=difficulty, seed=seed)
     idents, clips = itertools.count(1), {}
     for split in kind.counts:
-        config = define(split, (counts or {}).get("train" if kind.folds > 1 else split))
+        config = define(split, counts.get("train" if kind.folds > 1 else split))
         clips[split] = [Clip(config, number, next(idents)) for number in config.members]
 
     with replacing(root) as scratch:
@@ -121,6 +106,26 @@ def make(
             for _ in tqdm(written, f"writing {name}", len(files), unit="clip", disable=not progress):
                 pass
     return root
+
+
+def _checked(name: str, root: Path, layout: str, counts: dict[str, int], size: int) -> type[MicroDataset]:
+    """The dataset of this name, if it can be written so; raises as `make` says."""
+    if name not in MICRO_DATASETS:
+        raise ValueError(f"no Micro dataset {name!r}; there are {', '.join(MICRO_DATASETS)}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
+    kind = MICRO_DATASETS[name]
+    if kind.frames == 1:
+        raise ValueError(f"{name} holds pictures, not videos")
+    if layout == "ucf101" and kind.folds == 1:
+        raise ValueError(f"layout 'ucf101' wants a dataset with three folds, which {name} has not")
+    for split in set(counts) - set(kind.counts):
+        raise ValueError(f"{name} has no split {split!r} to count; it has {', '.join(kind.counts)}")
+    if size % 2:
+        raise ValueError(f"video codecs want an even size, not {size}")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} exists and is not empty; choose another folder")
+    return kind
 
 
 def _class(clip: Clip) -> MicroClass:
@@ -176,8 +181,10 @@ def _kinetics(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
             name, stop = f"micro{clip.ident:06d}", -(-clip.config.frames // RATE)
             rows.append((_class(clip).name, name, 0, stop, {"val": "validate"}.get(split, split)))
             files[root / split / f"{name}_{0:06d}_{stop:06d}.mp4"] = clip
-        columns = ["label", "youtube_id", "time_start", "time_end", "split"]
-        pd.DataFrame(rows, columns=columns).to_csv(root / f"{split}.csv", index=False)
+        with (root / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
+            writer.writerows(rows)
     return files
 
 
