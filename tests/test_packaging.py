@@ -76,6 +76,44 @@ def test_importing_has_no_side_effects_and_needs_no_book():
     assert done.stderr == ""
 
 
+def run_code(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_drawn_classes_and_splits_are_told_without_torch():
+    code = """
+import sys, ctnet, ctnet.micro, ctnet.micro.datasets, ctnet.micro.files
+for name, kind in ctnet.micro.MICRO_DATASETS.items():
+    split = kind.split("val", fold=kind.folds)
+    assert len(split.fingerprint) == 64 and kind.classes[split.label(split.members[0])].name and split.draw(0)
+assert ctnet.micro.VERSION and ctnet.__version__
+print([name for name in ("torch", "torchvision", "pandas") if name in sys.modules])
+"""
+    assert run_code(code) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ctnet; print(ctnet.create_model.__module__)",
+        "from ctnet import create_model; print(create_model.__module__)",
+        "from ctnet import *; print(create_model.__module__)",
+        "import ctnet; print(getattr(ctnet, 'models').create_model.__module__)",
+    ],
+)
+def test_public_names_are_loaded_when_they_are_used(code):
+    assert run_code(code) == "ctnet.models.ctnet\n"
+
+
+def test_every_public_name_is_there_and_no_other():
+    import ctnet
+
+    assert set(ctnet.__all__) <= set(dir(ctnet))
+    assert all(getattr(ctnet, name) for name in ctnet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'creat_model'"):
+        _ = ctnet.creat_model
+
+
 def test_imports_point_one_way():
     """study -> engine -> analysis -> micro, data, models -> files, errors; models import torch and torchvision only."""
     layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data", "micro"}}

@@ -1,4 +1,3 @@
-import hashlib
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,23 +105,6 @@ def test_folds_divide_the_clips_by_groups(kind):
     a, b = kind.split("train", fold=1), kind.split("val", fold=2)
     number = next(n for n in a.members if n in b.members)
     assert a.scene(number).digest() == b.scene(number).digest()
-
-
-@pytest.mark.parametrize(
-    ("kind", "digest"),
-    [
-        (MicroSomething, "4e7082ecfec96557"),
-        (MicroKinetics, "dcc586a6a6a0b7e6"),
-        (MicroPictures, "2796ce2f51ab3d76"),
-        (MicroUCF, "b57c0d0d8bb65964"),
-        (MicroHMDB, "d99165cb97d29e80"),
-    ],
-)
-def test_the_first_scenes_of_every_dataset_are_the_same_on_every_machine(kind, digest):
-    """Raise VERSION along with these hashes: kept runs and drawn clips are of these scenes."""
-    splits = [kind.split("train"), kind.split("val", difficulty=0.6)]
-    scenes = [split.scene(number).digest() for split in splits for number in split.members[:12]]
-    assert hashlib.sha256("".join(scenes).encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(
