@@ -55,9 +55,9 @@ class StraightforwardExcitation(nn.Module):
 class StraightforwardModule(nn.Module):
     """A CT-Module (K = 2, PWConv, parallel) in Conv3d, between frames; channels come out in their natural order."""
 
-    def __init__(self, module: CTModule, num_frames: int) -> None:
+    def __init__(self, module: CTModule) -> None:
         super().__init__()
-        self.sizes, self.num_frames = module.sizes, num_frames
+        self.sizes = module.sizes
         module = copy.deepcopy(module)
         natural = transpose_channels(torch.arange(module.channels)[None], self.sizes[0])[0].argsort()
         for parameter in (*module.pointwise.parameters(), *module.pointwise.buffers()):
@@ -72,8 +72,8 @@ class StraightforwardModule(nn.Module):
         self.first, self.second = module.sub_operations
         (self.pointwise,) = module.pointwise
 
-    def forward(self, frames: Tensor) -> Tensor:
-        x = frames.unflatten(0, (-1, self.num_frames)).permute(0, 2, 1, 3, 4).contiguous()
+    def forward(self, frames: Tensor, num_frames: int) -> Tensor:
+        x = frames.unflatten(0, (-1, num_frames)).permute(0, 2, 1, 3, 4).contiguous()
         x = transpose_channels(self.pointwise(self.first(x)), self.sizes[0])
         x = transpose_channels(self.second(x), self.sizes[1])
         return x.permute(0, 2, 1, 3, 4).flatten(0, 1)
@@ -99,12 +99,12 @@ class Straightforward(nn.Module):
             if isinstance(module, OnClips):
                 parent, _, child = name.rpartition(".")
                 block = self.model.get_submodule(parent)
-                setattr(block, child, StraightforwardModule(module.module, model.num_frames))
+                setattr(block, child, StraightforwardModule(module.module))
                 columns = block.conv3.weight.data
                 block.conv3.weight.data = columns[:, module.module.output_order.argsort()].contiguous()
 
     def forward(self, clips: Tensor) -> Tensor:
-        features = self.model.backbone(as_frames(clips).contiguous())
+        features = self.model.backbone(as_frames(clips).contiguous(), clips.shape[2])
         return self.model.forward_head(as_clips(features, clips.shape[2]))
 
 

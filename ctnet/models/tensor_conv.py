@@ -124,17 +124,12 @@ class ConvBNReLU(nn.Sequential):
 
 
 class OnClips(nn.Module):
-    """Lets a module on clips stand where a 2D network passes frames: (N*T, C, H, W) -> (N*T, C', H, W).
-
-    `num_frames` is T of the clip that is passing through; `ctnet.models.TSN` sets it at the start of every forward
-    pass, from its input.
-    """
+    """Lets a module on clips stand where a 2D network passes frames: (N*T, C, H, W) -> (N*T, C', H, W)."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.num_frames = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N*T, C, H, W) -> (N*T, C', H, W)."""
-        return as_frames(self.module(as_clips(x, self.num_frames)))
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H, W)."""
+        return as_frames(self.module(as_clips(x, num_frames)))

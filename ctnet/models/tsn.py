@@ -1,10 +1,11 @@
 """The Temporal Segment Network around every backbone: frames through a 2D CNN, frame scores averaged over the clip."""
 
+import inspect
 from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
@@ -59,8 +60,8 @@ class VideoModel(nn.Module):
 class TSN(VideoModel):
     """Temporal Segment Network (Wang et al., 2016): a classifier of clips from a CNN for pictures.
 
-    T is read from the input. Modules in the backbone that mix frames are wrapped in `OnClips`; without any, this is
-    the TSN baseline.
+    T is read from the input and handed down to the modules in the backbone that mix frames, which are wrapped in
+    `OnClips`; without any, this is the TSN baseline.
 
     Args:
         cnn: a classifier of pictures whose children run one after the other up to a pooling layer named `avgpool`
@@ -72,7 +73,7 @@ class TSN(VideoModel):
 
     def __init__(self, cnn: nn.Module, num_classes: int, num_frames: int = 8, dropout: float = 0.5) -> None:
         super().__init__(num_frames)
-        self.backbone = _trunk(cnn)
+        self.backbone = Stages(trunk(cnn))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(_num_features(self.backbone), num_classes)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -82,12 +83,8 @@ class TSN(VideoModel):
         """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T, h, w)."""
         if x.dim() != 5 or x.shape[1] != 3:
             raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
-        num_frames = int(x.shape[2])
-        for module in self.modules():
-            if isinstance(module, OnClips):
-                module.num_frames = num_frames
         frames = as_frames(x).contiguous(memory_format=torch.channels_last)
-        return as_clips(self.backbone(frames), num_frames)
+        return as_clips(self.backbone(frames, x.shape[2]), x.shape[2])
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Activations (N, C, T, h, w) -> scores (N, num_classes): pooled, scored for each frame, averaged over T."""
@@ -96,8 +93,58 @@ class TSN(VideoModel):
         return scores.unflatten(0, (-1, features.shape[2])).mean(1)
 
 
-def _trunk(cnn: nn.Module) -> nn.Sequential:
-    """The stages of a CNN up to its last feature map, under their own names."""
+class Stages(nn.Sequential):
+    """Layers of a CNN for pictures one after the other, which tells T to those that mix frames.
+
+    Such a layer is, or holds, an `OnClips`. It takes (frames, num_frames) already, or its forward is written anew so
+    that it does: `torch.fx` hands the number on to every `OnClips` in it.
+
+    Args:
+        layers: whose names and weights these stages take over.
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__(OrderedDict((name, _told(layer)) for name, layer in layers.named_children()))
+        self.mixing = frozenset(name for name, layer in self.named_children() if _mixes_frames(layer))
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
+        """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H', W')."""
+        for name, layer in self.named_children():
+            x = layer(x, num_frames) if name in self.mixing else layer(x)
+        return x
+
+
+def _mixes_frames(module: nn.Module) -> bool:
+    return any(isinstance(part, OnClips) for part in module.modules())
+
+
+def _told(layer: nn.Module) -> nn.Module:
+    """`layer` from (frames, num_frames) to frames if it mixes frames, otherwise as it is."""
+    if not _mixes_frames(layer) or "num_frames" in inspect.signature(layer.forward).parameters:
+        return layer
+    if isinstance(layer, nn.Sequential):
+        return Stages(layer)
+    graph = _Tracer().trace(layer)
+    (frames,) = graph.find_nodes(op="placeholder")
+    with graph.inserting_after(frames):
+        num_frames = graph.placeholder("num_frames")
+    for node in graph.find_nodes(op="call_module"):
+        if isinstance(layer.get_submodule(node.target), OnClips):
+            node.args = (*node.args, num_frames)
+    return fx.GraphModule(layer, graph, type(layer).__name__)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, OnClips) or not _mixes_frames(m)
+
+
+def trunk(cnn: nn.Module) -> nn.Sequential:
+    """The stages of a CNN for pictures up to its last feature map, under their own names.
+
+    Raises:
+        ValueError: when it has neither children up to one named `avgpool` nor a sequential child named `features`.
+    """
     if isinstance(getattr(cnn, "features", None), nn.Sequential):
         return cnn.features  # type: ignore[return-value]
     stages: OrderedDict[str, nn.Module] = OrderedDict()
@@ -113,9 +160,9 @@ def _trunk(cnn: nn.Module) -> nn.Sequential:
 
 
 @torch.no_grad()
-def _num_features(trunk: nn.Sequential) -> int:
-    """Channels of the trunk's feature map, from one pass over an empty picture."""
-    training = trunk.training
-    channels = int(trunk.eval()(torch.zeros(1, 3, 96, 96)).shape[1])
-    trunk.train(training)
+def _num_features(stages: Stages) -> int:
+    """Channels of the stages' feature map, from one pass over an empty picture."""
+    training = stages.training
+    channels = int(stages.eval()(torch.zeros(1, 3, 96, 96), 1).shape[1])
+    stages.train(training)
     return channels

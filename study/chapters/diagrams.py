@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from ctnet.analysis import ReceptiveField
 from ctnet.models import TSN, CTModule, SqueezeExcitation, TensorExcitation
@@ -263,10 +263,13 @@ class _Stage:
 def _stages(model: TSN, size: int) -> list[_Stage]:
     """Follow a frame through the network without computing: a stage is a sequence of blocks, or one resolution."""
     stages: list[_Stage] = []
-    x = torch.empty(1, 3, size, size, device="meta")
+    backbone = copy.deepcopy(model.backbone).to("meta").eval()
+    outputs: list[Tensor] = []
+    for child in backbone:
+        child.register_forward_hook(lambda child, inputs, output: outputs.append(output))
+    backbone(torch.empty(1, 3, size, size, device="meta"), num_frames=1)
     after_sequence = True
-    for name, child in copy.deepcopy(model.backbone).to("meta").eval().named_children():
-        x = child(x)
+    for (name, child), x in zip(backbone.named_children(), outputs, strict=True):
         if not any(isinstance(module, nn.Conv2d | nn.Conv3d) for module in child.modules()):
             continue
         shape = (int(x.shape[1]), int(x.shape[2]), int(x.shape[3]))

@@ -103,11 +103,39 @@ def test_the_replaced_blocks(blocks):
     assert replaced == [f"backbone.layer{place}.conv2.module" for place in REPLACED[blocks]]
 
 
-def test_exported_program_gives_the_same_scores():
+@pytest.mark.parametrize("name", ["ctnet_r50_twin", "tsm_r50_twin", "tea_r50_twin", "smallbig_r50_twin"])
+def test_one_exported_program_serves_any_batch_and_any_number_of_frames(name):
+    model, any_number = tiny(name), torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.export.export(
+            model, (torch.randn(2, 3, 4, 32, 32),), dynamic_shapes={"x": {0: any_number, 2: any_number}}
+        )
+        for clips, frames in ((1, 4), (3, 7)):
+            batch = torch.randn(clips, 3, frames, 32, 32)
+            torch.testing.assert_close(program.module()(batch), model(batch), rtol=1e-4, atol=1e-5)
+
+
+def test_the_whole_network_compiles_to_one_graph():
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
     model, clip = tiny(), torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
-        program = torch.export.export(model, (clip,))
-        torch.testing.assert_close(program.module()(clip), model(clip), rtol=1e-4, atol=1e-5)
+        scores = torch.compile(model, backend=count, fullgraph=True)(clip)
+    assert len(graphs) == 1
+    torch.testing.assert_close(scores, model(clip), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pass_leaves_no_trace_in_the_network():
+    model = tiny()
+    before = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    with torch.no_grad():
+        model(torch.randn(1, 3, 4, 32, 32))
+    after = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    assert before == after
 
 
 @pytest.mark.parametrize(

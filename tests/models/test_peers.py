@@ -16,7 +16,6 @@ from ctnet.models.peers.tea import MotionExcitation
 from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
-from ctnet.models.tensor_conv import OnClips
 from study.experiments import NOT_REPRODUCED
 
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
@@ -88,9 +87,6 @@ def test_the_temporal_bottleneck_has_its_modules_on_the_residual_branch_alone(st
     if stride == 2:  # what stands beside a strided convolution is strided too
         convs[2] = randomise(nn.Conv3d(8, 8, (3, 1, 1), (1, 2, 2), padding=(1, 0, 0)))
     network = TemporalBottleneck(block, *convs)
-    for module in network.modules():
-        if isinstance(module, OnClips):
-            module.num_frames = 3
 
     def on_clips(conv, frames):  # two clips of three frames
         return conv(frames.unflatten(0, (2, 3)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)
@@ -101,7 +97,7 @@ def test_the_temporal_bottleneck_has_its_modules_on_the_residual_branch_alone(st
         spatial = block.bn2(block.conv2(on_clips(convs[1], reduced))).relu() + on_clips(convs[2], reduced)
         residual = block.bn3(on_clips(convs[3], block.conv3(spatial)))
         expected = (residual + (shape(frames) if shape else frames)).relu()
-        torch.testing.assert_close(network(frames), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(network(frames, 3), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_resnet_that_is_turned_into_a_peer_stays_as_it_was():
@@ -181,8 +177,7 @@ def test_stm_adds_motion_to_what_the_relu_lets_through(block):
     for name in ("conv2", "beside_conv2"):
         module.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: kept.update({name: output}))
     module.conv3.register_forward_hook(lambda _, args, output: kept.update(conv3=args[0]))
-    module.before_conv2.num_frames = module.beside_conv2.num_frames = 4
-    module(torch.randn(4, module.conv1.in_channels, 8, 8))
+    module(torch.randn(4, module.conv1.in_channels, 8, 8), 4)
     assert kept["beside_conv2"].abs().sum() > 0
     torch.testing.assert_close(kept["conv3"], module.bn2(kept["conv2"]).relu() + kept["beside_conv2"])
 
@@ -204,7 +199,7 @@ def test_tea_hands_each_part_to_the_next_but_in_the_first_block_of_a_stage(block
     outputs = []
     for spatial in module.spatial:
         spatial.register_forward_hook(lambda *args: outputs.append(args[-1]))
-    module(torch.randn(4, module.conv1.in_channels, 8, 8))
+    module(torch.randn(4, module.conv1.in_channels, 8, 8), 1)
     for output, parts in zip(outputs, seen, strict=True):
         (gradient,) = torch.autograd.grad(output.sum(), features, retain_graph=True)
         assert gradient.abs().sum((0, 2, 3)).reshape(4, 6).sum(1).nonzero().flatten().tolist() == parts
@@ -258,8 +253,6 @@ def test_smallbig_sees_both_views_through_one_weight():
     assert all(".bn." in key for key in extra)
 
     block = randomise(model.backbone.layer2[1])
-    for module in (block.big1, block.big2, block.big3):
-        module.pool.num_frames = 3
     x = torch.rand(2, 128, 3, 6, 6)
 
     def unit(x, conv, bn, big, kernel, padding):
@@ -273,7 +266,7 @@ def test_smallbig_sees_both_views_through_one_weight():
     y = unit(y, block.conv2, block.bn2, block.big2, 3, 1).relu()
     y = unit(y, block.conv3, block.bn3, block.big3, (3, 3, 3), (0, 1, 1))
     expected = (y + x).relu().transpose(1, 2).flatten(0, 1)
-    torch.testing.assert_close(block(x.transpose(1, 2).flatten(0, 1)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(block(x.transpose(1, 2).flatten(0, 1), 3), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_gsm_gates_are_bounded_and_open_gates_shift_each_half():

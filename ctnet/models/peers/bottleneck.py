@@ -46,17 +46,22 @@ class TemporalBottleneck(nn.Module):
         self.beside_conv2 = OnClips(beside_conv2) if beside_conv2 else None
         self.after_conv3 = _on_frames(after_conv3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N*T, C, H, W) -> (N*T, C', H', W')."""
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(self.before_conv1(x))))
-        spatial = self.relu(self.bn2(self.conv2(self.before_conv2(x))))
-        x = spatial if self.beside_conv2 is None else spatial + self.beside_conv2(x)
-        return self.relu(self.bn3(self.after_conv3(self.conv3(x))) + shortcut)
+        x = self.relu(self.bn1(self.conv1(self.before_conv1(x, num_frames))))
+        spatial = self.relu(self.bn2(self.conv2(self.before_conv2(x, num_frames))))
+        x = spatial if self.beside_conv2 is None else spatial + self.beside_conv2(x, num_frames)
+        return self.relu(self.bn3(self.after_conv3(self.conv3(x), num_frames)) + shortcut)
 
 
-def _on_frames(module: nn.Module | None) -> nn.Module:
-    return OnClips(module) if module else nn.Identity()
+def _on_frames(module: nn.Module | None) -> Callable[[Tensor, int], Tensor]:
+    return OnClips(module) if module else _unmixed
+
+
+def _unmixed(x: Tensor, num_frames: int) -> Tensor:
+    """What a place without a module does."""
+    return x
 
 
 def replace_bottlenecks(

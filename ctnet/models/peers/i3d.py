@@ -8,7 +8,7 @@ from torch import nn
 
 from ctnet.models.backbones import create_backbone
 from ctnet.models.peers.network3d import Network3D, linear_head
-from ctnet.models.tsn import _trunk
+from ctnet.models.tsn import trunk
 
 Temporal = Mapping[str, tuple[int, int]]
 """Name of a convolution or pooling layer -> its kernel and its stride in time."""
@@ -23,19 +23,19 @@ INCEPTION: Temporal = {
 """Fig. 3: time is halved by the first convolution and the last two pooling layers; other kernels are cubes."""
 
 
-def inflate(trunk: nn.Sequential, temporal: Temporal, cubes: bool = False) -> nn.Sequential:
+def inflate(stages: nn.Sequential, temporal: Temporal, cubes: bool = False) -> nn.Sequential:
     """A copy of a 2D CNN for clips: k x k layers become t x k x k (section 2.4).
 
     A kernel is repeated t times and divided by t. So a clip that repeats one picture gives that picture's activations,
     but for frames near the ends of the clip, where the padding comes in.
 
     Args:
-        trunk: stages from pictures (N, 3, H, W) to activations (N, C, h, w).
+        stages: from pictures (N, 3, H, W) to activations (N, C, h, w).
         temporal: t and the stride in time, of the layers named.
         cubes: what t is for other layers: k if set, otherwise 1; their stride in time is 1.
     """
-    trunk = copy.deepcopy(trunk)
-    for name, module in list(trunk.named_modules()):
+    stages = copy.deepcopy(stages)
+    for name, module in list(stages.named_modules()):
         inflated: nn.Module
         if isinstance(module, nn.BatchNorm2d):
             inflated = nn.BatchNorm3d(module.num_features, module.eps, module.momentum)
@@ -46,8 +46,8 @@ def inflate(trunk: nn.Sequential, temporal: Temporal, cubes: bool = False) -> nn
         else:
             continue
         parent, _, child = name.rpartition(".")
-        setattr(trunk.get_submodule(parent), child, inflated)
-    return trunk
+        setattr(stages.get_submodule(parent), child, inflated)
+    return stages
 
 
 def _inflated(layer: nn.Conv2d | nn.MaxPool2d, t: int, stride: int) -> nn.Module:
@@ -95,7 +95,7 @@ def i3d_inception(
         raise RuntimeError(f"cannot download the ImageNet weights of googlenet ({error})") from error
     half = (0.5, 0.5, 0.5)
     head = linear_head(cnn.fc.in_features, num_classes)
-    backbone = inflate(_trunk(cnn), INCEPTION, cubes=True)
+    backbone = inflate(trunk(cnn), INCEPTION, cubes=True)
     return Network3D(backbone, head, num_frames, dropout, input_mean=half, input_std=half)
 
 
@@ -108,9 +108,9 @@ def inflated_resnet(depth: int, weights: str | None = None) -> nn.Sequential:
     """
     blocks = {"layer1": (0, 1, 2), "layer2": (0, 2), "layer3": (0, 2, 4), "layer4": (1,)}
     temporal = {f"{stage}.{block}.conv1": (3, 1) for stage, numbers in blocks.items() for block in numbers}
-    trunk = inflate(_trunk(create_backbone(f"r{depth}", weights)), temporal | {"conv1": (5, 2), "maxpool": (3, 2)})
-    trunk.get_submodule("layer1").add_module("pool2", nn.MaxPool3d((3, 1, 1), (2, 1, 1), (1, 0, 0)))
-    return trunk
+    stages = inflate(trunk(create_backbone(f"r{depth}", weights)), temporal | {"conv1": (5, 2), "maxpool": (3, 2)})
+    stages.get_submodule("layer1").add_module("pool2", nn.MaxPool3d((3, 1, 1), (2, 1, 1), (1, 0, 0)))
+    return stages
 
 
 def i3d_r50(

@@ -42,9 +42,9 @@ class BigView(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.bn.weight)
 
-    def forward(self, x: Tensor, conv: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, num_frames: int, conv: nn.Module) -> Tensor:
         """(N*T, C, H, W) -> (N*T, C', H', W'), or (N, C', H', W') after pooling over all frames."""
-        return self.bn(conv(self.pool(x)))
+        return self.bn(conv(self.pool(x, num_frames)))
 
 
 class SmallBigBottleneck(nn.Module):
@@ -64,13 +64,13 @@ class SmallBigBottleneck(nn.Module):
         self.big2 = BigView(block.conv2.out_channels)
         self.big3 = BigView(block.conv3.out_channels, all_frames=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N*T, C, H, W) -> (N*T, C', H', W')."""
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)) + self.big1(x, self.conv1))
-        x = self.relu(self.bn2(self.conv2(x)) + self.big2(x, self.conv2))
-        small, big = self.bn3(self.conv3(x)), self.big3(x, self.conv3)  # (N*T, C', H', W'), (N, C', H', W')
-        x = (small.unflatten(0, (big.shape[0], -1)) + big.unsqueeze(1)).flatten(0, 1)
+        x = self.relu(self.bn1(self.conv1(x)) + self.big1(x, num_frames, self.conv1))
+        x = self.relu(self.bn2(self.conv2(x)) + self.big2(x, num_frames, self.conv2))
+        small, big = self.bn3(self.conv3(x)), self.big3(x, num_frames, self.conv3)  # (N*T, C', H', W'), (N, C', H', W')
+        x = (small.unflatten(0, (-1, num_frames)) + big.unsqueeze(1)).flatten(0, 1)
         return self.relu(x + shortcut)
 
 

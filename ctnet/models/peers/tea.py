@@ -88,15 +88,16 @@ class TEABlock(nn.Module):
         initialise_convs(self)
         self.downsample = block.downsample
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N*T, C, H, W) -> (N*T, C', H', W')."""
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        *parts, last = self.excite(self.relu(self.bn1(self.conv1(x)))).split(self.width, 1)
+        excited = self.excite(self.relu(self.bn1(self.conv1(x))), num_frames)
+        *parts, last = excited.split(self.width, 1)
         outputs: list[Tensor] = []
         for part, temporal, spatial in zip(parts, self.temporal, self.spatial, strict=False):
             cascaded = part + outputs[-1] if outputs and not self.first else part
-            outputs.append(spatial(temporal(cascaded)))
-        outputs.append(self.pool(self.temporal[-1](last)))
+            outputs.append(spatial(temporal(cascaded, num_frames)))
+        outputs.append(self.pool(self.temporal[-1](last, num_frames)))
         return self.relu(self.bn3(self.conv3(torch.cat(outputs, 1))) + shortcut)
 
 
