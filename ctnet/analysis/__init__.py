@@ -1,16 +1,23 @@
-"""What can be measured on a network: cost, receptive field, where it looks; and what several runs allow to be said."""
+"""What can be measured on a network: cost, receptive field, where it looks; and what several runs allow to be said.
 
-from ctnet.analysis.cost import Cost, count_cost
-from ctnet.analysis.receptive_field import ReceptiveField, progressive_fields, receptive_field
-from ctnet.analysis.saliency import (
-    class_evidence,
-    energy_share,
-    grad_cam,
-    pointing_game,
-    saliency_tubes,
-    scatter,
-    temporal_concentration,
-)
+What the package offers is loaded when it is first used: a kept cost is read without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctnet.analysis.cost import Cost, count_cost
+    from ctnet.analysis.fields import ReceptiveField, progressive_fields, receptive_field
+    from ctnet.analysis.saliency import (
+        class_evidence,
+        energy_share,
+        grad_cam,
+        pointing_game,
+        saliency_tubes,
+        scatter,
+        temporal_concentration,
+    )
 
 __all__ = [
     "Cost",
@@ -26,3 +33,24 @@ __all__ = [
     "scatter",
     "temporal_concentration",
 ]
+
+_HOMES = {
+    "cost": ("Cost", "count_cost"),
+    "fields": ("ReceptiveField", "progressive_fields", "receptive_field"),
+    "saliency": (
+        "class_evidence",
+        "energy_share",
+        "grad_cam",
+        "pointing_game",
+        "saliency_tubes",
+        "scatter",
+        "temporal_concentration",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"ctnet.analysis.{home}"), name)
+    raise AttributeError(f"module 'ctnet.analysis' has no attribute {name!r}")

@@ -3,13 +3,10 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-with warnings.catch_warnings():  # on import, fvcore calls a function that torch has deprecated
-    warnings.simplefilter("ignore", FutureWarning)
-    from fvcore.nn import FlopCountAnalysis
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -28,41 +25,71 @@ class Cost:
     """Giga multiply-adds of each stage of the backbone, such as "layer1", in order."""
 
 
-def count_cost(model: nn.Module, size: int | tuple[int, int] = 256, frames: int | None = None) -> Cost:
+def count_cost(model: "nn.Module", size: int | tuple[int, int] = 256, frames: int | None = None) -> Cost:
     """Count the cost of `model` on one clip (1, 3, frames, height, width).
 
-    The count is fvcore's, in evaluation mode. The model's mode and weights are left as they are.
+    The count is fvcore's, in evaluation mode, and made on shapes alone: nothing is computed, unless the model does what
+    shapes do not decide. The model's mode and weights are left as they are.
 
     Args:
-        model: a network on clips; it is run once, on the device that its parameters are on.
+        model: a network on clips.
         size: height and width in pixels, one number for both.
         frames: T; the model's own `num_frames` unless given.
 
     Raises:
         ValueError: when a number is not positive, or the model fails on such a clip.
     """
+    import torch
+
+    from ctnet.analysis.shapes import shapes_only, without_data
+
     height, width = (size, size) if isinstance(size, int) else size
     frames = int(getattr(model, "num_frames", 8)) if frames is None else frames
     if min(height, width, frames) < 1:
         raise ValueError(f"size and frames must be positive, got {height} x {width} and {frames} frames")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    clip = torch.zeros(1, 3, frames, height, width, device=device)
-    training = model.training
-    analysis = FlopCountAnalysis(model.eval(), clip)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    shape = (1, 3, frames, height, width)
     try:
-        with torch.no_grad():
-            by_operator = {operator: count / 1e9 for operator, count in analysis.by_operator().items()}
-            by_module = analysis.by_module()
-    except RuntimeError as error:
-        raise ValueError(f"the model cannot process a clip of {frames} x {height} x {width}: {error}") from error
-    finally:
-        model.train(training)
-    stages = [name for name, _ in getattr(model, "backbone", nn.Module()).named_children()]
+        with shapes_only():
+            by_operator, by_module = _count(without_data(model).eval(), torch.zeros(shape, device="meta"))
+    except Exception:  # what cannot be told from shapes is run, and should that fail too, it says why
+        by_operator, by_module = _count_executed(model, shape)
+    backbone = getattr(model, "backbone", None)
+    stages = [name for name, _ in backbone.named_children()] if backbone is not None else []
     return Cost(
         gmacs=sum(by_operator.values()),
         conv_linear_gmacs=by_operator.get("conv", 0.0) + by_operator.get("linear", 0.0),
         params_m=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         by_operator=by_operator,
-        by_stage={stage: by_module[f"backbone.{stage}"] / 1e9 for stage in stages},
+        by_stage={stage: by_module[f"backbone.{stage}"] for stage in stages},
     )
+
+
+def _count(model: "nn.Module", clip: "Tensor") -> tuple[dict[str, float], dict[str, float]]:
+    """Giga multiply-adds of each kind of operator and of each module, which is run once on the clip."""
+    import torch
+
+    with warnings.catch_warnings():  # on import, fvcore calls a function that torch has deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        from fvcore.nn import FlopCountAnalysis
+
+    analysis = FlopCountAnalysis(model, clip)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with torch.no_grad():
+        counted = analysis.by_operator(), analysis.by_module()
+    by_operator, by_module = ({name: count / 1e9 for name, count in counts.items()} for counts in counted)
+    return by_operator, by_module
+
+
+def _count_executed(model: "nn.Module", shape: tuple[int, ...]) -> tuple[dict[str, float], dict[str, float]]:
+    """`_count` of the model itself, on a clip of zeros on the device that its parameters are on."""
+    import torch
+
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    training = model.training
+    try:
+        return _count(model.eval(), torch.zeros(shape, device=device))
+    except (RuntimeError, TypeError) as error:
+        _, _, frames, height, width = shape
+        raise ValueError(f"the model cannot process a clip of {frames} x {height} x {width}: {error}") from error
+    finally:
+        model.train(training)

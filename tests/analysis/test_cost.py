@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,3 +81,73 @@ def test_sizes_must_be_positive(size, frames):
 def test_a_model_that_cannot_take_the_clip_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="cannot process a clip of 8 x 16 x 16"):
         ctnet.count_cost(nn.Conv2d(3, 4, 3), size=16)
+
+
+def devices_seen(model):
+    """The devices of what goes through the layers of a model, or of a copy of it, from here on."""
+    seen = set()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, inputs, output: seen.add(output.device.type))
+    return seen
+
+
+@pytest.mark.parametrize("name", ["ctnet_r50_twin", "tea_r50_twin", "tsn_r50_twin"])
+def test_a_count_computes_nothing(name):
+    model = ctnet.create_model(name, **TINY)
+    seen = devices_seen(model)
+    count_by_shapes = ctnet.count_cost(model, size=32, frames=3)
+    assert seen == {"meta"}
+    assert count_by_shapes == executed(model, (1, 3, 3, 32, 32))
+
+
+def executed(model, shape):
+    """The cost by fvcore's own count, every operator run."""
+    analysis = FlopCountAnalysis(model.eval(), torch.zeros(shape)).unsupported_ops_warnings(False)
+    with torch.no_grad():
+        by_operator = {name: count / 1e9 for name, count in analysis.by_operator().items()}
+        by_module = analysis.by_module()
+    stages = [f"backbone.{name}" for name, _ in model.backbone.named_children()]
+    return ctnet.analysis.Cost(
+        sum(by_operator.values()),
+        by_operator.get("conv", 0.0) + by_operator.get("linear", 0.0),
+        sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        by_operator,
+        {stage.removeprefix("backbone."): by_module[stage] / 1e9 for stage in stages},
+    )
+
+
+class Layers(nn.Module):
+    """Some layers on frames, behind which every position of the last one counts."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.backbone = nn.Sequential(*layers)
+
+    def forward(self, clips):
+        return self.backbone(clips.movedim(2, 1).flatten(0, 1))
+
+
+class ByValue(nn.Module):
+    """What it does depends on a value."""
+
+    def forward(self, x):
+        return x.relu() if x.sum() >= 0 else x
+
+
+@pytest.mark.parametrize(
+    ("layers", "device"),
+    [
+        ([nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU()], "cpu"),
+        ([nn.ConvTranspose2d(3, 4, 3), nn.ReLU()], "cpu"),
+        ([nn.Conv2d(3, 4, 3), ByValue()], "cpu"),
+        ([nn.Conv2d(3, 4, 3, 2, 1, dilation=2), nn.GroupNorm(2, 4), nn.Conv2d(4, 6, 1, groups=2)], "meta"),
+        ([nn.Flatten(2), nn.Conv1d(3, 5, 3), nn.LazyLinear(7)], "meta"),
+    ],
+    ids=["same", "transposed", "value", "strides", "one dimension"],
+)
+def test_what_shapes_do_not_tell_is_run(layers, device):
+    model = Layers(*layers)
+    model(torch.zeros(1, 3, 2, 12, 12))
+    seen = devices_seen(model)
+    assert ctnet.count_cost(model, size=12, frames=2) == executed(model, (1, 3, 2, 12, 12))
+    assert device in seen
