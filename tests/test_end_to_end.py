@@ -144,7 +144,7 @@ def test_mistakes_are_one_line(trained, videos, run, tmp_path):
         (["train", "somethingv2"], "--out DIRECTORY"),
         (["train", "somethingv3", "--out", str(tmp_path / "x")], "did you mean 'somethingv2'"),
         (["train", "somethingv2", "lrr=1", "--out", str(tmp_path / "x")], "did you mean 'lr'"),
-        (["train", "somethingv2", "seed=-1", "--out", str(tmp_path / "x")], "seed must not be negative"),
+        (["train", "somethingv2", "seed=-1", "--out", str(tmp_path / "x")], "seed=-1 does not fit"),
         (
             ["train", "somethingv2", f"root={videos}", *FIELDS, "options={nonsense: 1}", "--out", str(tmp_path / "x")],
             "no option nonsense; there are sizes, kernels",

@@ -67,16 +67,15 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
 def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDataset | None = None) -> VideoDataset:
     """Clips to train a model on: sampled, cropped and flipped at random as the recipe says, and normalised for it."""
     videos = load_split(recipe, "train") if videos is None else videos
-    sides = [recipe.short_side] if isinstance(recipe.short_side, int) else recipe.short_side
     swap = left_right_swap(videos.class_names) if recipe.flip else None
     normalisation = model.input_mean, model.input_std
-    transform = train_transform(recipe.size, sides, recipe.scales, recipe.flip, swap, *normalisation)
+    transform = train_transform(recipe.size, recipe.sides, recipe.scales, recipe.flip, swap, *normalisation)
     return VideoDataset(
         videos,
         sampler(recipe),
         transform,
         train=True,
-        short_side=max(sides),
+        short_side=max(recipe.sides),
         seed=recipe.seed,
         skip=recipe.skip or None,
     )
@@ -106,8 +105,7 @@ def eval_data(
 def _eval_transform(recipe: Recipe, model: VideoModel, view: View) -> tuple[v2.Compose, int]:
     """The transform of a view, and the shorter side to which frames are resized before it: as in training, at least."""
     size = view.size or recipe.test_size or recipe.size
-    sides = [recipe.short_side] if isinstance(recipe.short_side, int) else recipe.short_side
-    short_side = max(size, min(sides))
+    short_side = max(size, min(recipe.sides))
     if view.crops == 3 and short_side == size and recipe.dataset in MICRO_DATASETS:  # square: room for three crops
         short_side = size * 9 // 8
     return eval_transform(size, short_side, view.crops, model.input_mean, model.input_std), short_side

@@ -1,85 +1,103 @@
 """A training run as plain data: the paper's recipes (section 4, appendix A.1), and small ones for twins."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
+import msgspec
+from msgspec import Meta
 
 from ctnet.errors import did_you_mean
 
 BATCH = 64  # the batch that `Recipe.lr` is for
 
+# Kinds of values: each says its range to the check and to the reader of an error. No number may be NaN or infinite.
+LARGEST = sys.float_info.max
+Count = Annotated[int, Meta(ge=1, description="a whole number from 1")]
+WholeNumber = Annotated[int, Meta(ge=0, description="a whole number from 0")]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number from 0 to below 2^63")]
+Counts = Annotated[list[Count], Meta(min_length=1, description="a list of such")]
+Positive = Annotated[float, Meta(gt=0, le=LARGEST, description="a number above 0")]
+NotNegative = Annotated[float, Meta(ge=0, le=LARGEST, description="a number from 0")]
+BelowOne = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
+UpToOne = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+PositiveOrOff = Annotated[Positive | None, Meta(description="a number above 0, or null, which turns it off,")]
+Share = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and up to 1")]
+Shares = Annotated[list[Share], Meta(min_length=1, description="a list of numbers above 0 and up to 1")]
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a run learns, and how it is executed."""
+    """Everything that decides what a run learns, and how it is executed.
+
+    Raises:
+        ValueError: for a value outside the range of its field, in one line.
+    """
 
     # Network
     model: str = "ctnet_r50"  # a name of `ctnet.list_models()`
     options: dict[str, Any] = field(default_factory=dict)  # of `ctnet.create_model`: blocks, sizes, excitation, ...
-    frames: int = 8  # T
+    frames: Count = 8  # T
     init: str = "imagenet"  # where weights start: "imagenet", "none", or a checkpoint of this package
-    dropout: float = 0.5
+    dropout: BelowOne = 0.5
 
     # Data
     dataset: str = "somethingv2"  # an official layout, or a Micro dataset
     root: str = ""  # its directory; for a Micro dataset where drawn clips are kept
-    fold: int = 1  # of the datasets that have several
+    fold: Count = 1  # of the datasets that have several
     skip: str = ""  # a list of videos to leave out, from `ctnet data check`
     missing: Literal["error", "skip"] = "error"  # what to do with an annotation that has no video
-    train_clips: int | None = None  # number of clips of a Micro dataset
-    val_clips: int | None = None
-    difficulty: float | None = None  # of a Micro dataset, from 0 (easy) to 1; its own unless given
+    train_clips: Count | None = None  # number of clips of a Micro dataset
+    val_clips: Count | None = None
+    difficulty: UpToOne | None = None  # of a Micro dataset, from 0 (easy) to 1; its own unless given
     sampling: Literal["sparse", "dense"] = "sparse"
-    window: int = 64  # frames that a dense clip spans
-    size: int = 256  # side of the square that the network sees, in pixels
-    short_side: int | list[int] = 256  # of a frame before the crop; one of several at random
-    scales: list[float] | None = field(default_factory=lambda: [1, 0.875, 0.75, 0.66])  # of the crop; None: of `size`
+    window: Count = 64  # frames that a dense clip spans
+    size: Count = 256  # side of the square that the network sees, in pixels
+    short_side: Count | Counts = 256  # of a frame before the crop; one of several at random
+    scales: Shares | None = field(default_factory=lambda: [1, 0.875, 0.75, 0.66])  # of the crop; None: of `size`
     flip: bool = False  # left to right, labels that tell left from right swapped
-    test_size: int | None = None  # side in testing, `size` unless given
+    test_size: Count | None = None  # side in testing, `size` unless given
 
     # Optimisation: SGD, linear warm-up, then a cosine down to zero
-    epochs: int = 45
-    batch_size: int = 64  # clips of a step, over all processes
-    lr: float = 0.02  # at the end of the warm-up, for a batch of 64; scaled linearly with batch_size
-    head_lr: float = 1.0  # times lr, for the head
-    warmup_epochs: float = 10
-    momentum: float = 0.9
-    weight_decay: float = 5e-4  # not on biases and batch normalisation
-    clip_grad: float | None = 20.0  # largest norm of the gradient
-    label_smoothing: float = 0.0
+    epochs: Count = 45
+    batch_size: Count = 64  # clips of a step, over all processes
+    lr: Positive = 0.02  # at the end of the warm-up, for a batch of 64; scaled linearly with batch_size
+    head_lr: Positive = 1.0  # times lr, for the head
+    warmup_epochs: NotNegative = 10
+    momentum: BelowOne = 0.9
+    weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
+    clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
+    label_smoothing: BelowOne = 0.0
     freeze_bn: Literal["none", "partial", "all"] = "none"  # "partial" keeps the statistics of all but the first
-    seed: int = 0
+    seed: Seed = 0
 
     # Execution: changes no more than rounding, but for statistics of batch normalisation, which are of a device's clips
-    clips_per_device: int | None = None  # most clips on a device at once; gradients are accumulated over the rest
+    clips_per_device: Count | None = None  # most clips on a device at once; gradients are accumulated over the rest
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # "auto": the fastest that the device supports
     sync_bn: bool = False  # statistics over all GPUs
     compile: str = ""  # backend of torch.compile, such as "inductor"
     activation_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third slower
-    workers: int = 8  # processes that load data, for each device; 0 loads in the training process
-    eval_every: int = 1  # epochs
-    save_every: int = 500  # steps between two saved states, besides one at every epoch's end
+    workers: WholeNumber = 8  # processes that load data, for each device; 0 loads in the training process
+    eval_every: Count = 1  # epochs
+    save_every: Count = 500  # steps between two saved states, besides one at every epoch's end
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, int) and not isinstance(value, bool) and _accepts(1.0, hints[item.name]):
-                object.__setattr__(self, item.name, value := float(value))
-            if not _accepts(value, hints[item.name]):
-                raise ValueError(f"{item.name}={value!r} does not fit: {_describe(hints[item.name])} is expected")
-        positive = ("frames", "epochs", "batch_size", "lr", "size", "window", "eval_every", "save_every")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        if not 0 <= self.warmup_epochs <= self.epochs:
+        for name, kind in _kinds().items():
+            value = getattr(self, name)
+            try:
+                converted = msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{name}={value!r} does not fit: {_expected(kind)} is expected") from error
+            if type(converted) is not type(value):  # a whole number for a float
+                object.__setattr__(self, name, converted)
+        if self.warmup_epochs > self.epochs:
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up do not fit into {self.epochs} epochs")
+        if self.scales is None and self.size > min(self.sides):
+            raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
 
     def override(self, changes: Mapping[str, Any]) -> "Recipe":
         """A recipe with other values in some fields.
@@ -94,21 +112,29 @@ class Recipe:
         return replace(self, **changes)
 
     def parse(self, assignments: list[str]) -> "Recipe":
-        """A recipe changed by "field=value" texts, values as in YAML: lr=0.01, clip_grad=null, options={blocks: 4}."""
+        """A recipe changed by "field=value" texts, such as lr=0.01, clip_grad=null, options={blocks: 4}.
+
+        Fields that are texts take what is behind "=" as it stands. Others are read as YAML whose numbers are decimal.
+
+        Raises:
+            ValueError: as `override` does, and for a text that is no change.
+        """
         changes: dict[str, Any] = {}
         for text in assignments:
             name, equals, value = text.partition("=")
             if not equals:
                 raise ValueError(f"{text!r} is no change of a recipe: write field=value, such as epochs=10")
-            try:
-                changes[name] = _number(yaml.safe_load(value)) if value else ""
-            except yaml.YAMLError as error:
-                raise ValueError(f"cannot read the value in {text!r} ({str(error).splitlines()[0]})") from error
+            changes[name] = _read(text, value, _kinds().get(name))
         return self.override(changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
         return asdict(self)
+
+    @property
+    def sides(self) -> list[int]:
+        """Lengths of a frame's shorter side before the crop."""
+        return self.short_side if isinstance(self.short_side, list) else [self.short_side]
 
     @property
     def peak_lr(self) -> float:
@@ -140,34 +166,34 @@ EXECUTION = frozenset(
 """Fields that may change when a run is resumed."""
 
 
-def _number(value: Any) -> Any:
-    """YAML takes 1e-4 for a text: it wants 1.0e-4."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+@cache
+def _kinds() -> dict[str, Any]:
+    """Field -> kind of its values."""
+    return get_type_hints(Recipe, include_extras=True)
+
+
+def _expected(kind: Any) -> str:
+    """A kind of values in words."""
+    if get_origin(kind) is Annotated:
+        return str(kind.__metadata__[0].description)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    names = {type(None): "null", str: "a text", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    return "a mapping such as {blocks: 4}" if get_origin(kind) is dict else " or ".join(map(_expected, get_args(kind)))
+
+
+def _read(text: str, value: str, kind: Any) -> Any:
+    """The value of an assignment."""
+    if kind is str or get_origin(kind) is Literal:
         return value
+    from ctnet.engine.values import read_value  # YAML takes a while to import
 
-
-def _accepts(value: Any, hint: Any) -> bool:
-    """Whether a value is of the kind that a type hint names."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is list:
-        return isinstance(value, list) and all(_accepts(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    if arguments:
-        return any(_accepts(value, argument) for argument in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _describe(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    return getattr(hint, "__name__", str(hint)).replace("NoneType", "null")
+    try:
+        return read_value(value)
+    except ValueError as error:
+        raise ValueError(f"cannot read the value in {text!r} ({error})") from error
 
 
 SOMETHING = Recipe(dropout=0.3, head_lr=5.0)

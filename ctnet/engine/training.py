@@ -152,6 +152,7 @@ class Run:
         self.model = channels_last(build_model(recipe, self.classes).to(place.device))
         self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
+        self._check_schedule()
         self.loader = loader(self.train_set, self.batches, recipe, place)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
@@ -161,6 +162,12 @@ class Run:
         self.scores: Scores | None = None
         self._resume(resume)
         self.forward = self._executable()
+
+    def _check_schedule(self) -> None:
+        """Refuse a run that learns nothing: the rate of its only step is the end of the cosine."""
+        recipe, steps = self.recipe, self.batches.steps
+        if not any(recipe.lr_at((step + 1) / steps) for step in range(recipe.epochs * steps)):
+            raise ValueError(f"a run of one step has rate 0: raise epochs, or lower batch_size={recipe.batch_size}")
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it was chosen."""

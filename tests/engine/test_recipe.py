@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -42,45 +43,106 @@ def test_the_learning_rate_scales_with_the_batch(batch, peak):
 
 
 @pytest.mark.parametrize(
-    ("text", "field", "value"),
+    ("text", "value"),
     [
-        ("lr=1e-3", "lr", 0.001),
-        ("lr=1", "lr", 1.0),
-        ("clip_grad=null", "clip_grad", None),
-        ("options={blocks: 4, sizes: [-1, 4]}", "options", {"blocks": 4, "sizes": [-1, 4]}),
-        ("root=/a b/c", "root", "/a b/c"),
-        ("root=", "root", ""),
-        ("flip=true", "flip", True),
-        ("short_side=[256, 320]", "short_side", [256, 320]),
-        ("sampling=dense", "sampling", "dense"),
+        ("lr=1e-3", 0.001),
+        ("lr=1", 1.0),
+        ("seed=010", 10),
+        ("clip_grad=null", None),
+        (
+            "options={blocks: 4, sizes: [-1, 010], gain: 1e-4, day: 2024-01-01}",
+            {"blocks": 4, "sizes": [-1, 10], "gain": 0.0001, "day": "2024-01-01"},
+        ),
+        ("root=/a b/c", "/a b/c"),
+        ("root=/data/set #2", "/data/set #2"),
+        ("root=2024", "2024"),
+        ("root={a: 1}", "{a: 1}"),
+        ("root=a=b", "a=b"),
+        ("root=", ""),
+        ("flip=true", True),
+        ("short_side=[256, 320]", [256, 320]),
+        ("scales=[1, 0.5]", [1, 0.5]),
+        ("sampling=dense", "dense"),
     ],
 )
-def test_any_field_can_be_changed_by_text(text, field, value):
+def test_any_field_can_be_changed_by_text(text, value):
     changed = Recipe().parse([text])
-    assert getattr(changed, field) == value
-    assert type(getattr(changed, field)) is type(value)
+    found = getattr(changed, text.partition("=")[0])
+    assert found == value
+    assert type(found) is type(value)
     assert Recipe(**changed.to_dict()) == changed
+
+
+def test_what_is_written_as_data_is_read_as_such_again():
+    for name, recipe in RECIPES.items():
+        texts = [
+            f"{field}={value if isinstance(value, str) else json.dumps(value)}"
+            for field, value in recipe.override({"seed": 10**18}).to_dict().items()
+        ]
+        assert json.dumps(Recipe().parse(texts).to_dict()) == json.dumps(recipe.override({"seed": 10**18}).to_dict()), (
+            name
+        )
+
+
+COUNTS = ["frames", "fold", "window", "size", "epochs", "batch_size", "eval_every", "save_every"]
+MAYBE = ["train_clips", "val_clips", "test_size", "clips_per_device"]
+OUTSIDE = (
+    [f"{name}={value}" for name in COUNTS for value in ("0", "-1", "1.5", "true", "null", "ten", "")]
+    + [f"{name}={value}" for name in MAYBE for value in ("0", "-3", "2.5", "[1]", "")]
+    + [f"{name}={value}" for name in ("lr", "head_lr", "clip_grad") for value in ("0", "-1", "-1e-9", "1e999", "")]
+    + [f"{name}={value}" for name in ("warmup_epochs", "weight_decay") for value in ("-0.1", "1e999")]
+    + [f"{name}={value}" for name in ("momentum", "dropout", "label_smoothing") for value in ("-0.1", "1", "2")]
+    + [f"difficulty={value}" for value in ("-0.1", "1.1")]
+    + [f"{name}={value}" for name in ("seed", "workers") for value in ("-1", "0.5", "null")]
+    + [f"seed={2**63}"]
+    + [f"short_side={value}" for value in ("0", "[]", "[256, 0]", "[256, a]", "null", "256.0", "{}")]
+    + [f"scales={value}" for value in ("[]", "[0]", "[1.5]", "[-1]", "[a]", "1", "[.nan]")]
+    + [f"options={value}" for value in ("[]", "{1: 2}", "a", "null")]
+    + [f"{name}={value}" for name in ("flip", "sync_bn", "tensorboard") for value in ("1", "null", "maybe", "")]
+    + [f"{name}={value}" for name in ("sampling", "missing", "precision", "freeze_bn") for value in ("", "0", "None")]
+)
+
+
+@pytest.mark.parametrize("text", OUTSIDE)
+def test_every_field_has_a_range(text):
+    with pytest.raises(ValueError, match="does not fit: .* is expected") as refused:
+        Recipe().parse([text])
+    assert str(refused.value).startswith(text.partition("=")[0])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_infinite_or_none(value):
+    for name, now in (
+        Recipe(train_clips=1, val_clips=1, difficulty=1.0, test_size=1, clips_per_device=1).to_dict().items()
+    ):
+        if isinstance(now, int | float | list):
+            with pytest.raises(ValueError, match=f"{name}=.* does not fit"):
+                Recipe(**{name: [value] if isinstance(now, list) else value})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("weight_decy=1", "did you mean 'weight_decay'"),
-        ("epochs=ten", "epochs='ten' does not fit: int is expected"),
-        ("epochs=2.5", "int is expected"),
-        ("epochs=true", "int is expected"),
-        ("flip=1", "bool is expected"),
+        ("LR=1", "did you mean 'lr'"),
+        ("epochs=ten", "epochs='ten' does not fit: a whole number from 1 is expected"),
+        ("flip=1", "true or false is expected"),
         ("sampling=random", "'sparse' or 'dense' is expected"),
-        ("scales=[a]", "does not fit"),
+        ("clip_grad=0", "a number above 0, or null, which turns it off, is expected"),
+        ("short_side=[]", "a whole number from 1 or a list of such is expected"),
         ("epochs=5", "10 epochs of warm-up do not fit into 5"),
-        ("batch_size=0", "batch_size must be above 0"),
+        ("scales=null", "size=256 cannot be cropped from short_side=128"),
         ("epochs", "write field=value"),
         ("options={", "cannot read the value"),
+        ("options=" + "[" * 5000, "cannot read the value"),
+        ("options=!!python/object:os.system", "cannot read the value"),
+        ("seed=" + "1" * 5000, "cannot read the value"),
     ],
 )
 def test_a_wrong_change_is_refused_in_one_line(text, message):
     with pytest.raises(ValueError, match=message) as refused:
-        Recipe().parse([text])
+        Recipe(short_side=128).parse([text])
     assert "\n" not in str(refused.value)
 
 
