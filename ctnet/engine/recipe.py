@@ -61,11 +61,13 @@ class Recipe:
     flip: bool = False  # left to right, labels that tell left from right swapped
     test_size: Count | None = None  # side in testing, `size` unless given
 
-    # Optimisation: SGD, linear warm-up, then a cosine down to zero
+    # Optimisation: linear warm-up, then a cosine down to zero
+    optimizer: Literal["sgd", "muon"] = "sgd"  # "muon": orthogonal steps for kernels, AdamW's for the rest
     epochs: Count = 45
     batch_size: Count = 64  # clips of a step, over all processes
     lr: Positive = 0.02  # at the end of the warm-up, for a batch of 64; scaled linearly with batch_size
     head_lr: Positive = 1.0  # times lr, for the head
+    rest_lr: Positive = 0.3  # with "muon": times lr, for all that is no kernel
     warmup_epochs: NotNegative = 10
     momentum: BelowOne = 0.9
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation

@@ -24,6 +24,7 @@ from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_mode
 from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
+from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.recipe import EXECUTION, Recipe
 from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
@@ -290,7 +291,7 @@ class Run:
             tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             for parameter, state in self.optimizer.state.items():
-                tensors |= {f"optimizer.{names[id(parameter)]}": state["momentum_buffer"]}
+                tensors |= {f"optimizer.{part}.{names[id(parameter)]}": value for part, value in state.items()}
             write_tensors(
                 self.out / STATE,
                 tensors,
@@ -326,9 +327,15 @@ class Run:
             raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(other)}): give another directory")
         model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(model)
+        kept: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, part, name = key.split(".", 2)
+                kept.setdefault(name, {})[part] = value
         for name, parameter in self.model.named_parameters():
-            if (buffer := tensors.get(f"optimizer.{name}")) is not None:
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+            for part, value in kept.get(name, {}).items():
+                like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+                self.optimizer.state[parameter][part] = like.to(parameter.device).copy_(value)
         self.scaler.load_state_dict(scaler)
         self.progress = progress
 
@@ -351,25 +358,6 @@ def channels_last(model: VideoModel) -> VideoModel:
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
-
-
-def build_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with momentum; no weight decay on biases and batch normalisation, `head_lr` on the head."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault((name.startswith("head."), parameter.dim() > 1), []).append(parameter)
-    return torch.optim.SGD(
-        [
-            {
-                "params": parameters,
-                "lr_scale": recipe.head_lr if head else 1.0,
-                "weight_decay": recipe.weight_decay if decays else 0.0,
-            }
-            for (head, decays), parameters in groups.items()
-        ],
-        lr=recipe.peak_lr,
-        momentum=recipe.momentum,
-    )
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

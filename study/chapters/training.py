@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from ctnet.engine import Batches, Place, Recipe
-from ctnet.engine.training import build_model, build_optimizer
+from ctnet.engine.optimizers import build_optimizer
+from ctnet.engine.training import build_model
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
 from study.chapters.tables import styled
 from study.published import training_settings

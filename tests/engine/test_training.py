@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 import ctnet
 from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
 from ctnet.engine.checkpoint import load_init, read_about, save_model
-from ctnet.engine.training import build_optimizer, choose_precision, recompute_activations
+from ctnet.engine.optimizers import build_optimizer
+from ctnet.engine.training import choose_precision, recompute_activations
 from ctnet.micro import MicroSomething
 
 COMMAND = [sys.executable, "-m", "ctnet.cli", "train", "micro-something"]
