@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 
 from ctnet.analysis import Cost, progressive_fields, receptive_field
-from ctnet.models import CTModule, c3d_module, compared, csn_module, r2plus1d_module
-from ctnet.models.peers import PEERS
+from ctnet.models import CTModule, c3d_module, csn_module, network_family, r2plus1d_module
 from study.claims import Claim
 from study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
 from study.experiments import IN_TEXT, NOT_REPRODUCED, PLAIN, ROWS, Network
 from study.published import half_a_digit, published_table, row_label
+from study.special_cases import SPECIAL_CASES, special_case_difference
 
 
 def tolerance(published: float) -> float:
@@ -136,7 +136,7 @@ def _compare(table: str, row_id: str, column: str, value: Any, costs: Mapping[st
     if column == "params":
         measured, rule, note = params, "rounds to the printed digit", ""
         verdict = "reproduced" if round(params, 1) == value else "differs"
-    elif any(network.model in PEERS for network in row.networks):
+    elif any(network_family(network.model) != "module" for network in row.networks):
         rule = PEER_RULE
         verdict, measured, note = peer_verdict(value, measured, conv_linear)
     else:
@@ -210,32 +210,6 @@ def _field_claims() -> Iterator[Claim]:
         statement = f"CT-Module, K = {k}: C_1, then C_1 x C_2, ... = C channels interact"
         holds = reached == expected and reached[-1] == channels
         yield _check(f"1/CT K={k} channels", statement, expected, reached, holds, rule=rule)
-
-
-def special_case_difference(
-    special_case: Callable[..., torch.nn.Module], definition: Callable[..., torch.nn.Module]
-) -> float:
-    """Largest difference between a special case of the CT-Module and its own paper's module, with shared weights.
-
-    Both are built for 16 channels, get the same random parameters and statistics, and see the same clip (section 3.3).
-    """
-    generator = torch.Generator().manual_seed(0)
-    ours, theirs = special_case(16, 16).eval(), definition(16, 16).eval()
-    for mine, value in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
-        if value.is_floating_point():
-            value.copy_(torch.rand(value.shape, generator=generator) / max(value[0].numel(), 1) ** 0.5)
-            mine.copy_(value.reshape(mine.shape))
-    clip = torch.randn(2, 16, 6, 9, 7, generator=generator)
-    with torch.no_grad():
-        return float((ours(clip) - theirs(clip)).abs().max())
-
-
-SPECIAL_CASES = {
-    "C3D": (c3d_module, compared.c3d),
-    "R(2+1)D": (r2plus1d_module, compared.r2plus1d),
-    "CSN": (csn_module, compared.csn),
-}
-"""Name -> (the CT-Module's special case, the module as its own paper defines it)."""
 
 
 def _special_case_claims() -> Iterator[Claim]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.files import write_text
-from ctnet.models.peers import PEERS
+from ctnet.models import network_family
 
 PACKAGE = Path(__file__).parents[1] / "ctnet"
 
@@ -26,7 +26,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def code_of(model: str, *parts: str) -> tuple[str, ...]:
     """Parts of this package that a result depends on, with those of the networks of others where its model is one."""
-    return (*parts, *(["models/peers"] if model in PEERS else []))
+    return (*parts, *(["models/peers"] if network_family(model) != "module" else []))
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 
 from ctnet.engine import Recipe, get_recipe
 from ctnet.engine.recipe import EXECUTION
-from ctnet.models.peers import ON_RESNETS
+from ctnet.models import list_models
 from study.experiments import ROWS, Network
 from study.provenance import config_hash
 
@@ -149,8 +149,9 @@ def _pictured(network: Network) -> Run:
 _COMPARED = ("tsn-8", "tsm-8", "teinet-8", "tea-8", "ct-net-8", "tsn-16", "ct-net-16")
 """Rows of Table 3 with twins. PEM+TDLoss has none: its backbone TIM alone is built here, and is in the `ZOO`."""
 ZOO = {
-    **{method: Network(f"{method}_r50") for method in ("tsn", *ON_RESNETS)},
-    "ctnet": Network("ctnet_r50"),
+    name.removesuffix("_r50"): Network(name)
+    for name in ("tsn_r50", *list_models("resnet"), "ctnet_r50")
+    if name.endswith("_r50")
 }
 """The methods that put something temporal into a 2D ResNet-50, whether the paper's tables have them or not."""
 

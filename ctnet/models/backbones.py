@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from urllib.error import URLError
 
 import torchvision
@@ -64,7 +65,7 @@ def inceptionv3_twin(num_classes: int = 1000) -> nn.Module:
 
 
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
-    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3 (torchvision's), r50_twin, r101_twin or
+    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r50_twin, r101_twin or
     inceptionv3_twin.
 
     Args:
@@ -77,16 +78,15 @@ def create_backbone(name: str, weights: str | None = None) -> nn.Module:
     """
     if weights not in (None, "imagenet"):
         raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
-    if name in TWINS:
+    if name in NARROW:
         if weights:
             raise ValueError(f"there are no ImageNet weights for the twin {name!r}")
-        return TWINS[name]()
+        return NARROW[name]()
     if name not in TORCHVISION_NAMES:
-        raise ValueError(f"unknown backbone {name!r}; known are {', '.join([*TORCHVISION_NAMES, *TWINS])}")
+        raise ValueError(f"unknown backbone {name!r}; known are {', '.join([*TORCHVISION_NAMES, *NARROW])}")
     builder = torchvision.models.get_model_builder(TORCHVISION_NAMES[name])
-    options = {"init_weights": True} if name == "inceptionv3" and not weights else {}
     try:
-        return builder(weights="IMAGENET1K_V1" if weights else None, **options)
+        return builder(weights="IMAGENET1K_V1") if weights else builder(**FRESH.get(name, {}))
     except (URLError, OSError) as error:
         hub = os.path.join(os.environ.get("TORCH_HOME", "~/.cache/torch"), "hub", "checkpoints")
         raise RuntimeError(
@@ -101,9 +101,17 @@ TORCHVISION_NAMES = {
     "r50": "resnet50",
     "r101": "resnet101",
     "inceptionv3": "inception_v3",
+    "googlenet": "googlenet",
 }
-TWINS = {
+FRESH: dict[str, dict[str, bool]] = {
+    "inceptionv3": {"init_weights": True},
+    "googlenet": {"init_weights": True, "aux_logits": False},
+}
+"""Arguments of torchvision's builders where weights are random."""
+NARROW: dict[str, Callable[[], nn.Module]] = {
     "r50_twin": resnet_twin,
     "r101_twin": lambda: resnet_twin((3, 4, 23, 3)),
     "inceptionv3_twin": inceptionv3_twin,
 }
+RAISED: dict[str, int] = {}
+"""How often a backbone's behaviour has changed, where it has: the version of every network on it counts that in."""

@@ -3,34 +3,20 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
-from ctnet.errors import did_you_mean
-from ctnet.models.backbones import create_backbone
+from ctnet.models.backbones import RAISED, create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
-from ctnet.models.official import load_official_checkpoint
-from ctnet.models.peers import PEERS
+from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
-from ctnet.models.tsn import TSN, VideoModel
+from ctnet.models.tsn import TSN
 
 Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
 """Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
-
-MODULES: dict[str, Callable[..., nn.Module] | None] = {
-    "tsn": None,
-    "ctnet": CTModule,
-    "c3d": c3d_module,
-    "r2plus1d": r2plus1d_module,
-    "csn": csn_module,
-}
-"""What takes the place of the 3 x 3 convolutions, by the first part of a model's name.
-
-It is called with the input and output channels and the model's options. Add a module of your own under a new name, and
-`create_model`, training, checkpoints and costs know it in every backbone.
-"""
 
 BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
     0: {},
@@ -171,19 +157,59 @@ def tensorize(
     return model
 
 
-def list_models() -> list[str]:
-    """Names that `create_model` knows: every module of `MODULES` in every backbone, and the peers."""
-    return [f"{module}_{backbone}" for backbone in _RULES for module in MODULES] + list(PEERS)
+Module = TypeVar("Module", bound=Callable[..., nn.Module])
 
 
-VERSIONS: dict[str, int] = {}
-"""Network -> version of its behaviour, where that is not 1. Raise it when the same weights give other scores, when a
-fresh network starts from other weights, or when its cost changes: results of older versions are then stale."""
+def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]:
+    """Decorator: let a module take the place of 3 x 3 convolutions, as "<prefix>_<backbone>" in every backbone.
+
+    The module is called with the input and output channels and the model's options, which are its further arguments.
+    Register one of your own, and `create_model`, training, checkpoints and costs know it in every backbone.
+
+    Args:
+        prefix: first part of the models' names.
+        version: of the module's behaviour, see `register`.
+    """
+
+    def add(module: Module) -> Module:
+        for backbone in _RULES:
+            register(
+                f"{prefix}_{backbone}",
+                family="module",
+                version=version + RAISED.get(backbone, 0),
+                pretrained=True,
+                options=(*list(inspect.signature(module).parameters)[2:], "blocks"),
+            )(partial(_with_module, module, backbone))
+        return module
+
+    return add
 
 
-def network_version(name: str) -> int:
-    """Version of a network's behaviour, by a name of `list_models`; results record it."""
-    return VERSIONS.get(name, 1)
+def _with_module(
+    module: Callable[..., nn.Module],
+    backbone: str,
+    *,
+    num_classes: int,
+    num_frames: int,
+    dropout: float,
+    weights: str | None = None,
+    blocks: int | Rule | None = None,
+    **options: Any,
+) -> TSN:
+    cnn = create_backbone(backbone, weights)
+    cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
+    return _as_trained(TSN(cnn, num_classes, num_frames, dropout), backbone)
+
+
+def _tsn(backbone: str, *, num_classes: int, num_frames: int, dropout: float, weights: str | None = None) -> TSN:
+    return _as_trained(TSN(create_backbone(backbone, weights), num_classes, num_frames, dropout), backbone)
+
+
+def _as_trained(model: TSN, backbone: str) -> TSN:
+    """The model, whose input is normalised as the backbone's was."""
+    if backbone.startswith("inceptionv3"):
+        model.input_mean = model.input_std = INCEPTION_NORMALISATION
+    return model
 
 
 def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
@@ -197,61 +223,11 @@ def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
     return BLOCKS[blocks]
 
 
-def create_model(
-    name: str,
-    num_classes: int = 174,
-    num_frames: int = 8,
-    *,
-    weights: str | None = None,
-    checkpoint: str | None = None,
-    dropout: float = 0.5,
-    blocks: int | Rule | None = None,
-    **options: Any,
-) -> VideoModel:
-    """Build a network by name, such as "ctnet_r50", "tsn_r101", "csn_r50" or "ctnet_inceptionv3".
-
-    Args:
-        name: one of `list_models()`.
-        num_classes: of the head; 174 in Something-Something, 400 in Kinetics-400.
-        num_frames: T of the clips the network is meant for; it accepts any.
-        weights: "imagenet" starts the backbone from torchvision's weights; everything else, and all without it, is
-            random.
-        checkpoint: a file of the authors' code to load, see `load_official_checkpoint`.
-        dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
-        blocks: how many blocks of a ResNet-50 to replace (Table 2e: 0, 1, 4, 6, 7 or 12), or a rule of
-            `select_convs`; the paper's choice for the backbone unless given.
-        options: of the module; for the `CTModule` sizes, kernels, connection, excitation, pointwise.
-
-    Returns:
-        A network from clips (N, 3, T, H, W) to scores (N, num_classes).
-
-    Raises:
-        ValueError: for an unknown name or option.
-        RuntimeError: when ImageNet weights cannot be downloaded.
-    """
-    prefix, _, backbone = name.partition("_")
-    if name not in list_models():
-        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, list_models())} `ctnet models` lists all")
-    module = MODULES.get(prefix)
-    known = list(inspect.signature(module).parameters)[2:] if module else []
-    if unknown := [option for option in options if option not in known]:
-        there = f"there are {', '.join(known)}" if known else "there are none"
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
-    if module is None and blocks is not None:
-        raise ValueError(f"{name} replaces no blocks: leave out blocks={blocks!r}")
-    model: VideoModel
-    if name in PEERS:
-        model = PEERS[name](num_classes=num_classes, num_frames=num_frames, dropout=dropout, weights=weights)
-    else:
-        cnn = create_backbone(backbone, weights)
-        if module is not None:
-            cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
-        model = TSN(cnn, num_classes, num_frames, dropout)
-    model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
-    if blocks is not None:
-        model.config["blocks"] = blocks
-    if backbone.startswith("inceptionv3"):
-        model.input_mean = model.input_std = INCEPTION_NORMALISATION
-    if checkpoint is not None:
-        load_official_checkpoint(model, checkpoint)
-    return model
+for _backbone in _RULES:
+    register(f"tsn_{_backbone}", family="module", version=1 + RAISED.get(_backbone, 0), pretrained=True)(
+        partial(_tsn, _backbone)
+    )
+register_module("ctnet")(CTModule)
+register_module("c3d")(c3d_module)
+register_module("r2plus1d")(r2plus1d_module)
+register_module("csn")(csn_module)

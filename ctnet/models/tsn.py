@@ -46,6 +46,8 @@ class VideoModel(nn.Module):
         Raises:
             ValueError: when the input has another shape.
         """
+        if x.dim() != 5 or x.shape[1] != 3:
+            raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -75,14 +77,10 @@ class TSN(VideoModel):
         super().__init__(num_frames)
         self.backbone = Stages(trunk(cnn))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(_num_features(self.backbone), num_classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = with_small_weights(nn.Linear(_num_features(self.backbone), num_classes))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T, h, w)."""
-        if x.dim() != 5 or x.shape[1] != 3:
-            raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
         frames = as_frames(x).contiguous(memory_format=torch.channels_last)
         return as_clips(self.backbone(frames, x.shape[2]), x.shape[2])
 
@@ -91,6 +89,13 @@ class TSN(VideoModel):
         pooled = nn.functional.adaptive_avg_pool2d(as_frames(features), 1).flatten(1)  # (N*T, C)
         scores = self.head(self.dropout(pooled))  # (N*T, num_classes)
         return scores.unflatten(0, (-1, features.shape[2])).mean(1)
+
+
+def with_small_weights(head: nn.Linear) -> nn.Linear:
+    """A head, drawn anew with small weights."""
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 class Stages(nn.Sequential):

@@ -12,7 +12,7 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from ctnet.analysis import Cost
-from ctnet.models.peers import PEERS
+from ctnet.models import network_family
 from study.claims import HOLDS, VERDICTS, Claim, figure
 from study.costs import measure, networks, record, total
 from study.decisions import detectable
@@ -53,7 +53,7 @@ def measure_table(table: str) -> dict[str, Cost]:
     `results/cost`; `python -m study verify --live` counts them again.
     """
     needed = networks([table])
-    return {key: record(n)["cost"] if n.model in PEERS else measure(n) for key, n in needed.items()}
+    return {key: measure(n) if network_family(n.model) == "module" else record(n)["cost"] for key, n in needed.items()}
 
 
 def cost_table(table: str, costs: dict[str, Cost]) -> Styler:

@@ -161,14 +161,15 @@ def draw_block(method: str, compared: pd.DataFrame) -> Figure:
 
 def compare_twins() -> pd.DataFrame:
     """Every method's twin: its cost at 8 x 32 x 32, `twin_gmacs`, counted now, and the columns of `accuracy_table`."""
-    compared = accuracy_table("zoo")
-    twins = (replace(n, model=f"{n.model}_twin", size=32, classes=len(MOTIONS)) for n in ZOO.values())
+    compared = accuracy_table("zoo").loc[list(METHODS)]
+    networks = (ZOO[method] for method in METHODS)
+    twins = (replace(n, model=f"{n.model}_twin", size=32, classes=len(MOTIONS)) for n in networks)
     return compared.assign(twin_gmacs=[measure(twin).gmacs for twin in twins])
 
 
 def compare() -> pd.DataFrame:
     """`compare_twins`, and every method's cost at 8 x 224 x 224, counted now: `gflops`, and `params` in millions."""
-    costs = [measure(replace(network, size=224)) for network in ZOO.values()]
+    costs = [measure(replace(ZOO[method], size=224)) for method in METHODS]
     return compare_twins().assign(gflops=[c.gmacs for c in costs], params=[c.params_m for c in costs])
 
 

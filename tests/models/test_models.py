@@ -4,7 +4,7 @@ import torchvision
 
 import ctnet
 from ctnet.engine import load_model, save_model
-from ctnet.models import BLOCKS, CTModule, create_backbone, select_convs
+from ctnet.models import BLOCKS, CTModule, create_backbone, network_version, register_module, registry, select_convs
 from ctnet.models.ctnet import INCEPTION_CONVS
 from ctnet.models.tensor_conv import OnClips
 
@@ -194,13 +194,15 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
     def mine(in_channels, out_channels, kernel=3):
         return torch.nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
 
-    monkeypatch.setitem(ctnet.models.MODULES, "mine", mine)
+    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
+    register_module("mine", version=3)(mine)
+    assert network_version("mine_r50_twin") == 3
     assert "mine_r50" in ctnet.list_models()
     model = ctnet.create_model("mine_r50_twin", num_classes=3, kernel=5)
     assert sum(isinstance(module, torch.nn.Conv3d) and module.kernel_size[0] == 5 for module in model.modules()) == 7
     save_model(tmp_path / "mine.safetensors", model)
     assert load_model(tmp_path / "mine.safetensors").config == model.config
-    with pytest.raises(ValueError, match="no option sizes; there are kernel"):
+    with pytest.raises(ValueError, match="no option sizes; there are kernel, blocks"):
         ctnet.create_model("mine_r50_twin", sizes=3)
 
 
@@ -217,8 +219,8 @@ def test_replaced_convolution_takes_its_batch_norm_along():
         (lambda: ctnet.create_model("ctnet_r52"), "unknown model 'ctnet_r52'"),
         (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
         (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
-        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "replaces no blocks"),
-        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are none"),
+        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "no option blocks; there are none"),
+        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks"),
         (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "weights must be"),
         (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),

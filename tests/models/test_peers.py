@@ -4,8 +4,8 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 import ctnet
+from ctnet.models import list_models
 from ctnet.models.backbones import resnet_twin
-from ctnet.models.peers import ON_RESNETS
 from ctnet.models.peers.blvnet_tam import BigLittle, BLVNet
 from ctnet.models.peers.bottleneck import ChannelwiseConv, TemporalBottleneck, difference, replace_bottlenecks
 from ctnet.models.peers.eco import ECOLite, Residual3d
@@ -18,6 +18,7 @@ from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
 from study.experiments import NOT_REPRODUCED
 
+ON_RESNETS = sorted({name.partition("_")[0] for name in list_models("resnet")})
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
 
 

@@ -114,7 +114,6 @@ def repeat_ends(module, inputs):
 def test_inflated_network_gives_a_still_clip_the_scores_of_its_picture(build, cnn, monkeypatch):
     options = {"aux_logits": False, "init_weights": False} if cnn == "googlenet" else {}
     network = shaken(torchvision.models.get_model(cnn, **options))
-    monkeypatch.setattr(torchvision.models, cnn, lambda **_: network)
     monkeypatch.setattr("ctnet.models.peers.i3d.create_backbone", lambda *_: network)
     model = build(num_classes=1000).eval()
     model.head = network.fc

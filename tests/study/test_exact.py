@@ -5,21 +5,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.models import CTModule, create_model
-from study import exact
 from study.claims import HOLDS
 from study.costs import cost_file, is_stale, networks, record, total
 from study.exact import (
     OTHER_FIGURES,
-    SPECIAL_CASES,
     gmacs_verdict,
     peer_verdict,
-    special_case_difference,
     tolerance,
 )
 from study.experiments import IN_TEXT, NOT_REPRODUCED, ROWS, Network, Row
 from study.ledger import claims, fallen, ledger_verdicts
 from study.provenance import code_hash, write_json
 from study.published import TABLES, published_table
+from study.special_cases import SPECIAL_CASES, r2plus1d, special_case_difference
 
 
 def test_every_kept_result_supports_its_claims():
@@ -209,16 +207,14 @@ def test_24_frames_must_be_worse_on_both_datasets(own_results, dataset):
 
 
 def test_a_special_case_with_another_kernel_would_be_noticed(monkeypatch):
-    from ctnet.models import compared
-
     def wrong(in_channels, out_channels):
         return CTModule(in_channels, out_channels, sizes=1, connection="serial", excitation="none")
 
     assert special_case_difference(*SPECIAL_CASES["C3D"]) <= 1e-5
-    assert special_case_difference(wrong, compared.r2plus1d) <= 1e-5  # serial with K = 1 is R(2+1)D
-    monkeypatch.setitem(exact.SPECIAL_CASES, "CSN", (wrong, compared.r2plus1d))
+    assert special_case_difference(wrong, r2plus1d) <= 1e-5  # serial with K = 1 is R(2+1)D
+    monkeypatch.setitem(SPECIAL_CASES, "CSN", (wrong, r2plus1d))
     assert decided_cases() == ["reproduced"] * 3
-    monkeypatch.setitem(exact.SPECIAL_CASES, "CSN", (SPECIAL_CASES["R(2+1)D"][0], _swapped))
+    monkeypatch.setitem(SPECIAL_CASES, "CSN", (SPECIAL_CASES["R(2+1)D"][0], _swapped))
     assert decided_cases() == ["reproduced", "reproduced", "differs"]
 
 
@@ -229,8 +225,6 @@ def decided_cases():
 def _swapped(in_channels, out_channels):
     """R(2+1)D with a 1 x 3 x 3 kernel turned on its side."""
     from torch import nn
-
-    from ctnet.models.compared import r2plus1d
 
     module = r2plus1d(in_channels, out_channels)
     module[0][0] = nn.Conv3d(

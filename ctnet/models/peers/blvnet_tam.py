@@ -4,12 +4,16 @@ The branches are those of bL-ResNet-50 (Chen et al., 2019), alpha = 2, beta = 4:
 the little one with half the channels and a quarter of the blocks.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torchvision.ops.misc import Conv2dNormActivation
 
 from ctnet.models.peers.bottleneck import initialise_convs
+from ctnet.models.registry import register
 from ctnet.models.tensor_conv import TensorSeparableConv, as_clips, as_frames
-from ctnet.models.tsn import VideoModel
+from ctnet.models.tsn import VideoModel, with_small_weights
 
 
 class TemporalAggregation(nn.Sequential):
@@ -22,9 +26,7 @@ class TemporalAggregation(nn.Sequential):
         super().__init__(TensorSeparableConv(channels, channels, 1, (3, 1, 1)), nn.ReLU(inplace=True))
 
 
-def _conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+_conv_bn = partial(Conv2dNormActivation, activation_layer=None)
 
 
 class Bottleneck(nn.Module):
@@ -41,17 +43,15 @@ class Bottleneck(nn.Module):
         super().__init__()
         width = out_channels // 4
         self.residual = nn.Sequential(
-            *_conv_bn(in_channels, width),
-            nn.ReLU(inplace=True),
-            *_conv_bn(width, width, 3, stride),
-            nn.ReLU(inplace=True),
-            *_conv_bn(width, out_channels),
+            *Conv2dNormActivation(in_channels, width, 1),
+            *Conv2dNormActivation(width, width, 3, stride),
+            *_conv_bn(width, out_channels, 1),
         )
         self.shortcut = nn.Sequential()
         if stride > 1:
             self.shortcut.append(nn.AvgPool2d(3, stride, padding=1))
         if in_channels != out_channels:
-            self.shortcut.extend(_conv_bn(in_channels, out_channels))
+            self.shortcut.extend(_conv_bn(in_channels, out_channels, 1))
         self.last = nn.ReLU(inplace=True) if last_relu else nn.Identity()
 
     def forward(self, x: Tensor, aggregated: Tensor | None = None) -> Tensor:
@@ -89,13 +89,11 @@ class BigLittle(nn.Module):
 def _stem(channels: int) -> BigLittle:
     half = channels // 2
     little = nn.Sequential(
-        *_conv_bn(channels, half, 3),
-        nn.ReLU(inplace=True),
-        *_conv_bn(half, half, 3, 2),
-        nn.ReLU(inplace=True),
-        *_conv_bn(half, channels),
+        *Conv2dNormActivation(channels, half, 3),
+        *Conv2dNormActivation(half, half, 3, 2),
+        *_conv_bn(half, channels, 1),
     )
-    fusion = nn.Sequential(*_conv_bn(channels, channels), nn.ReLU(inplace=True))
+    fusion = Conv2dNormActivation(channels, channels, 1)
     return BigLittle(channels, _conv_bn(channels, channels, 3, 2), little, fusion)
 
 
@@ -105,9 +103,10 @@ def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> Big
     half = out_channels // 2
     little = [Bottleneck(in_channels, half)] + [Bottleneck(half, half) for _ in range(blocks // 4 - 2)]
     fusion = Bottleneck(out_channels, out_channels, stride)
-    return BigLittle(in_channels, nn.Sequential(*big), nn.Sequential(*little, *_conv_bn(half, out_channels)), fusion)
+    return BigLittle(in_channels, nn.Sequential(*big), nn.Sequential(*little, *_conv_bn(half, out_channels, 1)), fusion)
 
 
+@register("blvnet_tam_r50")
 class BLVNet(VideoModel):
     """bLVNet-TAM on bL-ResNet-50; "8 x 2" frames are T = 16, in pairs. An odd clip's last frame is taken twice.
 
@@ -119,7 +118,7 @@ class BLVNet(VideoModel):
 
     def __init__(self, num_classes: int, num_frames: int = 16, dropout: float = 0.5) -> None:
         super().__init__(num_frames)
-        self.conv1 = nn.Sequential(*_conv_bn(3, 64, 7, 2), nn.ReLU(inplace=True))
+        self.conv1 = Conv2dNormActivation(3, 64, 7, 2)
         self.stem = _stem(64)
         self.layer1 = _stage(64, 256, blocks=3, stride=2)
         self.layer2 = _stage(256, 512, blocks=4, stride=2)
@@ -129,8 +128,7 @@ class BLVNet(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2048, num_classes)
         initialise_convs(self)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        with_small_weights(self.head)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> (N, 2048, T / 2, h, w), one map for each pair of frames."""

@@ -8,9 +8,39 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from ctnet.models.backbones import RAISED, create_backbone
+from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips, TensorSeparableConv
+from ctnet.models.tsn import TSN
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+Method = Callable[[nn.Module], nn.Module]
+"""What turns a 2D ResNet into a method's network."""
+
+
+def register_on_resnets(
+    method: str, *, backbones: tuple[str, ...] = ("r50", "r50_twin"), version: int = 1, pretrained: bool = True
+) -> Callable[[Method], Method]:
+    """Decorator: register a method's networks, "<method>_<backbone>"; arguments as for `register`."""
+
+    def add(build: Method) -> Method:
+        for backbone in backbones:
+            register(
+                f"{method}_{backbone}",
+                family="resnet",
+                version=version + RAISED.get(backbone, 0),
+                pretrained=pretrained,
+            )(partial(_on_resnet, build, backbone))
+        return build
+
+    return add
+
+
+def _on_resnet(
+    build: Method, backbone: str, *, num_classes: int, num_frames: int, dropout: float, weights: str | None = None
+) -> TSN:
+    return TSN(build(create_backbone(backbone, weights)), num_classes, num_frames, dropout)
 
 
 class TemporalBottleneck(nn.Module):

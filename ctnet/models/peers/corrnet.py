@@ -4,14 +4,28 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops.misc import Conv3dNormActivation
 
-from ctnet.models.peers.network3d import Network3D, linear_head, residual_stages
+from ctnet.models.peers.bottleneck import initialise_convs
+from ctnet.models.peers.network3d import Network3D, residual_stages
+from ctnet.models.registry import register
+from ctnet.models.tsn import with_small_weights
 
+Size = tuple[int, int, int]
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STEM = 32
 """Channels of the first convolution. Inferred, as the strides are: no code of the authors is known."""
 STRIDES = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 """Of the first block of each stage, in time, height and width."""
+
+
+def _conv(
+    in_channels: int, out_channels: int, kernel: Size = (1, 1, 1), stride: Size = (1, 1, 1), relu: bool = True
+) -> nn.Sequential:
+    activation = nn.ReLU if relu else None
+    layers = Conv3dNormActivation(in_channels, out_channels, kernel, stride, activation_layer=activation)
+    initialise_convs(layers)
+    return layers
 
 
 class Correlation(nn.Module):
@@ -56,12 +70,7 @@ class CorrelationBlock(nn.Module):
         inner = channels // 4
         correlation = Correlation(inner, num_frames)
         matches = inner // correlation.group * correlation.kernel**2
-        self.branch = nn.Sequential(
-            _conv_bn(channels, inner, (1, 1, 1)),
-            nn.ReLU(inplace=True),
-            correlation,
-            _conv_bn(matches, channels, (1, 1, 1)),
-        )
+        self.branch = nn.Sequential(_conv(channels, inner), correlation, _conv(matches, channels, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, C, T, H, W)."""
@@ -71,34 +80,21 @@ class CorrelationBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1 x 1 x 1, then 1 x 3 x 3 and 3 x 1 x 1 of equal width, then 1 x 1 x 1 (section 4)."""
 
-    def __init__(self, in_channels: int, width: int, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
+    def __init__(self, in_channels: int, width: int, stride: Size = (1, 1, 1)) -> None:
         super().__init__()
         t, h, w = stride
         self.branch = nn.Sequential(
-            _conv_bn(in_channels, width, (1, 1, 1)),
-            nn.ReLU(inplace=True),
-            _conv_bn(width, width, (1, 3, 3), (1, h, w)),
-            nn.ReLU(inplace=True),
-            _conv_bn(width, width, (3, 1, 1), (t, 1, 1)),
-            nn.ReLU(inplace=True),
-            _conv_bn(width, 4 * width, (1, 1, 1)),
+            _conv(in_channels, width),
+            _conv(width, width, (1, 3, 3), (1, h, w)),
+            _conv(width, width, (3, 1, 1), (t, 1, 1)),
+            _conv(width, 4 * width, relu=False),
         )
-        self.shortcut = (
-            nn.Identity() if in_channels == 4 * width else _conv_bn(in_channels, 4 * width, (1, 1, 1), stride)
-        )
+        same = in_channels == 4 * width
+        self.shortcut = nn.Identity() if same else _conv(in_channels, 4 * width, stride=stride, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, T, H, W) -> (N, 4 * width, T', H', W')."""
         return nn.functional.relu(self.shortcut(x) + self.branch(x))
-
-
-def _conv_bn(
-    in_channels: int, out_channels: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
-) -> nn.Sequential:
-    t, h, w = kernel
-    conv = nn.Conv3d(in_channels, out_channels, kernel, stride, (t // 2, h // 2, w // 2), bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm3d(out_channels))
 
 
 def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
@@ -113,8 +109,7 @@ def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: f
         num_frames: T, which every clip must have: each frame has filters of its own.
         dropout: before the head.
     """
-    stem = nn.Sequential(_conv_bn(3, STEM, (1, 7, 7), (1, 2, 2)), nn.ReLU(inplace=True))
-    stages, channels, frames = [stem], STEM, num_frames
+    stages, channels, frames = [_conv(3, STEM, (1, 7, 7), (1, 2, 2))], STEM, num_frames
     for stage, (number, stride) in enumerate(zip(BLOCKS[depth], STRIDES, strict=True)):
         width = 64 * 2**stage
         frames = -(-frames // stride[0])
@@ -127,8 +122,9 @@ def corrnet(depth: int, num_classes: int = 400, num_frames: int = 32, dropout: f
         if stage < 3:
             blocks.append(CorrelationBlock(channels, frames))
         stages.append(nn.Sequential(*blocks))
-    return Network3D(nn.Sequential(residual_stages(stages)), linear_head(channels, num_classes), num_frames, dropout)
+    backbone, head = nn.Sequential(residual_stages(stages)), with_small_weights(nn.Linear(channels, num_classes))
+    return Network3D(backbone, head, num_frames, dropout)
 
 
-NETWORKS = {"corrnet_r50": partial(corrnet, 50), "corrnet_r101": partial(corrnet, 101)}
-"""Name -> builder."""
+for _depth in BLOCKS:
+    register(f"corrnet_r{_depth}")(partial(corrnet, _depth))

@@ -12,6 +12,7 @@ from ctnet.models.peers.network3d import (
     pytorchvideo,
     residual_stages,
 )
+from ctnet.models.registry import register
 
 
 def interaction_preserved_block(**options: Any) -> nn.Module:
@@ -52,10 +53,6 @@ def csn(
     return Network3D(backbone, head.proj, num_frames, dropout, input_mean=KINETICS_MEAN, input_std=KINETICS_STD)
 
 
-NETWORKS = {
-    "ip_csn_r101": partial(csn, 101, True),
-    "ip_csn_r152": partial(csn, 152, True),
-    "ir_csn_r101": partial(csn, 101, False),
-    "ir_csn_r152": partial(csn, 152, False),
-}
-"""Name -> builder."""
+for _depth in (101, 152):
+    register(f"ip_csn_r{_depth}")(partial(csn, _depth, True))
+    register(f"ir_csn_r{_depth}")(partial(csn, _depth, False))

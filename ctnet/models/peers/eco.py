@@ -2,15 +2,12 @@
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops.misc import Conv2dNormActivation
 
 from ctnet.models.peers.bottleneck import initialise_convs
+from ctnet.models.registry import register
 from ctnet.models.tensor_conv import as_clips, as_frames
-from ctnet.models.tsn import VideoModel
-
-
-def _conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+from ctnet.models.tsn import VideoModel, with_small_weights
 
 
 class Inception(nn.Module):
@@ -29,14 +26,14 @@ class Inception(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(
             [
-                _conv_bn_relu(in_channels, single),
-                nn.Sequential(_conv_bn_relu(in_channels, reduced), _conv_bn_relu(reduced, triple, 3)),
+                Conv2dNormActivation(in_channels, single, 1),
+                nn.Sequential(Conv2dNormActivation(in_channels, reduced, 1), Conv2dNormActivation(reduced, triple, 3)),
                 nn.Sequential(
-                    _conv_bn_relu(in_channels, reduced),
-                    _conv_bn_relu(reduced, double, 3),
-                    _conv_bn_relu(double, double, 3),
+                    Conv2dNormActivation(in_channels, reduced, 1),
+                    Conv2dNormActivation(reduced, double, 3),
+                    Conv2dNormActivation(double, double, 3),
                 ),
-                nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), _conv_bn_relu(in_channels, pooled)),
+                nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), Conv2dNormActivation(in_channels, pooled, 1)),
             ]
         )
 
@@ -72,6 +69,7 @@ class Residual3d(nn.Module):
         return self.residual(activated) + (x if self.shrink is None else self.shrink(activated))
 
 
+@register("eco_lite")
 class ECOLite(VideoModel):
     """BN-Inception as far as block 3c on each frame, then a 3D ResNet-18 from its second stage on (Fig. 2, Table 1).
 
@@ -84,15 +82,15 @@ class ECOLite(VideoModel):
     def __init__(self, num_classes: int, num_frames: int = 16, dropout: float = 0.5) -> None:
         super().__init__(num_frames)
         self.net2d = nn.Sequential(
-            _conv_bn_relu(3, 64, 7, 2),
+            Conv2dNormActivation(3, 64, 7, 2),
             nn.MaxPool2d(3, stride=2, ceil_mode=True),
-            _conv_bn_relu(64, 64),
-            _conv_bn_relu(64, 192, 3),
+            Conv2dNormActivation(64, 64, 1),
+            Conv2dNormActivation(64, 192, 3),
             nn.MaxPool2d(3, stride=2, ceil_mode=True),
             Inception(192, single=64, reduced=64, triple=64, double=96, pooled=32),
             Inception(256, single=64, reduced=64, triple=96, double=96, pooled=64),
-            _conv_bn_relu(320, 64),  # the branch of block 3c whose first 3 x 3 convolution has no stride
-            _conv_bn_relu(64, 96, 3),
+            Conv2dNormActivation(320, 64, 1),  # the branch of block 3c whose first 3 x 3 convolution has no stride
+            Conv2dNormActivation(64, 96, 3),
         )
         self.net3d = nn.Sequential(
             nn.Conv3d(96, 128, 3, padding=1, bias=False),
@@ -107,8 +105,7 @@ class ECOLite(VideoModel):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(512, num_classes)
         initialise_convs(self)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        with_small_weights(self.head)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> (N, 512, T / 4, h, w)."""

@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from ctnet.models.peers.bottleneck import TemporalBottleneck, next_frame, previous_frame, replace_bottlenecks
+from ctnet.models.peers.bottleneck import (
+    TemporalBottleneck,
+    next_frame,
+    previous_frame,
+    register_on_resnets,
+    replace_bottlenecks,
+)
 
 
 class GateShift(nn.Module):
@@ -38,6 +44,7 @@ class GateShift(nn.Module):
         return torch.cat((back, on), 1)
 
 
+@register_on_resnets("gsm")
 def gsm(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with a GSM after the last convolution of every block.
 

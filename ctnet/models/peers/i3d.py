@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Mapping
 
-import torchvision
 from torch import nn
 
 from ctnet.models.backbones import create_backbone
-from ctnet.models.peers.network3d import Network3D, linear_head
-from ctnet.models.tsn import trunk
+from ctnet.models.peers.network3d import Network3D
+from ctnet.models.registry import register
+from ctnet.models.tsn import trunk, with_small_weights
 
 Temporal = Mapping[str, tuple[int, int]]
 """Name of a convolution or pooling layer -> its kernel and its stride in time."""
@@ -79,6 +79,7 @@ def _side(value: object) -> int:
     return _pair(value)[0]  # type: ignore[arg-type]
 
 
+@register("i3d_inception", pretrained=True)
 def i3d_inception(
     num_classes: int = 400, num_frames: int = 64, dropout: float = 0.5, weights: str | None = None
 ) -> Network3D:
@@ -86,15 +87,8 @@ def i3d_inception(
 
     Table 4's clips are 64 x 224 x 224. The input is normalised to [-1, 1].
     """
-    if weights not in (None, "imagenet"):
-        raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
-    options = {} if weights else {"aux_logits": False, "init_weights": True}
-    try:
-        cnn = torchvision.models.googlenet(weights="IMAGENET1K_V1" if weights else None, **options)
-    except OSError as error:
-        raise RuntimeError(f"cannot download the ImageNet weights of googlenet ({error})") from error
-    half = (0.5, 0.5, 0.5)
-    head = linear_head(cnn.fc.in_features, num_classes)
+    cnn, half = create_backbone("googlenet", weights), (0.5, 0.5, 0.5)
+    head = with_small_weights(nn.Linear(1024, num_classes))
     backbone = inflate(trunk(cnn), INCEPTION, cubes=True)
     return Network3D(backbone, head, num_frames, dropout, input_mean=half, input_std=half)
 
@@ -113,8 +107,10 @@ def inflated_resnet(depth: int, weights: str | None = None) -> nn.Sequential:
     return stages
 
 
+@register("i3d_r50", pretrained=True)
 def i3d_r50(
     num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5, weights: str | None = None
 ) -> Network3D:
     """I3D from ResNet-50, see `inflated_resnet`; any T."""
-    return Network3D(inflated_resnet(50, weights), linear_head(2048, num_classes), num_frames, dropout)
+    backbone, head = inflated_resnet(50, weights), with_small_weights(nn.Linear(2048, num_classes))
+    return Network3D(backbone, head, num_frames, dropout)

@@ -49,22 +49,12 @@ class Network3D(VideoModel):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T', h, w)."""
-        if x.dim() != 5 or x.shape[1] != 3:
-            raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
         return self.backbone(x)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Activations (N, C, T', h, w) -> scores (N, num_classes)."""
         pooled = self.neck(nn.functional.adaptive_avg_pool3d(features, 1)).flatten(1)  # (N, C)
         return self.head(self.dropout(pooled))
-
-
-def linear_head(in_features: int, num_classes: int) -> nn.Linear:
-    """A new head, with small random weights."""
-    head = nn.Linear(in_features, num_classes)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return head
 
 
 def residual_stages(modules: Iterable[nn.Module]) -> OrderedDict[str, nn.Module]:

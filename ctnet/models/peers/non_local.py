@@ -3,7 +3,9 @@
 from torch import Tensor, nn
 
 from ctnet.models.peers.i3d import inflated_resnet
-from ctnet.models.peers.network3d import Network3D, linear_head
+from ctnet.models.peers.network3d import Network3D
+from ctnet.models.registry import register
+from ctnet.models.tsn import with_small_weights
 
 R101_BLOCKS = {"layer2": (1, 3), "layer3": (6, 13, 20)}
 """The five residual blocks that a non-local one follows: two of stage 3, three of stage 4."""
@@ -37,6 +39,7 @@ class NonLocalBlock(nn.Module):
         return x + self.norm(self.out(mixed))
 
 
+@register("nl_i3d_r101", pretrained=True)
 def nl_i3d_r101(
     num_classes: int = 400, num_frames: int = 128, dropout: float = 0.5, weights: str | None = None
 ) -> Network3D:
@@ -50,4 +53,4 @@ def nl_i3d_r101(
         for number in numbers:
             block = blocks.get_submodule(str(number))
             setattr(blocks, str(number), nn.Sequential(block, NonLocalBlock(block.conv3.out_channels)))  # type: ignore
-    return Network3D(backbone, linear_head(2048, num_classes), num_frames, dropout)
+    return Network3D(backbone, with_small_weights(nn.Linear(2048, num_classes)), num_frames, dropout)

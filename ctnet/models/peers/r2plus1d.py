@@ -4,6 +4,7 @@ from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
 
 from ctnet.models.peers.network3d import Network3D, residual_stages
+from ctnet.models.registry import register
 
 
 class FactorisedConv(Conv2Plus1D):
@@ -18,6 +19,7 @@ class FactorisedConv(Conv2Plus1D):
         super().__init__(in_planes, out_planes, midplanes, stride, padding)
 
 
+@register("r2plus1d34")
 def r2plus1d34(num_classes: int = 400, num_frames: int = 32, dropout: float = 0.5) -> Network3D:
     """R(2+1)D with 34 layers, torchvision's `VideoResNet`; any T. Table 4's clips are 32 x 112 x 112."""
     net = VideoResNet(BasicBlock, [FactorisedConv] * 4, [3, 4, 6, 3], R2Plus1dStem, num_classes)

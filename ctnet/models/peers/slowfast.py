@@ -13,6 +13,7 @@ from ctnet.models.peers.network3d import (
     pytorchvideo,
     residual_stages,
 )
+from ctnet.models.registry import register
 
 
 class TwoPathways(nn.Sequential):
@@ -75,10 +76,7 @@ def slowfast(
     return Network3D(backbone, head.proj, num_frames, dropout, input_mean=KINETICS_MEAN, input_std=KINETICS_STD)
 
 
-NETWORKS = {
-    "slowfast_r50_4x16": partial(slowfast, 50, 8, 5),
-    "slowfast_r50_8x8": partial(slowfast, 50, 4, 7),
-    "slowfast_r101_8x8": partial(slowfast, 101, 4, 5),
-    "slowfast_r101_16x8": partial(slowfast, 101, 4, 5),
-}
-"""Name -> builder. In a x b the slow pathway takes a frames, one of every b of the video."""
+# In a x b the slow pathway takes a frames, one of every b of the video.
+register("slowfast_r50_4x16")(partial(slowfast, 50, 8, 5))
+register("slowfast_r50_8x8")(partial(slowfast, 50, 4, 7))
+register("slowfast_r101_8x8", "slowfast_r101_16x8")(partial(slowfast, 101, 4, 5))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from ctnet.models.peers.bottleneck import replace_bottlenecks
+from ctnet.models.peers.bottleneck import register_on_resnets, replace_bottlenecks
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
 
@@ -74,6 +74,7 @@ class SmallBigBottleneck(nn.Module):
         return self.relu(x + shortcut)
 
 
+@register_on_resnets("smallbig", backbones=("r50", "r50_twin", "r101"))
 def smallbig(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with SmallBig bottlenecks in its last three stages.
 

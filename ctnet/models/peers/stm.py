@@ -8,6 +8,7 @@ from ctnet.models.peers.bottleneck import (
     TemporalBottleneck,
     conv1x1,
     difference,
+    register_on_resnets,
     replace_bottlenecks,
 )
 from ctnet.models.tensor_conv import as_clips, as_frames
@@ -39,6 +40,7 @@ class ChannelwiseMotion(nn.Module):
         return as_clips(self.pool(self.restore(as_frames(motion))), x.shape[2])
 
 
+@register_on_resnets("stm")
 def stm(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet of STM blocks (section 3.3).
 

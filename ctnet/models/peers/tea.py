@@ -4,7 +4,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from ctnet.models.peers.bottleneck import ChannelwiseConv, conv1x1, difference, initialise_convs, replace_bottlenecks
+from ctnet.models.peers.bottleneck import (
+    ChannelwiseConv,
+    conv1x1,
+    difference,
+    initialise_convs,
+    register_on_resnets,
+    replace_bottlenecks,
+)
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
 
@@ -101,6 +108,7 @@ class TEABlock(nn.Module):
         return self.relu(self.bn3(self.conv3(torch.cat(outputs, 1))) + shortcut)
 
 
+@register_on_resnets("tea", pretrained=False)  # torchvision has no weights of its Res2Net
 def tea(cnn: nn.Module) -> nn.Module:
     """TEA in the shape of a 2D ResNet: Res2Net-50 26w x 4s for a ResNet-50.
 

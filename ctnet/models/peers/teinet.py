@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from ctnet.models.peers.bottleneck import TemporalBottleneck, replace_bottlenecks
+from ctnet.models.peers.bottleneck import TemporalBottleneck, register_on_resnets, replace_bottlenecks
 from ctnet.models.peers.tim import TemporalInteraction
 
 
@@ -34,6 +34,7 @@ class MotionEnhanced(nn.Module):
         return x * weights.transpose(1, 2)[..., None, None]
 
 
+@register_on_resnets("teinet")
 def teinet(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with a MEM and a TIM, together the TEI module, at the start of every residual branch.
 

@@ -6,13 +6,14 @@ module is not built here.
 
 from torch import nn
 
-from ctnet.models.peers.bottleneck import ChannelwiseConv, TemporalBottleneck, replace_bottlenecks
+from ctnet.models.peers.bottleneck import ChannelwiseConv, TemporalBottleneck, register_on_resnets, replace_bottlenecks
 
 
 class TemporalInteraction(ChannelwiseConv):
     """TIM: a channel-wise temporal convolution that starts as the shift of TSM: (N, C, T, H, W) -> (N, C, T, H, W)."""
 
 
+@register_on_resnets("tim")
 def tim(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with a TIM at the start of every residual branch, where `teinet` has its own."""
     return replace_bottlenecks(

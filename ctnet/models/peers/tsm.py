@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from ctnet.models.peers.bottleneck import TemporalBottleneck, next_frame, previous_frame, replace_bottlenecks
+from ctnet.models.peers.bottleneck import (
+    TemporalBottleneck,
+    next_frame,
+    previous_frame,
+    register_on_resnets,
+    replace_bottlenecks,
+)
 
 
 class TemporalShift(nn.Module):
@@ -23,6 +29,7 @@ class TemporalShift(nn.Module):
         return torch.cat((next_frame(x[:, :share]), previous_frame(x[:, share : 2 * share]), x[:, 2 * share :]), 1)
 
 
+@register_on_resnets("tsm")
 def tsm(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with the shift at the start of every residual branch (section 3.3), no weight and no FLOP more."""
     return replace_bottlenecks(cnn, lambda block: TemporalBottleneck(block, before_conv1=TemporalShift()))

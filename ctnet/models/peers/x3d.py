@@ -9,6 +9,7 @@ from ctnet.models.peers.network3d import (
     pytorchvideo,
     residual_stages,
 )
+from ctnet.models.registry import register
 
 
 def x3d(
@@ -45,6 +46,7 @@ def x3d(
     )
 
 
+@register("x3d_xl")
 def x3d_xl(num_classes: int = 400, num_frames: int = 16, dropout: float = 0.5) -> Network3D:
     """X3D-XL. Table 4's clips are 16 x 356 x 356."""
     return x3d(2.9, 5.0, num_classes, num_frames, dropout)

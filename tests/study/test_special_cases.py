@@ -1,14 +1,11 @@
 import pytest
 import torch
 
-from ctnet.models import c3d_module, csn_module, r2plus1d_module
-from ctnet.models.compared import c3d, csn, r2plus1d
-
-PAIRS = {"C3D": (c3d_module, c3d), "R(2+1)D": (r2plus1d_module, r2plus1d), "CSN": (csn_module, csn)}
+from study.special_cases import SPECIAL_CASES
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize(("special_case", "definition"), PAIRS.values(), ids=PAIRS.keys())
+@pytest.mark.parametrize(("special_case", "definition"), SPECIAL_CASES.values(), ids=SPECIAL_CASES.keys())
 def test_special_case_equals_its_own_papers_definition(special_case, definition, training):
     ours, theirs = special_case(8, 12), definition(8, 12)
     ours_state, theirs_state = ours.state_dict(), theirs.state_dict()

@@ -1,0 +1,119 @@
+"""Networks by name: the file of a network registers it here, and `create_model` builds it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from ctnet.errors import did_you_mean
+from ctnet.models.official import load_official_checkpoint
+from ctnet.models.tsn import VideoModel
+
+Family = Literal["module", "resnet", "own"]
+"""What a network is: a 2D CNN, with or without a module in the place of its 3 x 3 convolutions; another method's parts
+in a 2D ResNet; or another method's network with a skeleton of its own."""
+
+Builder = TypeVar("Builder", bound=Callable[..., VideoModel])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a network; the fields are the arguments of `register`."""
+
+    build: Callable[..., VideoModel]
+    family: Family
+    version: int
+    pretrained: bool
+    options: tuple[str, ...]
+
+
+NETWORKS: dict[str, Entry] = {}
+"""Name -> what is registered under it."""
+
+
+def register(
+    *names: str, family: Family = "own", version: int = 1, pretrained: bool = False, options: Sequence[str] = ()
+) -> Callable[[Builder], Builder]:
+    """Decorator: make a builder of networks known to `create_model`. The last one under a name counts.
+
+    Args:
+        names: of the network.
+        family: see `Family`.
+        version: of its behaviour. Raise it when the same weights give other scores, when a fresh network starts from
+            other weights, or when its cost changes: results of older versions are then stale.
+        pretrained: whether the builder takes `weights`, None or "imagenet".
+        options: names of further arguments of the builder, beside num_classes, num_frames and dropout.
+    """
+
+    def add(build: Builder) -> Builder:
+        NETWORKS.update(dict.fromkeys(names, Entry(build, family, version, pretrained, tuple(options))))
+        return build
+
+    return add
+
+
+def list_models(*families: Family) -> list[str]:
+    """Names that `create_model` knows, sorted: of all networks, or of those of some families."""
+    return sorted(name for name, entry in NETWORKS.items() if not families or entry.family in families)
+
+
+def network_version(name: str) -> int:
+    """Version of a network's behaviour, by a name of `list_models`; results record it."""
+    return _entry(name).version
+
+
+def network_family(name: str) -> Family:
+    """Family of a network, by a name of `list_models`."""
+    return _entry(name).family
+
+
+def _entry(name: str) -> Entry:
+    if name not in NETWORKS:
+        raise ValueError(f"unknown model {name!r}; {did_you_mean(name, NETWORKS)} `ctnet models` lists all")
+    return NETWORKS[name]
+
+
+def create_model(
+    name: str,
+    num_classes: int = 174,
+    num_frames: int = 8,
+    *,
+    weights: str | None = None,
+    checkpoint: str | None = None,
+    dropout: float = 0.5,
+    **options: Any,
+) -> VideoModel:
+    """Build a network by name, such as "ctnet_r50", "tsn_r101", "csn_r50" or "ctnet_inceptionv3".
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: of the head; 174 in Something-Something, 400 in Kinetics-400.
+        num_frames: T of the clips the network is meant for; it accepts any.
+        weights: "imagenet" starts the backbone from torchvision's weights; everything else, and all without it, is
+            random.
+        checkpoint: a file of the authors' code to load, see `load_official_checkpoint`.
+        dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
+        options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
+            excitation, pointwise. Its `blocks` says which: how many blocks of a ResNet-50 (Table 2e: 0, 1, 4, 6, 7 or
+            12), or a rule of `select_convs`; the paper's choice for the backbone unless given.
+
+    Returns:
+        A network from clips (N, 3, T, H, W) to scores (N, num_classes).
+
+    Raises:
+        ValueError: for an unknown name or option.
+        RuntimeError: when ImageNet weights cannot be downloaded.
+    """
+    entry = _entry(name)
+    if unknown := [option for option in options if option not in entry.options]:
+        there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
+    if weights not in (None, "imagenet"):
+        raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
+    if weights and not entry.pretrained:
+        raise ValueError(f"there are no ImageNet weights for {name}: leave out weights")
+    start = {"weights": weights} if weights else {}
+    model = entry.build(num_classes=num_classes, num_frames=num_frames, dropout=dropout, **start, **options)
+    model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
+    if checkpoint is not None:
+        load_official_checkpoint(model, checkpoint)
+    return model
