@@ -102,7 +102,7 @@ print([name for name in ("torch", "torchvision", "pandas") if name in sys.module
     ],
 )
 def test_public_names_are_loaded_when_they_are_used(code):
-    assert run_code(code) == "ctnet.models.ctnet\n"
+    assert run_code(code) == "ctnet.models.registry\n"
 
 
 def test_every_public_name_is_there_and_no_other():
