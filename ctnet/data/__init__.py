@@ -13,6 +13,7 @@ from ctnet.data.transforms import (
     eval_transform,
     left_right_swap,
     train_transform,
+    unmatched_left_right,
 )
 from ctnet.data.video import VideoError, count_frames, read_frames
 
@@ -37,4 +38,5 @@ __all__ = [
     "sample_dense",
     "sample_sparse",
     "train_transform",
+    "unmatched_left_right",
 ]

@@ -77,11 +77,43 @@ class RandomFlip(nn.Module):
 
 
 def left_right_swap(classes: Sequence[str]) -> dict[int, int]:
-    """Map each class to the one whose name has 'left' and 'right' exchanged (six of Something-Something's 174)."""
-    index = {name: i for i, name in enumerate(classes)}
-    other = {"left": "right", "right": "left"}
-    mirrored = [re.sub(r"\b(left|right)\b", lambda match: other[match[0]], name) for name in classes]
-    return {i: index[name] for i, name in enumerate(mirrored) if name != classes[i] and name in index}
+    """Map each class to the one that its mirror image shows (six of Something-Something's 174).
+
+    That is the class whose name has left and right, or clockwise and counter-clockwise, exchanged. Case does not count,
+    and a word ends at a space, `_`, `-` or any other sign, and where camel case begins another one: "turn_left" and
+    "TurnRight" are a pair.
+    """
+    names = [_plain(name) for name in classes]
+    mirrored = [_mirrored(name) for name in names]
+    return {
+        i: names.index(mirror)
+        for i, (name, mirror) in enumerate(zip(names, mirrored, strict=True))
+        if mirror != name and names.count(name) == names.count(mirror) == 1
+    }
+
+
+def unmatched_left_right(classes: Sequence[str]) -> list[str]:
+    """Names that tell left from right but have no partner in `left_right_swap`: a flip would make their label wrong."""
+    swap = left_right_swap(classes)
+    return [name for i, name in enumerate(classes) if i not in swap and _mirrored(_plain(name)) != _plain(name)]
+
+
+def _plain(name: str) -> str:
+    """A name's words in lower case, with a space between two of them."""
+    text = re.sub(r"[\W_]+", " ", name).strip()
+    borders = [
+        (a.islower() and b.isupper()) or ((a + b).isupper() and c.islower()) or a.isdigit() != b.isdigit()
+        for a, b, c in zip(text, text[1:], text[2:] + " ", strict=False)
+    ]
+    words = text[:1] + "".join(" " * border + letter for border, letter in zip(borders, text[1:], strict=True))
+    return re.sub(r"\b(counter|anti) ?clockwise\b", "counterclockwise", " ".join(words.lower().split()))
+
+
+def _mirrored(name: str) -> str:
+    """The words of a mirror image; such as leftwards and right-handed are exchanged too."""
+    other = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+    pattern = r"\b(?:(?:left|right)(?=(?:wards?|most|hand(?:ed)?)?\b)|(?:counter)?clockwise\b)"
+    return re.sub(pattern, lambda match: other[match[0]], name)
 
 
 def train_transform(

@@ -10,7 +10,9 @@ from ctnet.data import (
     eval_transform,
     left_right_swap,
     train_transform,
+    unmatched_left_right,
 )
+from ctnet.micro import MicroSomething
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +108,60 @@ CLASSES = [
 
 def test_left_right_swap_pairs_classes():
     assert left_right_swap(CLASSES) == {0: 1, 1: 0, 3: 4, 4: 3}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Swiping Left", "Swiping Right"),
+        ("turn_left", "turn_right"),
+        ("turn-left", "turn-right"),
+        ("TurnLeft", "TurnRight"),
+        ("turnLeftSlowly", "turnRightSlowly"),
+        ("LeftTurn", "RightTurn"),
+        ("TURN LEFT", "TURN RIGHT"),
+        ("TVLeftTurn", "TVRightTurn"),
+        ("left", "right"),
+        ("Left2", "Right2"),
+        ("turn_left", "TurnRight"),
+        ("Pushing [something] (left)", "Pushing [something] (right)"),
+        ("left_to_right", "right_to_left"),
+        ("Moving FromLeftToRight", "Moving FromRightToLeft"),
+        ("moving leftwards", "moving rightwards"),
+        ("left-handed throw", "right-handed throw"),
+        ("Turning Hand Clockwise", "Turning Hand Counterclockwise"),
+        ("turn_clockwise", "turn_anti-clockwise"),
+    ],
+)
+def test_names_are_matched_by_their_words(one, other):
+    classes = ["still", other, "bright copyright", one, "cleft", "upright", "lefty", "counter"]
+    assert left_right_swap(classes) == {1: 3, 3: 1}
+    assert unmatched_left_right(classes) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "unmatched"),
+    [
+        (["turn_left", "turn_rihgt"], ["turn_left"]),
+        (["Swiping Left", "swipe right"], ["Swiping Left", "swipe right"]),
+        (["turn left", "turn_left", "turn right"], ["turn left", "turn_left", "turn right"]),  # which one is meant?
+        (["turn clockwise"], ["turn clockwise"]),
+        (["bright", "copyright", "cleft", "Upright"], []),
+        ([], []),
+    ],
+)
+def test_names_without_a_partner_are_told(classes, unmatched):
+    assert left_right_swap(classes) == {}
+    assert unmatched_left_right(classes) == unmatched
+
+
+def test_drawn_classes_are_swapped_with_what_their_mirror_image_shows():
+    names = [kind.name for kind in MicroSomething.classes]
+    pairs = {names[i]: names[j] for i, j in left_right_swap(names).items()}
+    assert len(pairs) == 4
+    assert pairs["Moving something from left to right"] == "Moving something from right to left"
+    assert "counter-clockwise" in pairs["Turning something and something clockwise around each other"]
+    assert unmatched_left_right(names) == []
 
 
 def test_a_flip_mirrors_the_clip_and_swaps_its_label():
