@@ -105,12 +105,13 @@ def data_check(
     every_frame: Annotated[bool, typer.Option(help="Decode whole videos, not a few frames of each.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; one for each core unless given.")] = None,
     skip_list: Annotated[Path | None, typer.Option(help="Write the videos to skip to this file.")] = None,
+    seconds: Annotated[float, typer.Option(help="Report videos that take longer to read.")] = 300,
     as_json: Json = False,
 ) -> None:
     """Find unreadable, truncated and short videos; exit with 1 when there are any."""
     from ctnet.data import check
 
-    bad = check(root, dataset, min_frames, every_frame, workers, skip_list, progress=not as_json)
+    bad = check(root, dataset, min_frames, every_frame, workers, skip_list, not as_json, seconds)
     if as_json:
         print(json.dumps({str(path): reason for path, reason in bad.items()}, indent=1))
     else:

@@ -1,7 +1,7 @@
 """Words that errors have in common."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -9,3 +9,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)
     return f"did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
+
+
+def some(items: Sequence[str], most: int = 5) -> str:
+    """The first of some items, and how many more there are: "a; b and 3 more"."""
+    return "; ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def printable(text: str) -> str:
+    """A text in one line, with signs that are no text, such as bytes of a name that is not in UTF-8, written out."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())

@@ -17,10 +17,14 @@ from ctnet.data.transforms import (
 )
 from ctnet.data.video import VideoError, count_frames, read_frames
 
+VERSION = 1
+"""Of the clips: to be raised whenever the same file, recipe and seed give other frames or other pixels."""
+
 __all__ = [
     "DATASETS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "VERSION",
     "MultiScaleCrop",
     "RandomFlip",
     "ThreeCrop",

@@ -1,11 +1,8 @@
 """What a dataset on disk holds, and which of its videos cannot be used."""
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,11 @@ from tqdm import tqdm
 
 from ctnet.data.layouts import Split, detect_dataset, folds_of, load_videos
 from ctnet.data.sampling import sample_sparse
+from ctnet.data.skipping import write_skip_list
 from ctnet.data.video import VideoError, read_frames
+from ctnet.data.workers import results
+from ctnet.errors import printable
+from ctnet.files import check_file
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 
@@ -23,8 +24,7 @@ def info(root: str | os.PathLike[str], dataset: str | None = None) -> dict[str, 
 
     Returns:
         Its name, the number of classes, and for each split (and fold, where there are several) the number of videos, of
-        classes with a video, and of annotations left out, since their file is missing, their class unknown or their
-        path outside the root.
+        classes with a video, and of annotations and files left out, as `load_videos` does with `missing="skip"`.
     """
     dataset = dataset or detect_dataset(root)
     splits = {}
@@ -48,6 +48,7 @@ def check(
     workers: int | None = None,
     skip_list: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    seconds: float = 300,
 ) -> dict[Path, str]:
     """Find the videos of a dataset that are missing frames, damaged or too short, on all splits and folds.
 
@@ -58,14 +59,24 @@ def check(
         every_frame: decode whole videos, which finds damage anywhere but takes longer; otherwise a few frames of each.
         workers: number of processes; 0 works in this one, and the default is one per core.
         skip_list: file to write, one line for each bad video: its path under the root, a tab, the reason.
-            `VideoDataset(skip=...)` reads it.
+            `VideoDataset(skip=...)` reads it. It is written at the end, whole or not at all.
         progress: show a progress bar.
+        seconds: a video that takes longer is reported, and so is one that ends its process. Needs processes: with
+            `workers=0` there is no limit.
 
     Returns:
-        The reason for each bad video. Missing files are not among them: see `info`.
+        The reason for each bad video, in one line. Missing files are not among them: see `info`.
+
+    Raises:
+        OSError: when `skip_list` cannot be written, before any video is read.
+        ValueError: when there is no video to check, or a number is out of its range.
     """
+    if min_frames < 1 or seconds <= 0 or (workers is not None and workers < 0):
+        raise ValueError("min_frames must be at least 1, seconds above 0, and workers not negative")
     root = Path(root)
     dataset = dataset or detect_dataset(root)
+    if skip_list is not None:
+        check_file(skip_list)
     paths = sorted(
         {
             path
@@ -75,14 +86,14 @@ def check(
         }
     )
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
-    pool = nullcontext() if workers == 0 else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    with pool as executor:
-        results = executor.map(examine, paths, chunksize=8) if executor else map(examine, paths)
-        reasons = list(tqdm(results, total=len(paths), unit="video", disable=not progress))
-    bad = {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+    count = min(os.cpu_count() or 1 if workers is None else workers, len(paths))
+    found: Iterator[tuple[Path, str | None]] = (
+        results(examine, paths, count, seconds) if count else ((path, examine(path)) for path in paths)
+    )
+    reasons = dict(tqdm(found, total=len(paths), unit="video", disable=not progress))
+    bad = {path: reason for path in paths if (reason := reasons[path])}
     if skip_list is not None:
-        lines = [f"{path.relative_to(root).as_posix()}\t{reason}\n" for path, reason in bad.items()]
-        Path(skip_list).write_text("".join(lines), encoding="utf-8")
+        write_skip_list(skip_list, {path.relative_to(root).as_posix(): reason for path, reason in bad.items()})
     return bad
 
 
@@ -97,5 +108,7 @@ def _examine(path: Path, min_frames: int, every_frame: bool) -> str | None:
     try:
         read_frames(path, indices, short_side=16)
     except VideoError as error:
-        return " ".join(str(error).split())
+        return str(error)
+    except Exception as error:  # whatever else one file brings about, the others are checked
+        return printable(f"{path}: {error or type(error).__name__}")
     return None

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from ctnet.data.skipping import read_skip_list
+from ctnet.errors import some
 
 
 class Videos(Protocol):
@@ -55,6 +57,8 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         labels: of the videos in use.
         classes: names of the classes.
         left_out: number of videos that were skipped, here or in listing them.
+        notes: what a user should know before the clips are used, a line each: what was left out, and what of the skip
+            list matches nothing.
     """
 
     def __init__(
@@ -67,13 +71,19 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         seed: int = 0,
         skip: str | os.PathLike[str] | None = None,
     ) -> None:
-        excluded = set() if skip is None else read_skip_list(skip)
         names = videos.names
+        excluded, unmatched = read_skip_list(skip, names, getattr(videos, "root", None)) if skip else (set(), [])
         self.kept = [i for i, name in enumerate(names) if name not in excluded]
         self.names = [names[i] for i in self.kept]
         self.labels = [int(videos.labels[i]) for i in self.kept]
         self.classes = videos.class_names
-        self.left_out = len(names) - len(self.kept) + len(getattr(videos, "left_out", ()))
+        listed = getattr(videos, "left_out", [])
+        self.left_out = len(names) - len(self.kept) + len(listed)
+        self.notes = [f"{len(listed)} left out, {len(names)} used: {some(listed)}"] if listed else []
+        if skip:
+            self.notes.append(f"{len(names) - len(self.kept)} of {len(names)} skipped, which {skip} lists")
+        if unmatched:
+            self.notes.append(f"{len(unmatched)} entries of {skip} match no video: {some(unmatched)}")
         self.videos = videos
         self.sampler = sampler
         self.transform = transform
@@ -104,9 +114,3 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
             clip, label = self.transform(frames.unflatten(0, shape), self.labels[index])
         views = clip.flatten(0, -5).transpose(-3, -4)  # (crops, clips, T, 3, H, W) -> (views, 3, T, H, W)
         return views[0] if len(views) == 1 else views, label
-
-
-def read_skip_list(file: str | os.PathLike[str]) -> set[str]:
-    """Read a list that `check` wrote: paths under the dataset's root. Raises FileNotFoundError if there is none."""
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
-    return {line.split("\t")[0] for line in lines if line}

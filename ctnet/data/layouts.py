@@ -2,7 +2,7 @@
 
 Annotation files lie in the root or in its folder `annotations`; a star stands for labels, train and validation.
 `folders` is for any other dataset: it has none, and tells classes by the names of directories. A video is a file, or a
-folder of pictures.
+folder of pictures. Links are followed, hidden files are none, and what lies among the videos and is none is left out.
 
 | dataset         | annotations                                       | videos                                       |
 |-----------------|---------------------------------------------------|----------------------------------------------|
@@ -16,22 +16,39 @@ folder of pictures.
 | `folders`       | none                                              | `train/<class>/` and `val/<class>/`          |
 """
 
+import csv
 import io
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-import pandas as pd
 from torch import Tensor
 
-from ctnet.data.video import Indices, read_frames
+from ctnet.data.containers import ENDINGS, UNSURE
+from ctnet.data.video import Indices, read_frames, why_no_video
+from ctnet.errors import printable, some
 
 Split = Literal["train", "val"]
-Entries = Iterator[tuple[str, str]]  # (path under the root, class)
+
+
+class Entry(NamedTuple):
+    """What an annotation says, or what lies in a folder: a path under the root, and its class.
+
+    `problem` tells why it cannot be used, where that is known already; one that is `aside` was never meant to be.
+    """
+
+    path: str
+    label: str
+    problem: str = ""
+    aside: bool = False
+
+
+Entries = Iterable[Entry]
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class VideoList:
         classes: names of the classes; a label is an index into it.
         paths: video files, or folders of frames.
         labels: label of each path.
-        left_out: "path: reason" for each annotation that was skipped.
+        left_out: "path: reason" for each annotation that was skipped, and each file among the videos that is none.
     """
 
     dataset: str
@@ -89,12 +106,13 @@ def load_videos(
         split: "train", or "val" for the one that accuracy is reported on (the test lists of UCF101 and HMDB51).
         dataset: a name from `DATASETS`; told from the annotation files if not given.
         fold: 1, 2 or 3, of UCF101 and HMDB51.
-        missing: what to do with an annotation that names a missing file, an unknown class or a path outside the
-            root: raise an "error", or "skip" it and list it in `left_out`.
+        missing: what to do with an annotation that cannot be read, or names a missing file, an unknown class or a path
+            outside the root: raise an "error", or "skip" it and list it in `left_out`.
 
     Raises:
         FileNotFoundError: an annotation file is missing, or a video and `missing` is "error".
-        ValueError: an annotation cannot be read, or names an unknown class or a path outside the root.
+        ValueError: an annotation file cannot be read or names no videos; or an annotation cannot be used and `missing`
+            is "error".
     """
     root = Path(root)
     dataset = dataset or detect_dataset(root)
@@ -110,26 +128,39 @@ def load_videos(
         raise FileNotFoundError(f"{root}: no such directory")
     classes, entries = _LAYOUTS[dataset][1](root, split, fold)
     label_of = {name: label for label, name in enumerate(classes)}
+    if twice := [name for label, name in enumerate(classes) if label_of[name] != label]:
+        raise ValueError(f"{root}: the annotations of {dataset} list the class {twice[0]!r} twice")
     videos = VideoList(dataset, root, classes, [], [], [])
-    for relative, name in entries:
-        path = root / relative
-        problem: Exception
-        if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)):
-            problem = ValueError(f"{relative}: outside {root}")
-        elif name not in label_of:
-            problem = ValueError(f"{relative}: unknown class {name!r}")
-        elif not path.exists():
-            problem = FileNotFoundError(f"{path}: no such video; missing='skip' leaves out such videos")
-        else:
-            videos.paths.append(path)
-            videos.labels.append(label_of[name])
-            continue
-        if missing == "error":
+    for entry in entries:
+        problem = _problem(root, entry, label_of)
+        if problem is None:
+            videos.paths.append(root / entry.path)
+            videos.labels.append(label_of[entry.label])
+        elif missing == "error" and not entry.aside:
             raise problem
-        videos.left_out.append(str(problem).split(";")[0])
-    if not (videos.paths or videos.left_out):
-        raise ValueError(f"{root}: the annotations of {dataset} name no videos of split {split!r}")
+        else:
+            videos.left_out.append(str(problem).removesuffix(_HINT))
+    if not (videos.paths or (videos.left_out and missing == "skip")):
+        why = f"; left out are {some(videos.left_out)}" if videos.left_out else ""
+        raise ValueError(f"{root}: the annotations of {dataset} name no videos of split {split!r}{why}")
     return videos
+
+
+_HINT = "; missing='skip' leaves out such videos"
+
+
+def _problem(root: Path, entry: Entry, label_of: dict[str, int]) -> Exception | None:
+    """Why an entry cannot be used."""
+    name = printable(entry.path)
+    if entry.problem:
+        return ValueError(f"{name}: {entry.problem}")
+    if not Path(os.path.normpath(root / entry.path)).is_relative_to(os.path.normpath(root)):
+        return ValueError(f"{name}: outside {root}")
+    if entry.label not in label_of:
+        return ValueError(f"{name}: unknown class {entry.label!r}")
+    if not (os.path.isfile(root / entry.path) or os.path.isdir(root / entry.path)):
+        return FileNotFoundError(f"{printable(str(root / name))}: no such video{_HINT}")
+    return None
 
 
 def detect_dataset(root: str | os.PathLike[str]) -> str:
@@ -139,7 +170,7 @@ def detect_dataset(root: str | os.PathLike[str]) -> str:
         FileNotFoundError: when it holds neither.
     """
     for dataset, (markers, _) in _LAYOUTS.items():
-        if any(any(_annotations(Path(root)).glob(marker)) for marker in markers):
+        if any(next(_visible(folder, marker), None) for folder in _places(Path(root)) for marker in markers):
             return dataset
     known = ", ".join(marker for markers, _ in _LAYOUTS.values() for marker in markers)
     raise FileNotFoundError(f"{root}: holds no known annotation files and no folders of classes; looked for {known}")
@@ -150,111 +181,205 @@ def folds_of(dataset: str) -> range:
     return range(1, 4 if dataset in ("ucf101", "hmdb51") else 2)
 
 
-def _annotations(root: Path) -> Path:
-    return root / "annotations" if (root / "annotations").is_dir() else root
+def _places(root: Path) -> tuple[Path, Path]:
+    """Where annotation files lie, in the order in which they are looked for."""
+    return root / "annotations", root
 
 
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such annotation file")
+def _visible(folder: Path, pattern: str) -> Iterator[Path]:
+    return (path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _annotations(root: Path, pattern: str) -> list[Path]:
+    """Annotation files of a name, or a pattern of names."""
+    return next(filter(None, (sorted(_visible(folder, pattern)) for folder in _places(root))), [])
+
+
+def _text(root: Path, *names: str) -> tuple[Path, str]:
+    """The first annotation file there is of some names, and its text, with or without the mark of UTF-8."""
+    found = [path for name in names for path in _annotations(root, name) if path.is_file()]
+    if not found:
+        raise FileNotFoundError(f"{root / names[-1]}: no such annotation file")
     try:
-        return path.read_text(encoding="utf-8")
+        return found[0], found[0].read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file") from error
+        raise ValueError(f"{found[0]}: not a text file in UTF-8") from error
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+def _lines(root: Path, name: str) -> list[str]:
+    return [line.strip() for line in _text(root, name)[1].split("\n") if line.strip()]
+
+
+class _Row(NamedTuple):
+    """A row of Kinetics: its class, the video's id, and the name of its file but for the ending, or what is wrong."""
+
+    label: str
+    video: str
+    stem: str
+    problem: str
+
+
+def _kinetics_rows(root: Path, split: Split) -> list[_Row]:
+    path, text = _text(root, *(["validate.csv", "val.csv"] if split == "val" else ["train.csv"]))
+    rows = []
+    try:
+        reader = csv.DictReader(io.StringIO(text), strict=True)
+        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        if lacking := {"label", "youtube_id", "time_start", "time_end"} - set(reader.fieldnames):
+            raise ValueError(f"no column {', '.join(sorted(lacking))}")
+        for row in reader:
+            label, video, *times = (
+                (row[name] or "").strip() for name in ("label", "youtube_id", "time_start", "time_end")
+            )
+            seconds = [_seconds(time) for time in times]
+            wrong = [f"{time!r} is no time" for time, number in zip(times, seconds, strict=True) if number is None]
+            wrong += ["no youtube_id"] * (not video) + ["no label"] * (not label)
+            stem = "" if wrong else f"{video}_{seconds[0]:06}_{seconds[1]:06}"
+            problem = f"{wrong[0]} in line {reader.line_num} of {path.name}" if wrong else ""
+            rows.append(_Row(label, video, stem, problem))
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path}: not the annotations of Kinetics ({error})") from error
+    return rows
+
+
+def _seconds(text: str) -> int | None:
+    """A time in whole seconds; None for what is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if math.isfinite(number) and 0 <= number < 1e6 else None
+
+
+def _kinetics_entries(root: Path, split: Split, rows: list[_Row]) -> Entries:
+    folder = split if (root / split).is_dir() else "."
+    found = _find(root, folder, {row.stem for row in rows})
+    for row in rows:
+        path = found.get(row.stem, f"{folder}/{row.stem}.mp4") if row.stem else row.video
+        yield Entry(path, row.label, row.problem)
+
+
+def _find(root: Path, folder: str, stems: set[str]) -> dict[str, str]:
+    """The videos of some names but for their ending, at any depth of a folder: paths under the root."""
+    candidates: dict[str, list[tuple[int, str]]] = {}
+    order = {ending: place for place, ending in enumerate((*ENDINGS, *UNSURE))}
+    entered = set()
+    for place, folders, files in os.walk(root / folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in entered else sorted(name for name in folders if not name.startswith("."))
+        entered.add(real)
+        frames = [name for name in folders if name in stems]  # a folder of frames, or of something else
+        folders[:] = [name for name in folders if name not in stems]
+        for name in (*files, *frames):
+            stem, ending = (name, "") if name in frames else os.path.splitext(name)
+            path = Path(place, name)
+            if stem in stems and ending.lower() in order and not why_no_video(path):
+                relative = path.relative_to(root).as_posix()
+                candidates.setdefault(stem, []).append((order[ending.lower()], relative))
+    return {stem: min(paths)[1] for stem, paths in candidates.items()}
+
+
+def _kinetics_classes(rows: list[_Row]) -> list[str]:
+    return sorted({row.label for row in rows if row.label})
 
 
 def _kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    files = {name: _annotations(root) / f"{name}.csv" for name in ("train", "val", "validate")}
-    path = files["validate"] if split == "val" and files["validate"].is_file() else files[split]
-    try:
-        columns = ["label", "youtube_id", "time_start", "time_end"]
-        table = pd.read_csv(io.StringIO(_text(path)), dtype=str, keep_default_na=False)[columns]
-        classes = sorted(
-            set(pd.read_csv(io.StringIO(_text(files["train"])), dtype=str, keep_default_na=False)["label"])
-        )
-        rows = [(label, f"{video}_{int(start):06}_{int(end):06}") for label, video, start, end in table.to_numpy()]
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not the annotations of Kinetics ({error})") from error
-    folder = split if (root / split).is_dir() else "."
-    found = {file.stem: file.relative_to(root).as_posix() for file in (root / folder).rglob("*.*")}
-    return classes, ((found.get(stem, f"{folder}/{stem}.mp4"), label) for label, stem in rows)
+    training = _kinetics_rows(root, "train")
+    rows = training if split == "train" else _kinetics_rows(root, split)
+    return _kinetics_classes(training), _kinetics_entries(root, split, rows)
 
 
 def _mini_kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    def listed(part: Split) -> list[tuple[str, str]]:
-        """The rows of Kinetics whose id is in the list; an id that Kinetics has not is an entry without a class."""
-        ids = dict.fromkeys(_lines(_annotations(root) / f"{part}_ytid_list.txt"))
-        rows = [(file, label, Path(file).stem[:-14]) for file, label in _kinetics(root, part, fold)[1]]
-        unknown = ids.keys() - {video for *_, video in rows}
-        return [(file, label) for file, label, video in rows if video in ids] + [
-            (video, "") for video in sorted(unknown)
-        ]
+    def listed(part: Split) -> tuple[list[_Row], list[Entry]]:
+        """The rows of Kinetics whose id is in the list, and the ids that Kinetics has not."""
+        ids = dict.fromkeys(_lines(root, f"{part}_ytid_list.txt"))
+        rows = [row for row in _kinetics_rows(root, part) if row.video in ids]
+        unknown = sorted(ids.keys() - {row.video for row in rows})
+        return rows, [Entry(video, "", f"not in the {part} annotations of Kinetics") for video in unknown]
 
-    classes = sorted({label for _, label in listed("train") if label})
-    return classes, iter(listed(split))
+    training = listed("train")
+    rows, unknown = training if split == "train" else listed(split)
+    return _kinetics_classes(training[0]), [*_kinetics_entries(root, split, rows), *unknown]
 
 
 def _something_v1(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    path = _annotations(root) / f"something-something-v1-{'train' if split == 'train' else 'validation'}.csv"
-    rows = [line.partition(";") for line in _lines(path)]
-    for number, (video, separator, _) in enumerate(rows, 1):
-        if not (video and separator):
-            raise ValueError(f"{path}: line {number} is not 'id;label'")
-    classes = sorted(_lines(path.with_name("something-something-v1-labels.csv")))
-    return classes, ((f"20bn-something-something-v1/{video}", label) for video, _, label in rows)
+    name = f"something-something-v1-{'train' if split == 'train' else 'validation'}.csv"
+    entries = []
+    for number, line in enumerate(_lines(root, name), 1):
+        video, separator, label = line.partition(";")
+        problem = "" if video and separator else f"line {number} of {name} is not 'id;label'"
+        entries.append(Entry(f"20bn-something-something-v1/{video}" if video else line, label, problem))
+    return sorted(_lines(root, "something-something-v1-labels.csv")), entries
 
 
 def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    def listed(part: str) -> Path:
-        unpacked = _annotations(root) / "labels" / f"{part}.json"  # as the archive of the labels has it
-        return unpacked if unpacked.is_file() else _annotations(root) / f"something-something-v2-{part}.json"
+    def listed(part: str) -> tuple[Path, Any]:
+        """The file under the name it was published by, or as the archive of the labels has it."""
+        path, text = _text(root, f"labels/{part}.json", f"something-something-v2-{part}.json")
+        try:
+            return path, json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not the annotations of Something-Something V2 ({error})") from error
 
-    path = listed("train" if split == "train" else "validation")
+    labels, number_of = listed("labels")
+    path, rows = listed("train" if split == "train" else "validation")
     try:
-        number_of = json.loads(_text(listed("labels")))
         classes = [name for name, _ in sorted(number_of.items(), key=lambda item: int(item[1]))]
-        rows = [(str(row["id"]), re.sub(r"[\[\]]", "", row["template"])) for row in json.loads(_text(path))]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not the annotations of Something-Something V2 ({error!r})") from error
-    return classes, ((f"20bn-something-something-v2/{video}.webm", label) for video, label in rows)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{labels}: not the labels of Something-Something V2, a number for each class") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: not the annotations of Something-Something V2, a list of videos")
+    entries = []
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict) and isinstance(row.get("template"), str) and isinstance(row.get("id"), str | int):
+            label = re.sub(r"[\[\]]", "", row["template"])
+            entries.append(Entry(f"20bn-something-something-v2/{row['id']}.webm", label))
+        else:
+            entries.append(Entry(f"video {number}", "", f"not an id and a template, in {path.name}"))
+    return classes, entries
 
 
 def _ucf101(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    folder = _annotations(root) / "ucfTrainTestlist"
-    classes = [line.split()[-1] for line in _lines(folder / "classInd.txt")]
-    files = [line.split()[0] for line in _lines(folder / f"{'train' if split == 'train' else 'test'}list{fold:02}.txt")]
-    return classes, ((f"UCF-101/{file}", file.partition("/")[0]) for file in files)
+    classes = [line.split()[-1] for line in _lines(root, "ucfTrainTestlist/classInd.txt")]
+    name = f"ucfTrainTestlist/{'train' if split == 'train' else 'test'}list{fold:02}.txt"
+    files = [line.split()[0].replace("\\", "/") for line in _lines(root, name)]
+    return classes, [Entry(f"UCF-101/{file}", file.partition("/")[0]) for file in files]
 
 
 def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     ending = f"_test_split{fold}.txt"
-    folder = _annotations(root) / "testTrainMulti_7030_splits"
-    lists = sorted(folder.glob(f"*{ending}"))
+    lists = _annotations(root, f"testTrainMulti_7030_splits/*{ending}")
     if not lists:
-        raise FileNotFoundError(f"{folder}: no annotation files *{ending}")
+        raise FileNotFoundError(f"{root / 'testTrainMulti_7030_splits'}: no annotation files *{ending}")
     classes = [path.name.removesuffix(ending) for path in lists]
-    rows = [(name, *line.rpartition(" ")) for name, path in zip(classes, lists, strict=True) for line in _lines(path)]
-    for name, file, _, use in rows:
-        if use not in ("0", "1", "2") or not file:
-            raise ValueError(f"{name}{ending}: {f'{file} {use}'!r} is not a video and 0, 1 or 2")
     wanted = "1" if split == "train" else "2"
-    return classes, ((f"hmdb51_org/{name}/{file.strip()}", name) for name, file, _, use in rows if use == wanted)
+    entries = []
+    for name, path in zip(classes, lists, strict=True):
+        for line in _lines(root, path.relative_to(path.parents[1]).as_posix()):
+            file, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2") or not file:
+                entries.append(Entry(line, name, f"not a video and 0, 1 or 2, in {path.name}"))
+            elif use == wanted:
+                entries.append(Entry(f"hmdb51_org/{name}/{file.strip()}", name))
+    return classes, entries
 
 
 def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
-    def inside(folder: Path) -> list[str]:
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    def inside(folder: Path) -> list[Path]:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
-    def named(part: str) -> list[str]:
+    def named(part: str) -> list[Path]:
         if not (root / part).is_dir():
             raise FileNotFoundError(f"{root / part}: no such directory; put videos into train/<class> and val/<class>")
-        return [name for name in inside(root / part) if (root / part / name).is_dir()]
+        return [path for path in inside(root / part) if path.is_dir()]
 
-    return named("train"), ((f"{split}/{c}/{v}", c) for c in named(split) for v in inside(root / split / c))
+    def entries() -> Iterator[Entry]:
+        for folder in named(split):
+            for path in inside(folder):
+                reason = why_no_video(path)
+                yield Entry(f"{split}/{folder.name}/{path.name}", folder.name, reason, aside=bool(reason))
+
+    return [path.name for path in named("train")], entries()
 
 
 _LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, Split, int], tuple[list[str], Entries]]]] = {

@@ -1,5 +1,7 @@
 """Frames by their index, from a video file or from a folder of pictures."""
 
+import os
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,24 +9,31 @@ from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 import torch
 from av import Packet
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ctnet.data.containers import CONTAINERS, ENDINGS, UNSURE, is_complete, read_jpeg
+from ctnet.errors import printable
+
 Indices = Sequence[int] | Callable[[int], Sequence[int]]
 
 
 class VideoError(RuntimeError):
-    """A video that cannot be read; the message names its file."""
+    """A video that cannot be read; the message names its file, in one line that any terminal can print."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | None = None) -> Tensor:
@@ -34,13 +43,14 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
     only wanted frames are converted to RGB. The compressed packets are held in memory meanwhile.
 
     Args:
-        path: a video file in any format that FFmpeg reads, or a folder of pictures 00001.jpg, 00002.jpg, ...
+        path: a video file in one of `containers.CONTAINERS`, or a folder of pictures 00001.jpg, 00002.jpg, ... Of
+            several video streams the default one is read, or else the largest.
         indices: frame indices counted from 0, in any order, repeated or not; or a function from the number of frames
             to such indices, which saves opening the file twice.
         short_side: if given, the length in pixels to which the shorter side is resized (bilinear, aspect ratio kept).
 
     Returns:
-        RGB, uint8, of shape (T, 3, H, W), channels last in memory.
+        RGB, uint8, of shape (T, 3, H, W), channels last in memory, turned and mirrored as the file says.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -52,7 +62,7 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
     if path.is_dir():
         pictures = _pictures(path)
         wanted = _resolve(path, indices, len(pictures))
-        frames = {i: convert(_decode_picture(pictures[i])) for i in sorted(set(wanted))}
+        frames = {i: _read_picture(pictures[i], convert) for i in sorted(set(wanted))}
     else:
         with _demux(path) as video:
             wanted = _resolve(path, indices, video.count() if callable(indices) or video.order else None)
@@ -60,7 +70,7 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
             for index, frame in video.decode(set(wanted)):
                 if frame.is_corrupt:
                     raise VideoError(f"{path}: frame {index} is damaged")
-                frames[index] = convert(frame)
+                frames[index] = convert(frame, _turn_of(frame))
         if missing := sorted(set(wanted) - set(frames)):
             raise VideoError(f"{path}: frame {missing[0]} does not decode")
     return torch.from_numpy(np.stack([frames[i] for i in wanted])).permute(0, 3, 1, 2)
@@ -73,6 +83,29 @@ def count_frames(path: str | PathLike[str]) -> int:
         return len(_pictures(path))
     with _demux(path) as video:
         return video.count()
+
+
+def why_no_video(path: Path) -> str:
+    """Why a file or folder is none that a dataset may hold, in a few words; "" for one that may be a video.
+
+    Its name tells, and only where that says nothing what is in it: a damaged video is a video.
+    """
+    if not os.path.exists(path):
+        return "links to nothing" if path.is_symlink() else "no such video"
+    if path.is_dir():
+        return "" if next(frames_in(path), None) else "a folder without frames"
+    if not path.is_file():
+        return "no regular file"
+    ending = path.suffix.lower()
+    if ending in ENDINGS:
+        return ""
+    if ending not in UNSURE:
+        return "no video by its name"
+    try:
+        with _demux(path):
+            return ""
+    except VideoError:
+        return "no video"
 
 
 def _existing(path: str | PathLike[str]) -> Path:
@@ -138,7 +171,11 @@ class _Video:
 
     def count(self) -> int:
         """Count the frames, by decoding them all if need be."""
-        return len(self.order) if self.order else sum(1 for _ in self._run(self.packets))
+        return len(self.order) if self.order else sum(1 for _ in self.all_frames())
+
+    def all_frames(self) -> Iterator[VideoFrame]:
+        """Decode the video from its start to its end."""
+        return self._run(self.packets)
 
     def decode(self, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (index, frame) of the wanted frames, in the order of decoding."""
@@ -191,10 +228,8 @@ class _Video:
 def _demux(path: Path) -> Iterator[_Video]:
     """Open a video, read its packets and close it again; whatever FFmpeg reports becomes a VideoError."""
     try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            if not container.streams.video or container.streams.video[0].codec_context is None:
-                raise VideoError(f"{path}: holds no video that can be decoded")
-            stream = container.streams.video[0]
+        with _open(path) as container:
+            stream = _best_stream(path, container)
             stream.codec_context.thread_count = 1
             stream.codec_context.open(strict=False)  # before skip_frame is set: some decoders read it only here
             try:
@@ -204,16 +239,49 @@ def _demux(path: Path) -> Iterator[_Video]:
             packets = [packet for packet in demuxed if packet.stream_index == stream.index]
             if not packets:
                 raise VideoError(f"{path}: holds no frames")
-            if any(packet.is_corrupt for packet in packets):
-                raise VideoError(f"{path}: damaged or truncated")
-            declared, end = _durations(container, stream, packets, demuxed)
-            if declared - end > max(declared / 20, 2 * declared / len(packets)):
-                raise VideoError(f"{path}: ends after {end:.2f} of {declared:.2f} s; truncated?")
+            if container.format.name == "gif" and len(packets) == 1:
+                raise VideoError(f"{path}: a picture, no video")
             times = [packet.pts for packet in packets if packet.pts is not None]
-            order = _presentation_order(container, stream, packets, times)
-            yield _Video(stream, packets, times, order)
+            video = _Video(stream, packets, times, _presentation_order(container, stream, packets, times))
+            _check_whole(path, container, video, demuxed)
+            yield video
     except av.FFmpegError as error:
         raise VideoError(f"{path}: {error.strerror}") from error
+
+
+def _open(path: Path) -> InputContainer:
+    """Open a file in one of the known containers, and nothing that it refers to."""
+    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+    try:
+        return av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except av.ArgumentError:  # what FFmpeg says of a format that is not listed
+        raise VideoError(f"{path}: not a video file, or in a container that is not read here") from None
+
+
+def _best_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The default video stream, or else the largest; pictures that belong to a song are none."""
+    pictures = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if s.codec_context is not None and not s.disposition & pictures]
+    if not streams or container.metadata.get("major_brand") in ("avif", "heic", "heix", "mif1"):
+        raise VideoError(f"{path}: holds no video that can be decoded")
+    return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
+
+
+def _check_whole(path: Path, container: InputContainer, video: _Video, demuxed: list[Packet]) -> None:
+    """Raise a VideoError where the end of a file is missing, or packets of it.
+
+    The file's structure and its frames decide. A duration in the header may be stale, and counts only where the
+    structure cannot be followed to the end; a transport stream that was joined from pieces reports a packet at the
+    seam as corrupt although all of its frames decode.
+    """
+    if any(packet.is_corrupt for packet in video.packets) and (
+        container.format.name != "mpegts" or any(frame.is_corrupt for frame in video.all_frames())
+    ):
+        raise VideoError(f"{path}: damaged or truncated")
+    declared, end = _durations(container, video.stream, video.packets, demuxed)
+    late = declared - end > max(declared / 20, 2 * declared / len(video.packets))
+    if late and not is_complete(path, container.format.name, video.stream.frames - len(video.packets)):
+        raise VideoError(f"{path}: ends after {end:.2f} of {declared:.2f} s; truncated?")
 
 
 def _presentation_order(
@@ -221,11 +289,13 @@ def _presentation_order(
 ) -> list[int] | None:
     context = stream.codec_context
     codec = context.codec.canonical_name
+    decoding = [packet.dts for packet in packets if packet.dts is not None]
     if (
         codec not in _SHOWS_ONE_FRAME
         or len(set(times)) < len(packets)  # missing or repeated
         or not packets[0].is_keyframe
         or min(times) < times[0]
+        or decoding != sorted(decoding)  # joined from pieces
         or context.field_order > 1  # neither unknown nor progressive
         or (container.format.name == "avi" and context.has_b_frames)  # AVI stores no presentation times
         or ((shows := _SHOWS_ONE_FRAME[codec]) and not all(shows(bytes(packet)) for packet in packets))
@@ -253,46 +323,101 @@ def _durations(
     return (float(declared), float(max(ends) * stream.time_base)) if declared and ends and stream.time_base else (0, 0)
 
 
+class _Turn(NamedTuple):
+    """How a stored picture becomes upright: rows and columns exchanged, then columns and rows in reverse order."""
+
+    transpose: bool = False
+    reverse_x: bool = False
+    reverse_y: bool = False
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Turn pixels (H, W, 3)."""
+        pixels = pixels.swapaxes(0, 1) if self.transpose else pixels
+        return pixels[:: -1 if self.reverse_y else 1, :: -1 if self.reverse_x else 1]
+
+    def size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height of an upright frame."""
+        return (frame.height, frame.width) if self.transpose else (frame.width, frame.height)
+
+
+def _turn_of(frame: VideoFrame) -> _Turn:
+    """Read the display matrix of a frame, to the nearest quarter turn."""
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know the kind of another one of the frame's side data
+        turns = frame.rotation // 90 % 4
+        return _Turn(turns % 2 == 1, turns in (2, 3), turns in (1, 2))
+    if data is None:
+        return _Turn()
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _Turn(False, a < 0, d < 0)
+    return _Turn(True, c < 0, b < 0)
+
+
 class _Converter:
     """Decoded frames to RGB arrays (H, W, 3) of one size, upright."""
 
     def __init__(self, short_side: int | None) -> None:
         self.short_side = short_side
         self.size: tuple[int, int] | None = None
+        self.first: tuple[int, int] | None = None  # width and height of the first frame, upright
         self.reformatter = VideoReformatter()
 
-    def __call__(self, frame: VideoFrame) -> NDArray[Any]:
+    def __call__(self, frame: VideoFrame, turn: _Turn) -> NDArray[Any]:
+        width, height = turn.size(frame)
         if self.size is None:
-            scale = self.short_side / min(frame.width, frame.height) if self.short_side else 1
-            self.size = round(frame.width * scale), round(frame.height * scale)
-        width, height = self.size
-        rgb = self.reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
-        return np.rot90(rgb, frame.rotation // 90) if frame.rotation else rgb
+            scale = self.short_side / min(width, height) if self.short_side else 1
+            self.first, self.size = (width, height), (round(width * scale), round(height * scale))
+        width, height = reversed(self.size) if turn.transpose else self.size
+        return turn(
+            self.reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
+        )
 
 
 # Folders of pictures -------------------------------------------------------------------------------------------------
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """The jpg files of a folder, in order; their numbers must have no gap."""
-    pictures = sorted(folder.glob("*.jpg"))
-    if not pictures:
+    """The JPEG files of a folder, in the order of the numbers at the end of their names, which must have no gap."""
+    numbered: dict[int, Path] = {}
+    prefixes = set()
+    for picture in frames_in(folder):
+        prefix, number = re.fullmatch(r"(.*?)(\d*)", picture.stem, re.DOTALL).groups()  # type: ignore[union-attr]
+        prefixes.add(prefix)
+        if not number or len(prefixes) > 1:
+            raise VideoError(f"{folder}: frames must be named by their number, like 00001.jpg, not {picture.name}")
+        if int(number) in numbered:
+            raise VideoError(f"{folder}: {numbered[int(number)].name} and {picture.name} are one frame")
+        numbered[int(number)] = picture
+    if not numbered:
         raise VideoError(f"{folder}: holds no .jpg frames")
-    try:
-        numbers = [int(picture.stem) for picture in pictures]
-    except ValueError:
-        raise VideoError(f"{folder}: frames must be named by their number, like 00001.jpg") from None
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        raise VideoError(f"{folder}: frames are missing: {len(numbers)} of {numbers[0]} to {numbers[-1]}")
-    return pictures
+    first, last = min(numbered), max(numbered)
+    if last - first + 1 != len(numbered):
+        raise VideoError(f"{folder}: frames are missing: {len(numbered)} of {first} to {last}")
+    return [numbered[number] for number in sorted(numbered)]
 
 
-def _decode_picture(path: Path) -> VideoFrame:
-    data = path.read_bytes()
+def frames_in(folder: Path) -> Iterator[Path]:
+    """The pictures of a folder of frames, in any order; neither hidden files nor folders."""
+    for entry in os.scandir(folder):
+        if entry.name.lower().endswith((".jpg", ".jpeg")) and not entry.name.startswith(".") and not entry.is_dir():
+            yield folder / entry.name
+
+
+def _read_picture(path: Path, convert: _Converter) -> NDArray[Any]:
+    """Decode a picture as a frame of the clip that `convert` holds together."""
     try:
-        frames = av.CodecContext.create("mjpeg", "r").decode(av.Packet(data)) if data else []
+        picture = read_jpeg(path.read_bytes())
+        frames = av.CodecContext.create("mjpeg", "r").decode(av.Packet(picture.data)) if picture.data else []
     except av.FFmpegError as error:
         raise VideoError(f"{path}: {error.strerror}") from error
-    if not frames or frames[0].is_corrupt or b"\xff\xd9" not in data[-64:]:  # the end marker, and perhaps padding
+    except OSError as error:
+        raise VideoError(f"{path}: {error.strerror}") from error
+    if not frames or frames[0].is_corrupt:
         raise VideoError(f"{path}: damaged or truncated")
-    return frames[0]
+    turn = _Turn(*picture.turn)
+    pixels, size = convert(frames[0], turn), turn.size(frames[0])
+    if size != convert.first:
+        raise VideoError(f"{path}: {size[0]} x {size[1]} pixels, unlike the frame before it; is it turned?")
+    return pixels

@@ -20,9 +20,11 @@ from ctnet.data import (
     sample_dense,
     sample_sparse,
     train_transform,
+    unmatched_left_right,
 )
 from ctnet.engine.distributed import Place
 from ctnet.engine.recipe import Recipe
+from ctnet.errors import some
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from ctnet.models import VideoModel
 
@@ -70,7 +72,7 @@ def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDatas
     swap = left_right_swap(videos.class_names) if recipe.flip else None
     normalisation = model.input_mean, model.input_std
     transform = train_transform(recipe.size, recipe.sides, recipe.scales, recipe.flip, swap, *normalisation)
-    return VideoDataset(
+    clips = VideoDataset(
         videos,
         sampler(recipe),
         transform,
@@ -79,6 +81,9 @@ def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDatas
         seed=recipe.seed,
         skip=recipe.skip or None,
     )
+    if recipe.flip and (unmatched := unmatched_left_right(videos.class_names)):
+        clips.notes.append(f"flip=true gives clips of these classes a wrong label: {some(unmatched)}")
+    return clips
 
 
 def eval_data(

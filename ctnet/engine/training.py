@@ -68,8 +68,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
             return Scores.load(run.out / SCORES)
         if progress and place.first:
             for use, clips in (("training", run.train_set), ("validation", run.test_set)):
-                if clips.left_out:
-                    tqdm.write(f"{use}: {clips.left_out} videos left out, {len(clips)} used")
+                for note in clips.notes:
+                    tqdm.write(f"{use}: {note}")
         for epoch in range(run.progress.epoch, recipe.epochs):
             train_one_epoch(run, progress)
             if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:

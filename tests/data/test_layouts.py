@@ -1,7 +1,10 @@
 import json
+import os
 
 import pytest
 from dataset_trees import MAKERS, put
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ctnet.data import DATASETS, detect_dataset, load_videos
 
@@ -226,3 +229,239 @@ def test_impossible_arguments_are_errors(make_tree, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             load_videos(root, **arguments)
+
+
+# What real folders and files are like
+
+ANNOTATION_FILES = {
+    "kinetics": ["annotations/train.csv", "annotations/validate.csv"],
+    "mini-kinetics": ["annotations/train.csv", "annotations/train_ytid_list.txt", "annotations/val_ytid_list.txt"],
+    "somethingv1": [f"something-something-v1-{part}.csv" for part in ("labels", "train", "validation")],
+    "somethingv2": [f"something-something-v2-{part}.json" for part in ("labels", "train", "validation")],
+    "ucf101": [f"ucfTrainTestlist/{part}.txt" for part in ("classInd", "trainlist01", "testlist01")],
+    "hmdb51": [f"testTrainMulti_7030_splits/{part}_test_split1.txt" for part in ("wave", "brush_hair")],
+}
+
+
+@pytest.mark.parametrize("dataset", ANNOTATED)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r\n\r\n", b" \n"])
+def test_annotations_as_editors_write_them(make_tree, tmp_path, dataset, mark, end):
+    root = make_tree(dataset, tmp_path)
+    before = [load_videos(root, split) for split in ("train", "val")]
+    for name in ANNOTATION_FILES[dataset]:
+        content = (root / name).read_bytes().replace(b"\r\n", b"\n")
+        (root / name).write_bytes(mark + content.replace(b"\n", end))
+    assert detect_dataset(root) == dataset
+    assert [load_videos(root, split) for split in ("train", "val")] == before
+
+
+@pytest.mark.parametrize("dataset", ANNOTATED)
+def test_another_folder_of_that_name_hides_no_annotations(make_tree, tmp_path, dataset):
+    root = make_tree(dataset, tmp_path)
+    before = [load_videos(root, split) for split in ("train", "val")]
+    if (root / "annotations").is_dir():
+        for path in list((root / "annotations").iterdir()):
+            path.rename(root / path.name)
+        (root / "annotations").rmdir()
+    (root / "annotations").mkdir()
+    (root / "annotations" / "boxes.csv").write_text("of something else")
+    assert detect_dataset(root) == dataset
+    assert [load_videos(root, split) for split in ("train", "val")] == before
+
+
+@pytest.mark.parametrize("time", ["12.0", " 12 ", "12.9", "012"])
+def test_times_of_kinetics_may_be_floats(make_tree, tmp_path, time):
+    root = make_tree("kinetics", tmp_path)
+    before = load_videos(root, "train")
+    path = root / "annotations" / "train.csv"
+    path.write_text(path.read_text().replace(",12,", f",{time},"))
+    assert load_videos(root, "train") == before
+
+
+BAD_ROWS = {
+    "kinetics": [
+        *("zumba,xxxxxxxxxxx,,22,train", "zumba,xxxxxxxxxxx,a,22,train", "zumba,xxxxxxxxxxx,nan,22,train"),
+        *("zumba,xxxxxxxxxxx", ",xxxxxxxxxxx,1,2,train", "zumba,,1,2,train", "zumba,xxxxxxxxxxx,-1,1e99,train"),
+    ],
+    "somethingv1": ["nothing", ";Dropping something", "17;"],
+    "hmdb51": ["wave_(clip)_7.avi 3", "wave_(clip)_7.avi"],
+}
+
+
+@pytest.mark.parametrize(("dataset", "row"), [(dataset, row) for dataset, rows in BAD_ROWS.items() for row in rows])
+def test_one_bad_row_refuses_no_other(make_tree, tmp_path, dataset, row):
+    root = make_tree(dataset, tmp_path)
+    before = load_videos(root, "train")
+    name = {"somethingv1": "something-something-v1-train.csv"}.get(dataset, ANNOTATION_FILES[dataset][0])
+    with (root / name).open("a") as file:
+        file.write(f"{row}\n")
+    with pytest.raises(ValueError, match=r"line|not a|unknown class") as caught:
+        load_videos(root, "train")
+    assert "\n" not in str(caught.value)
+    after = load_videos(root, "train", missing="skip")
+    assert (after.classes, after.paths, after.labels) == (before.classes, before.paths, before.labels)
+    assert len(after.left_out) == 1
+
+
+def test_a_class_that_is_listed_twice_is_told(make_tree, tmp_path):
+    root = make_tree("somethingv1", tmp_path)
+    with (root / "something-something-v1-labels.csv").open("a") as file:
+        file.write("Tearing something\n")
+    with pytest.raises(ValueError, match="'Tearing something' twice"):
+        load_videos(root, "train")
+
+
+def test_hidden_copies_of_annotations_are_no_classes(make_tree, tmp_path):
+    root = make_tree("hmdb51", tmp_path)
+    before = load_videos(root, "train")
+    for path in list((root / "testTrainMulti_7030_splits").iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert load_videos(root, "train") == before
+
+
+def test_kinetics_takes_no_thumbnail_for_the_video(make_tree, tmp_path):
+    root = make_tree("kinetics", tmp_path)
+    before = [load_videos(root, split) for split in ("train", "val")]
+    for path in [path for videos in before for path in videos.paths]:
+        for ending in (".jpg", ".JPG", ".srt", ".en.vtt", ".info.json", ".webp", ".mp4.part", ".m4a", ".gif", ".txt"):
+            path.with_suffix(ending).write_text("beside it")
+        path.with_name(f"._{path.name}").write_text("of another file system")
+        put(path, path.parent, [f"{path.stem}.webm"])  # a second copy of the same clip: the .mp4 counts
+    assert [load_videos(root, split) for split in ("train", "val")] == before
+
+
+def test_kinetics_names_no_thumbnail_where_the_video_is_missing(make_tree, tmp_path):
+    root = make_tree("kinetics", tmp_path)
+    gone = load_videos(root, "train").paths[1]
+    gone.rename(gone.with_suffix(".jpg"))
+    assert [path.suffix for path in load_videos(root, "train", missing="skip").paths] == [".mp4", ".mp4"]
+
+
+@pytest.mark.parametrize("dataset", ["kinetics", "folders"])
+def test_links_to_folders_of_classes_are_followed(make_tree, tmp_path, dataset):
+    root = make_tree(dataset, tmp_path / "set")
+    before = [load_videos(root, split) for split in ("train", "val")]
+    (tmp_path / "elsewhere").mkdir()
+    for folder in [path for split in ("train", "val") for path in (root / split).iterdir() if path.is_dir()]:
+        target = tmp_path / "elsewhere" / f"{folder.parent.name}-{folder.name}"
+        folder.rename(target)
+        folder.symlink_to(target)
+    (root / "train" / "loop").symlink_to(root / "train")
+    if dataset == "folders":
+        (root / "train" / "loop").unlink()
+    assert [load_videos(root, split) for split in ("train", "val")] == before
+
+
+def test_upper_case_and_other_containers_are_videos(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    video = root / "train" / "tea" / "a.mp4"
+    put(video, video.parent, ["c.MP4", "d.MoV", "e.mkv", "no ending"])
+    assert [path.name for path in load_videos(root, "train").paths[1:]] == [
+        *("a.mp4", "b.mp4", "c.MP4", "d.MoV", "e.mkv", "no ending")
+    ]
+
+
+def add_junk(folder, video):
+    """Each sort of what lies among videos and is none; returns the names that are worth telling."""
+    for name in ("notes.txt", "a.srt", "a.info.json", "Thumbs.db", "desktop.ini", "cover.jpg", "b.PNG", "list.m3u8"):
+        (folder / name).write_text("#EXTM3U\n#EXTINF:1,\nhttp://192.0.2.1/a.ts\n")
+    for name in ("song.mp3", "song.m4a", "README", "poster.gif", "song.ogg"):
+        (folder / name).write_bytes(b"ID3" + bytes(2000))
+    for name in ("rest.mp4.part", "old.mp4.bak"):
+        put(video, folder, [name])
+    (folder / "to nothing.mp4").symlink_to("nowhere.mp4")
+    (folder / "empty folder").mkdir()
+    put(video, folder, ["deeper/a.mp4"])
+    os.mkfifo(folder / "pipe.mp4")
+    told = sorted(path.name for path in folder.iterdir() if path.name not in ("a.mp4", "b.mp4", ".hidden.mp4"))
+    for name in (".DS_Store", "._a.mp4", ".hidden.mp4"):
+        (folder / name).write_text("hidden")
+    return told
+
+
+def test_what_is_no_video_is_left_out_of_folders_and_told(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    before = load_videos(root, "train")
+    told = add_junk(root / "train" / "tea", before.paths[1])
+    for missing in ("error", "skip"):
+        videos = load_videos(root, "train", missing=missing)
+        assert (videos.paths, videos.labels) == (before.paths, before.labels)
+        assert sorted(line.split(": ")[0] for line in videos.left_out) == [f"train/tea/{name}" for name in told]
+
+
+def test_a_split_without_any_video_says_what_lies_there(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    for path in load_videos(root, "val").paths:
+        path.rename(path.with_suffix(".txt"))
+    with pytest.raises(
+        ValueError, match=r"no videos of split 'val'; left out are val/coffee/e.txt: no video by its name"
+    ):
+        load_videos(root, "val")
+
+
+# Whatever an annotation file holds, it gives videos that are there, or one line
+
+
+def lines_like(*shapes):
+    """Lines of some shapes, broken ones and any text."""
+    words = st.sampled_from(
+        ["10", "wave", "YoYo/v.avi", "zumba", "-aAbB_cCdD1", "12", "22", "..", "/etc/passwd", "", "1"]
+    )
+    words |= st.text(max_size=8)
+    shaped = st.one_of(
+        *(st.tuples(*[words] * shape.count("{}")).map(lambda w, s=shape: s.format(*w)) for shape in shapes)
+    )
+    return st.lists(shaped | st.text(max_size=20), max_size=6).map("\n".join)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "template", "Tearing something"]) | st.text(max_size=3), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+).map(json.dumps)
+CONTENTS = {
+    "kinetics": lines_like("label,youtube_id,time_start,time_end,split", "{},{},{},{},{}", '"{},{},{}'),
+    "mini-kinetics": lines_like("{}"),
+    "somethingv1": lines_like("{};{}"),
+    "somethingv2": JSON | st.just("[" * 100_000),
+    "ucf101": lines_like("{} {}", "{}/{} 1"),
+    "hmdb51": lines_like("{} {}", "{} 1"),
+}
+
+
+@pytest.fixture(scope="module")
+def trees(make_tree, tmp_path_factory):
+    return {dataset: make_tree(dataset, tmp_path_factory.mktemp(dataset)) for dataset in ANNOTATED}
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, names in ANNOTATION_FILES.items() for name in names])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_annotations_give_videos_that_are_there_or_one_line(trees, dataset, name, data):
+    root = trees[dataset]
+    kept = (root / name).read_bytes()
+    content = data.draw(
+        CONTENTS[dataset].map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=50)
+    )
+    (root / name).write_bytes(content)
+    try:
+        for split in ("train", "val"):
+            for missing in ("skip", "error"):
+                try:
+                    videos = load_videos(root, split, dataset, missing=missing)
+                except (ValueError, FileNotFoundError) as error:
+                    message = str(error)
+                    assert len(message.splitlines()) == 1, message
+                    continue
+                assert all(path.exists() and path.resolve().is_relative_to(root) for path in videos.paths)
+                assert all(0 <= label < len(videos.classes) for label in videos.labels)
+                assert missing == "skip" or not videos.left_out
+                "".join(videos.left_out).encode()
+    finally:
+        (root / name).write_bytes(kept)

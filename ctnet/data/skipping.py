@@ -1,0 +1,83 @@
+"""Lists of videos to leave out: a line for each, its path under the dataset's root, a tab, the reason."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ctnet.errors import printable
+from ctnet.files import write_text
+
+
+def write_skip_list(file: str | os.PathLike[str], reasons: Mapping[str, str]) -> None:
+    """Write a list of names and reasons, whole or not at all; whatever a name holds, it can be read again."""
+    write_text(file, "".join(f"{_written(name)}\t{printable(reason)}\n" for name, reason in reasons.items()))
+
+
+def read_skip_list(
+    file: str | os.PathLike[str], names: Sequence[str], root: str | os.PathLike[str] | None = None
+) -> tuple[set[str], list[str]]:
+    """Read a list that `check` wrote, or that somebody wrote by hand.
+
+    An entry is matched by what it means: a path under the root or from the working directory or absolute, with `./`,
+    backslashes or quotes. Lines that begin with # and match nothing are remarks.
+
+    Args:
+        file: the list.
+        names: of the videos to choose from.
+        root: directory that they lie in, if they are files.
+
+    Returns:
+        The names that are listed, and the entries that match neither one of them nor another file under the root, such
+        as one of another split.
+
+    Raises:
+        FileNotFoundError: there is no such list.
+    """
+    data = Path(file).read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        text = data.decode("utf-8-sig", "surrogateescape")  # names on the disk need not be in UTF-8
+    known, listed, unmatched = set(names), set(), []
+    for line in text.split("\n"):
+        entry = line.rstrip("\r").split("\t")[0]
+        if not entry.strip():
+            continue
+        meanings = list(_meanings(entry, root))
+        if found := next((name for name in meanings if name in known), None):
+            listed.add(found)
+        elif root is not None and any(os.path.lexists(os.path.join(root, name)) for name in meanings):
+            continue
+        elif not entry.lstrip().startswith("#"):
+            unmatched.append(printable(entry))
+    return listed, unmatched
+
+
+def _written(name: str) -> str:
+    """A name as it stands, or as a JSON text where the line would be read in another way."""
+    return name if name.isprintable() and name == name.strip(" \"'") else json.dumps(name)
+
+
+def _meanings(entry: str, root: str | os.PathLike[str] | None) -> Iterator[str]:
+    """The names that an entry may stand for, the most literal ones first."""
+    yield entry
+    text = entry.strip()
+    yield text
+    try:
+        decoded = json.loads(text)
+    except (ValueError, RecursionError):
+        decoded = None
+    if isinstance(decoded, str):
+        yield decoded
+    bare = text.strip("\"' ")
+    for path in dict.fromkeys((bare, bare.replace("\\", "/"))):
+        yield os.path.normpath(path)
+        if root is not None and "\0" not in path:
+            folder, name = os.path.split(os.path.abspath(path))  # what the path leads to may be a link of the dataset
+            yield _under(os.path.join(folder, name), os.path.abspath(root))
+            yield _under(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
+
+
+def _under(path: str, root: str) -> str:
+    return os.path.relpath(path, root).replace(os.sep, "/")

@@ -1,0 +1,100 @@
+"""Work shared out to processes that may hang or die: each item has its time, and a process that fails is replaced."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from ctnet.errors import printable
+
+_CONTEXT = get_context("spawn")
+
+
+def results(
+    work: Callable[[Path], str | None], paths: Sequence[Path], workers: int, seconds: float
+) -> Iterator[tuple[Path, str | None]]:
+    """Call `work` with every path; yields (path, result) as they come.
+
+    Args:
+        work: can be pickled.
+        paths: what to work on.
+        workers: number of processes, at least 1.
+        seconds: for one path. Where they are over, or the process ends, the result tells so.
+    """
+    left = iter(paths)
+    running = [_Worker(work, path, seconds) for path in islice(left, workers)]
+    try:
+        while running:
+            deadline = min(worker.deadline for worker in running)
+            wait([worker.pipe for worker in running], min(max(0, deadline - time.monotonic()), 3600))
+            for place, worker in enumerate(running):
+                if (worker.pipe.poll() and worker.is_ready()) or time.monotonic() > worker.deadline:
+                    yield worker.path, worker.outcome()
+                    following = next(left, None)
+                    if following is None:
+                        running.pop(place).stop()
+                        break
+                    running[place] = worker.go_on(following)
+    finally:
+        for worker in running:
+            worker.stop()
+
+
+class _Worker:
+    """A process that works on a path, and the pipe to it; time runs from when it has imported what it needs."""
+
+    def __init__(self, work: Callable[[Path], str | None], path: Path, seconds: float) -> None:
+        self.work, self.path, self.seconds, self.deadline = work, path, seconds, math.inf
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=_serve, args=(work, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.pipe.send(path)
+
+    def is_ready(self) -> bool:
+        """Whether what lies in the pipe is a result; the first message only says that the process has begun."""
+        if self.deadline < math.inf:
+            return True
+        try:
+            self.pipe.recv()
+        except (EOFError, OSError):
+            return True
+        self.deadline = time.monotonic() + self.seconds
+        return False
+
+    def outcome(self) -> str | None:
+        """The result, or what became of the process."""
+        try:
+            if self.pipe.poll():
+                return self.pipe.recv()
+            reason = f"takes more than {self.seconds:g} s"
+        except (EOFError, OSError):
+            reason = "ends the process that reads it"
+        self.stop()
+        return printable(f"{self.path}: {reason}")
+
+    def go_on(self, path: Path) -> "_Worker":
+        """Begin with another path, in a new process if this one is at an end."""
+        if self.pipe.closed:
+            return _Worker(self.work, path, self.seconds)
+        self.path, self.deadline = path, time.monotonic() + self.seconds
+        self.pipe.send(path)
+        return self
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(work: Callable[[Path], str | None], pipe: Connection) -> None:
+    try:
+        pipe.send(None)
+        while True:
+            pipe.send(work(pipe.recv()))
+    except (EOFError, OSError, KeyboardInterrupt):  # the other side has gone
+        return

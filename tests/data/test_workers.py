@@ -1,0 +1,38 @@
+"""One item that hangs, or kills its process, is one line; the others are done."""
+
+import os
+import signal
+import time
+
+from ctnet.data.workers import results
+
+
+def work(path):
+    if "hang" in path.name:
+        time.sleep(1000)
+    if "die" in path.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"did {path}" if "tell" in path.name else None
+
+
+def test_what_hangs_or_dies_is_told_and_the_rest_is_done(tmp_path):
+    names = ["a", "hang", "tell", "die", "b"]
+    begin = time.monotonic()
+    found = dict(results(work, [tmp_path / name for name in names], 2, seconds=0.5))
+    assert time.monotonic() - begin < 900
+    assert found == {
+        tmp_path / "a": None,
+        tmp_path / "b": None,
+        tmp_path / "tell": f"did {tmp_path / 'tell'}",
+        tmp_path / "hang": f"{tmp_path / 'hang'}: takes more than 0.5 s",
+        tmp_path / "die": f"{tmp_path / 'die'}: ends the process that reads it",
+    }
+
+
+def test_who_stops_early_leaves_no_process(tmp_path):
+    import multiprocessing
+
+    running = results(work, [tmp_path / name for name in ("a", "hang", "b")], 2, seconds=60)
+    next(running)
+    running.close()
+    assert multiprocessing.active_children() == []
