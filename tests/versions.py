@@ -3,17 +3,36 @@
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
+def alike(kept: Any, found: Any) -> bool:
+    """Whether two values are the same; lists of floats within 2 of 255 grey levels, for decoders and machines."""
+    if isinstance(kept, list) and isinstance(found, list) and any(isinstance(value, float) for value in kept):
+        return len(kept) == len(found) and bool(np.allclose(kept, found, rtol=0, atol=2 / 255))
+    return bool(kept == found)
+
+
 def check(record: Path, name: str, version: int, probe: dict[str, Any]) -> None:
     """Compare what the code gives today with the record, `version.json` beside a test; `name` tells the version."""
-    kept = json.loads(record.read_text())
-    changed = [key for key in sorted(kept["probe"] | probe) if not alike(kept["probe"].get(key), probe.get(key))]
     command = f"PYTHONPATH=tests python tests/{record.parent.name}/test_version.py"
+    judge(json.loads(record.read_text()), name, version, probe, command)
+
+
+def judge(
+    kept: dict[str, Any],
+    name: str,
+    version: int,
+    probe: dict[str, Any],
+    command: str,
+    same: Callable[[Any, Any], bool] = alike,
+) -> None:
+    """Compare what the code gives today with what was kept; fail with which version to raise and how to record anew."""
+    changed = [key for key in sorted(kept["probe"] | probe) if not same(kept["probe"].get(key), probe.get(key))]
     assert not (changed and version == kept["version"]), (
         f"{', '.join(changed)} changed: raise {name} (now {version}), then record anew with `{command}`"
     )
@@ -25,13 +44,6 @@ def record_anew(record: Path, name: str, version: int, probe: dict[str, Any]) ->
     if record.exists() and json.loads(record.read_text())["version"] == version:
         sys.exit(f"{record} is of version {version} already: raise {name} first, if behaviour has changed")
     record.write_text(json.dumps({"version": version, "probe": probe}, indent=1) + "\n")
-
-
-def alike(kept: Any, found: Any) -> bool:
-    """Whether two values are the same; lists of floats within 2 of 255 grey levels, for decoders and machines."""
-    if isinstance(kept, list) and isinstance(found, list) and any(isinstance(value, float) for value in kept):
-        return len(kept) == len(found) and bool(np.allclose(kept, found, rtol=0, atol=2 / 255))
-    return bool(kept == found)
 
 
 def digest(*parts: Any) -> str:
