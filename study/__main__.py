@@ -3,13 +3,17 @@
 import json
 import signal
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctnet.cli import Json, execute, print_table
+
+if TYPE_CHECKING:
+    from study.claims import Claim
 
 app = typer.Typer(
     help="The reproduction of CT-Net's paper: training runs, kept results, and what they decide of its claims.",
@@ -26,8 +30,8 @@ WORK = Path("runs/study")
 @app.command("list")
 def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_json: Json = False) -> None:
     """List runs, with what is known of them."""
-    from study.runner import failure_of, state_of
-    from study.twins import runs_of
+    from study.runs import runs_of
+    from study.sweep import failure_of, state_of
 
     found = [
         {"run": name, "state": state_of(run, work), "failure": failure_of(run, work)}
@@ -42,13 +46,13 @@ def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_j
 @app.command("status")
 def show_status(work: Work = WORK, as_json: Json = False) -> None:
     """Count the runs that are done, stale, failed, under way and left, table by table."""
-    from study.runner import STATES, failure_of, state_of
-    from study.twins import TWINS, runs_of
+    from study.runs import runs_of, trained_tables
+    from study.sweep import STATES, failure_of, state_of
 
     runs = runs_of()
     states = {name: state_of(run, work) for name, run in runs.items()}
     counts = {}
-    for name in [*TWINS, None]:
+    for name in [*trained_tables(), None]:
         found = [states[run] for run in runs_of([name] if name else None)]
         counts[name or "all"] = {state: found.count(state) for state in STATES}
     if as_json:
@@ -76,8 +80,8 @@ def run_left(
     """Train and test what is not done yet; run again to go on after an interruption."""
     from tqdm import tqdm
 
-    from study.runner import left_of, submit, sweep
-    from study.twins import runs_of
+    from study.runs import runs_of
+    from study.sweep import left_of, submit, sweep
 
     runs = runs_of(table, seeds)
     if slurm:
@@ -97,8 +101,8 @@ def confirm_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK) -
     """Train the first steps of stale runs anew: equal losses make them valid for today's code; exit 1 if any differ."""
     from tqdm import tqdm
 
-    from study.runner import confirm, state_of
-    from study.twins import runs_of
+    from study.runs import runs_of
+    from study.sweep import confirm, state_of
 
     stale = [run for run in runs_of(table, seeds).values() if state_of(run, work) == "stale"]
     failed = {}
@@ -119,8 +123,8 @@ def repeat_runs(
     work: Work = WORK,
 ) -> None:
     """Train finished runs once more, whole, and note in their files how equal the outcome is."""
-    from study.runner import repeat
-    from study.twins import runs_of
+    from study.runs import runs_of
+    from study.sweep import repeat
 
     runs = runs_of()
     if unknown := [each for each in name if each not in runs]:
@@ -129,21 +133,21 @@ def repeat_runs(
         print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
 
 
-@app.command("localise")
-def measure_saliency(work: Work = WORK) -> None:
-    """Measure where the trained twins of Figure 3 look, and keep it in results/localisation.json."""
+@app.command("saliency")
+def measure(work: Work = WORK) -> None:
+    """Measure where the trained twins of Figure 3 look, and keep it in results/saliency.json."""
     from tqdm import tqdm
 
-    from study.localisation import localise
+    from study.saliency_maps import measure_saliency
 
     try:
-        path = localise(work, lambda networks: tqdm(networks, unit="network", disable=None))
+        path = measure_saliency(work, lambda networks: tqdm(networks, unit="network", disable=None))
     except FileNotFoundError as error:
         raise ValueError(f"{error}: `python -m study run --weights --table 2a --table 2g` trains them again") from error
     print(f"{path}: ready")
 
 
-@app.command("verify")
+@app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
     live: Annotated[bool, typer.Option(help="Measure every cost again, at full size, and keep it.")] = False,
@@ -151,42 +155,64 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Decide the paper's claims from the results; exit with 1 when a claim that stood has fallen."""
-    from tqdm import tqdm
-
-    from study.claims import figure
     from study.ledger import claims, fallen, ledger_verdicts, vanished, write_ledger
 
     if update and table:
         raise ValueError("--update writes all verdicts: give it without --table")
-    bar = lambda items: tqdm(items, desc="measuring", unit="network", disable=None)  # noqa: E731
-    decided = claims(table, live=live, progress=bar)
+    if live:
+        measure_costs(table)
+    decided = claims(table)
     before = ledger_verdicts()
     lost = [f"{claim.statement} is now {claim.verdict}" for claim in fallen(decided, before)]
     lost += [f"{name} is no entry any more" for name in vanished(decided, before)] if table is None else []
-    stale = [claim for claim in decided if claim.stale]
     if update:
         write_ledger(decided)
     if as_json:
-        print(json.dumps([asdict(claim) for claim in decided], indent=1))
+        print(json.dumps([{"id": claim.id} | asdict(claim) for claim in decided], indent=1))
     else:
-        rows = [
-            [claim.statement, figure(claim.published), figure(claim.measured), claim.verdict, claim.note]
-            for claim in decided
-        ]
-        print_table(["Claim", "Published", "Measured", "Verdict", "Note"], rows)
-        counts = {verdict: sum(c.verdict == verdict for c in decided) for verdict in {c.verdict for c in decided}}
-        print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    for kind, advice in (
-        ("cost/", "measure again with --live"),
-        ("runs/", "run `python -m study confirm`"),
-        ("localisation", "run `python -m study localise`"),
-        ("full-scale/", "test again with `ctnet test --record`"),
-    ):
-        if count := sum(any(file.startswith(kind) for file in claim.evidence) for claim in stale):
-            print(f"{count} claims rest on results of other code than today's: {advice}", file=sys.stderr)
+        print_claims(decided)
+    warn_of_stale(decided)
     for text in lost:
         print(f"fallen: {text}", file=sys.stderr)
     raise typer.Exit(1 if lost else 0)
+
+
+def measure_costs(tables: list[str] | None) -> None:
+    """Measure the networks of some tables again, of all unless given, and keep what they cost."""
+    from tqdm import tqdm
+
+    from study.costs import measure_and_keep
+    from study.exact import networks_of
+    from study.paper import TABLES
+
+    wanted = networks_of(name for name in tables or (*TABLES, "3.3") if name in (*TABLES, "3.3"))
+    for network in tqdm(wanted.values(), desc="measuring", unit="network", disable=None):
+        measure_and_keep(network)
+
+
+def print_claims(decided: "list[Claim]") -> None:
+    """Print claims as a table, and count their verdicts."""
+    from study.claims import figure
+
+    columns = ["Claim", "Published", "Measured", "Verdict", "Note"]
+    print_table(columns, [[c.statement, figure(c.published), figure(c.measured), c.verdict, c.note] for c in decided])
+    counts = Counter(claim.verdict for claim in decided)
+    print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+
+
+def warn_of_stale(decided: "list[Claim]") -> None:
+    """Say how many claims rest on results that older versions of behaviour have made, and what renews them."""
+    from study.store import stale
+
+    old = set(stale({file for claim in decided for file in claim.evidence}))
+    for kind, advice in (
+        ("cost/", "measure again with --live"),
+        ("runs/", "run `python -m study confirm`"),
+        ("saliency", "run `python -m study saliency`"),
+        ("full-scale/", "test again, and `python -m study record`"),
+    ):
+        if count := sum(any(file.startswith(kind) and file in old for file in claim.evidence) for claim in decided):
+            print(f"{count} claims rest on results of older versions of behaviour: {advice}", file=sys.stderr)
 
 
 def main() -> None:

@@ -31,21 +31,25 @@ class Claim:
     """One claim and what became of it.
 
     Attributes:
-        id: name in the ledger.
-        kind: "exact", measured on the full-size network (`study.exact`); "derived", recomputed from the paper's
-            own numbers (`derived`); "direction", tested on twins (`decisions`); "full size", an accuracy that only a
-            run on the real dataset can measure (`fullscale`); "text", a sentence that other claims decide (`ledger`).
+        kind: "exact", measured on the full-size network (`study.exact`); "derived", recomputed from the paper's own
+            numbers (`derived`); "direction", tested on twins (`directions`); "full size", an accuracy that only a run
+            on the real dataset can measure (`fullscale`); "text", a sentence that other claims decide (`ledger`).
+        table: the table, figure or section that makes it.
+        subject: the row, the two rows of an order, or a name where the claim is of no row.
+        column: of the table, or the measure of a figure.
         statement: in words.
         published, measured: values, where there are any.
         verdict: one of `VERDICTS`.
         note: why the verdict is what it is, where that needs a word.
         rule: what decides.
         evidence: files under `results` that the measured value comes from.
-        stale: whether such a file was made by other code than today's.
+        topics: what else it bears on: tables whose numbers a section speaks of, "other method", "fitted", "views".
     """
 
-    id: str
     kind: str
+    table: str
+    subject: str
+    column: str
     statement: str
     published: Any
     measured: Any
@@ -53,7 +57,12 @@ class Claim:
     note: str = ""
     rule: str = ""
     evidence: tuple[str, ...] = ()
-    stale: bool = False
+    topics: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its name in the ledger."""
+        return "/".join(filter(None, (self.table, self.subject, self.column)))
 
 
 def figure(value: Any) -> str:

@@ -1,42 +1,37 @@
 """Costs of the tables' networks, measured at full size and kept in `results/cost`."""
 
-import json
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from ctnet.analysis import Cost, count_cost
-from ctnet.models import create_model
-from study.experiments import IN_TEXT, ROWS, Network, Row
-from study.provenance import code_hash, code_of, provenance, write_json
-from study.published import results_dir
+from study.paper import Network, Row
+from study.store import damaged, provenance, read, results_dir, write
 
-
-def code(model: str) -> tuple[str, ...]:
-    """Parts of the package that the cost of a model depends on, by the model's name."""
-    return code_of(model, "models", "analysis/cost.py")
+if TYPE_CHECKING:
+    from ctnet.analysis import Cost
 
 
-def measure(network: Network) -> Cost:
+def cost_file(network: Network) -> str:
+    """Where under `results` the cost of a network is kept; the name comes from its configuration."""
+    return f"cost/{network.model}-{network.key}.json"
+
+
+def measure(network: Network) -> "Cost":
     """Build the network, full size, and count its cost."""
+    from ctnet.analysis import count_cost
+    from ctnet.models import create_model
+
     model = create_model(network.model, num_classes=network.classes, **network.options)
     return count_cost(model, size=network.size, frames=network.frames)
 
 
-def cost_file(network: Network) -> Path:
-    """Where the cost of a network is kept; the name comes from its configuration."""
-    return results_dir() / "cost" / f"{network.model}-{network.key}.json"
-
-
-def measure_and_keep(network: Network) -> Cost:
+def measure_and_keep(network: Network) -> "Cost":
     """Measure the network and write its file, with provenance."""
     start = time.perf_counter()
     cost = measure(network)
-    content = {"config": network.config(), "cost": asdict(cost)}
-    content["provenance"] = provenance(code(network.model), time.perf_counter() - start)
-    write_json(cost_file(network), content)
+    made = provenance(["cost"], [network.model], time.perf_counter() - start)
+    write(cost_file(network), {"config": network.config(), "cost": asdict(cost), "provenance": made})
     return cost
 
 
@@ -47,39 +42,73 @@ def record(network: Network) -> dict[str, Any]:
         FileNotFoundError: when the network was never measured.
         ValueError: when the file is damaged, or is about another network.
     """
-    path = cost_file(network)
-    if not path.is_file():
+    from ctnet.analysis.cost import Cost
+
+    content, path = read(cost_file(network)), results_dir() / cost_file(network)
+    if content is None:
         raise FileNotFoundError(f"{path} is missing: make it with `python -m study verify --live`")
     try:
-        content = json.loads(path.read_text())
-        if content["config"] != network.config() or not content["provenance"].keys() >= {"code", "seconds", "hardware"}:
+        if content["config"] != network.config() or not content["provenance"].keys() >= {"behaviour", "seconds"}:
             raise ValueError("it is about another network")
         return content | {"cost": Cost(**content["cost"])}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be used ({error}): delete it and run `python -m study verify --live`"
-        ) from error
+        raise damaged(path, error) from error
 
 
-def is_stale(content: Mapping[str, Any]) -> bool:
-    """Whether a record was made by other code than today's."""
-    return content["provenance"]["code"] != code_hash(*code(content["config"]["model"]))
+def kept(network: Network) -> "Cost":
+    """The cost of a network as `results/cost` has it; raises as `record`."""
+    cost: Cost = record(network)["cost"]
+    return cost
 
 
-def networks(tables: Iterable[str]) -> dict[str, Network]:
-    """Every network that stands behind these tables or sections, once, under the hash of its configuration."""
-    rows = [row for table in tables for row in (ROWS | IN_TEXT)[table].values()]
-    return {network.key: network for row in rows for network in row.networks}
+@dataclass(frozen=True)
+class RowCost:
+    """What a row costs.
 
-
-def total(row: Row, costs: Mapping[str, Cost]) -> tuple[float, float, float]:
-    """GMACs, GMACs of convolutions and linear layers, and millions of parameters of a row.
-
-    Multiply-adds are summed over networks and multiplied by views. Parameters are summed over networks.
+    Attributes:
+        networks: a `Cost` for each of the row's networks.
+        views: clips that each sees of a video.
     """
-    found = [costs[network.key] for network in row.networks]
-    return (
-        row.views * sum(cost.gmacs for cost in found),
-        row.views * sum(cost.conv_linear_gmacs for cost in found),
-        sum(cost.params_m for cost in found),
-    )
+
+    networks: "tuple[Cost, ...]"
+    views: int = 1
+
+    @property
+    def gmacs(self) -> float:
+        """Billions of multiply-adds, summed over networks and views."""
+        return self.views * sum(cost.gmacs for cost in self.networks)
+
+    @property
+    def conv_linear_gmacs(self) -> float:
+        """Those of convolutions and linear layers alone."""
+        return self.views * sum(cost.conv_linear_gmacs for cost in self.networks)
+
+    @property
+    def params_m(self) -> float:
+        """Millions of parameters, summed over networks."""
+        return sum(cost.params_m for cost in self.networks)
+
+    @property
+    def clip(self) -> "RowCost":
+        """What one clip costs."""
+        return RowCost(self.networks)
+
+    def column(self, name: str) -> float:
+        """The number that belongs in a table's column "gflops", "clip_gflops" or "params"."""
+        return {"gflops": self.gmacs, "clip_gflops": self.clip.gmacs, "params": self.params_m}[name]
+
+
+def costs_of(rows: Mapping[str, Row], cost: "Callable[[Network], Cost]" = kept) -> dict[str, RowCost]:
+    """Costs of some rows by their ids, of those with networks; each network is asked for once.
+
+    Args:
+        rows: of a `Table`.
+        cost: `kept`, or `measure` to count anew.
+    """
+    networks = {network.key: network for row in rows.values() for network in row.networks}
+    found = {key: cost(network) for key, network in networks.items()}
+    return {
+        name: RowCost(tuple(found[network.key] for network in row.networks), row.views)
+        for name, row in rows.items()
+        if row.networks
+    }

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from study.claims import Claim
-from study.published import half_a_digit, published_table
+from study.paper import half_a_digit, table
 
 SECTIONS = ("4.1", "4.2", "A.3", "A.4", "A.7")
 """Sections whose text makes claims that are decided here."""
@@ -16,10 +16,22 @@ _SLOWFAST = "slowfast-3d-r50-r50-40-8-32-x3x10"
 
 
 def _derived(
-    id: str, statement: str, published: Any, recomputed: Any, holds: bool, rule: str = _ORDER, note: str = ""
+    where: str,
+    about: str,
+    subject: str,
+    statement: str,
+    published: Any,
+    recomputed: Any,
+    holds: bool,
+    rule: str = _ORDER,
+    note: str = "",
+    column: str = "",
 ) -> Claim:
+    """A claim of a section or a table, on the numbers of a table."""
     verdict = "consistent" if holds else "inconsistent"
-    return Claim(id, "derived", statement, published, recomputed, verdict, note, rule)
+    return Claim(
+        "derived", where, subject, column, statement, published, recomputed, verdict, note, rule, topics=(about,)
+    )
 
 
 def derived_claims() -> Iterator[Claim]:
@@ -27,74 +39,83 @@ def derived_claims() -> Iterator[Claim]:
     yield from _factors_and_gains()
     yield from _orders()
     yield from _majorities()
-    yield from _frames_and_views(published_table("6"))
+    yield from _frames_and_views(table("6").printed)
     yield from _transfer()
-    yield from _views(published_table("4"))
+    yield from _views(table("4").printed)
 
 
 def _factors_and_gains() -> Iterator[Claim]:
     """Sections 4.1 and 4.2: "49.1x fewer GFLOPs", "improves by 2.1 points"."""
-    t2e, t2g, t3, t4 = (published_table(table) for table in ("2e", "2g", "3", "4"))
+    t2e, t2g, t3, t4 = (table(name).printed for name in ("2e", "2g", "3", "4"))
     ct3, nl, slowfast = t3.loc["ct-net-8"], t3.loc["nl-i3d-gcn-32x3x2"], t4.loc["slowfast-80-16-64-x3x10"]
     r101, ensemble = t4.loc["ct-net-r101-16x3x4"], t4.loc["ct-net-en-16-16-x3x4"]
     figures = [
-        ("4.2", "49.1x fewer GFLOPs than NL I3D + GCN", 49.1, nl.gflops / ct3.gflops),
-        ("4.2", "4.0 points more than NL I3D + GCN", 4.0, ct3.v1_top1 - nl.v1_top1),
-        ("4.2", "3.7x fewer GFLOPs than SlowFast-R101", 3.7, slowfast.gflops / r101.gflops),
-        ("4.2", "ensemble 2.4x faster than SlowFast-R101", 2.4, slowfast.gflops / ensemble.gflops),
-        ("4.2", "ensemble 0.9 points better than SlowFast-R101", 0.9, ensemble.top1 - slowfast.top1),
-        ("4.1", "stages 2 and 3 add 0.4 points", 0.4, t2e.loc["blocks-7"].top1 - t2e.loc["blocks-4"].top1),
-        ("4.1", "TE adds 2.1 points", 2.1, t2g.loc["ct-module-pwconv-te"].top1 - t2g.loc["ct-module-pwconv"].top1),
+        ("4.2", "3", "49.1x fewer GFLOPs than NL I3D + GCN", 49.1, nl.gflops / ct3.gflops),
+        ("4.2", "3", "4.0 points more than NL I3D + GCN", 4.0, ct3.v1_top1 - nl.v1_top1),
+        ("4.2", "4", "3.7x fewer GFLOPs than SlowFast-R101", 3.7, slowfast.gflops / r101.gflops),
+        ("4.2", "4", "ensemble 2.4x faster than SlowFast-R101", 2.4, slowfast.gflops / ensemble.gflops),
+        ("4.2", "4", "ensemble 0.9 points better than SlowFast-R101", 0.9, ensemble.top1 - slowfast.top1),
+        ("4.1", "2e", "stages 2 and 3 add 0.4 points", 0.4, t2e.loc["blocks-7"].top1 - t2e.loc["blocks-4"].top1),
+        (
+            "4.1",
+            "2g",
+            "TE adds 2.1 points",
+            2.1,
+            t2g.loc["ct-module-pwconv-te"].top1 - t2g.loc["ct-module-pwconv"].top1,
+        ),
     ]
     rule = "recomputed from the printed tables, rounds to the printed digit"
-    for where, statement, printed, value in figures:
-        yield _derived(f"{where}/{statement}", statement, printed, value, bool(round(value, 1) == printed), rule)
+    for where, about, statement, printed, value in figures:
+        yield _derived(where, about, statement, statement, printed, value, bool(round(value, 1) == printed), rule)
 
 
 def _orders() -> Iterator[Claim]:
     """One printed accuracy above all those that the text compares it with."""
-    t3, t4, t6 = (published_table(table) for table in ("3", "4", "6"))
+    t3, t4, t6 = (table(name).printed for name in ("3", "4", "6"))
     v1, v2, kinetics, frames = t3.v1_top1, t3.v2_top1, t4.top1, t6.v1_top1
     single = t3[~t3.frames.str.contains("x[0-9]+x|[+]")].drop("ct-net-16")  # one clip, one network
     rivals = t3[~t3.method.str.startswith("CT-Net")]
-    stages = published_table("2e").top1
+    stages = table("2e").printed.top1
     flat = t4[t4.backbone.str.startswith(("2D", "bL"), na=False) & ~t4.backbone.str.contains("R101", na=False)]
     r50, fused = kinetics["ct-net-r50-16x3x4"], "8-12-16-24-x3x2"
     large = "SmallBigNet on a ResNet-101, 77.4 % at 546 GFLOPs for a clip, counts as not lightweight"
     light = "more accurate than all lightweight models on a 2D backbone"
-    comparisons: list[tuple[str, str, float, pd.Series, str]] = [
+    comparisons: list[tuple[str, str, str, float, pd.Series, str]] = [
         (
             "4.2",
+            "3",
             "8 frames, 3x2: more accurate than ir-CSN R152",
             v1["ct-net-8x3x2"],
             v1[["ir-csn-3d-r152-32x1x10"]],
             "",
         ),
-        ("4.2", "16 frames: more accurate on V1 than all with one clip", v1["ct-net-16"], single.v1_top1, ""),
-        ("4.2", "16 frames: more accurate on V2 than all with one clip", v2["ct-net-16"], single.v2_top1, ""),
-        ("4.2", "ensemble: more accurate on V1 than all", v1["ct-net-en-8-12-16-24"], rivals.v1_top1, ""),
-        ("4.2", "ensemble: more accurate on V2 than all", v2["ct-net-en-8-12-16-24"], rivals.v2_top1, ""),
-        ("4.2", "R50: more accurate than SlowFast R50", r50, kinetics[[_SLOWFAST]], ""),
-        ("4.2", f"R50: {light}", r50, flat.top1.drop("ct-net-r50-16x3x4"), large),
-        ("4.1", "one block in stage 5 brings 16.9 to 42.3", stages["blocks-1"], stages[["blocks-0"]], ""),
-        ("A.4", "more frames up to 16 raise accuracy", frames["16"], frames[["8", "12"]], ""),
-        ("A.4", "the ensemble of four is the best on V1", frames[fused], rivals.v1_top1, ""),
-        ("A.4", "the ensemble of four is the best on V2", t6.v2_top1[fused], rivals.v2_top1, ""),
+        ("4.2", "3", "16 frames: more accurate on V1 than all with one clip", v1["ct-net-16"], single.v1_top1, ""),
+        ("4.2", "3", "16 frames: more accurate on V2 than all with one clip", v2["ct-net-16"], single.v2_top1, ""),
+        ("4.2", "3", "ensemble: more accurate on V1 than all", v1["ct-net-en-8-12-16-24"], rivals.v1_top1, ""),
+        ("4.2", "3", "ensemble: more accurate on V2 than all", v2["ct-net-en-8-12-16-24"], rivals.v2_top1, ""),
+        ("4.2", "4", "R50: more accurate than SlowFast R50", r50, kinetics[[_SLOWFAST]], ""),
+        ("4.2", "4", f"R50: {light}", r50, flat.top1.drop("ct-net-r50-16x3x4"), large),
+        ("4.1", "2e", "one block in stage 5 brings 16.9 to 42.3", stages["blocks-1"], stages[["blocks-0"]], ""),
+        ("A.4", "6", "more frames up to 16 raise accuracy", frames["16"], frames[["8", "12"]], ""),
+        ("A.4", "6", "the ensemble of four is the best on V1", frames[fused], rivals.v1_top1, ""),
+        ("A.4", "6", "the ensemble of four is the best on V2", t6.v2_top1[fused], rivals.v2_top1, ""),
     ]
     rule = f"{_ORDER}: the published one above the best of those it is compared with"
-    for where, statement, value, lower, note in comparisons:
+    for where, about, statement, value, lower, note in comparisons:
         best = lower.dropna().max()
-        yield _derived(f"{where}/{statement}", statement, value, best, bool(value > best), rule, note)
+        yield _derived(where, about, statement, statement, value, best, bool(value > best), rule, note)
 
 
 def _majorities() -> Iterator[Claim]:
     """ "Better than most": of the models with several clips (4.2), of the methods of Figure 5 (A.7)."""
-    t3, t4 = published_table("3"), published_table("4")
+    t3, t4 = table("3").printed, table("4").printed
     rivals = t3[~t3.method.str.startswith("CT-Net") & t3.frames.str.contains("x[0-9]+x")]
     columns = ["v1_top1", "v2_top1"]
     below, results = (rivals[columns] < t3.loc["ct-net-16", columns]).sum().sum(), rivals[columns].count().sum()
     yield _derived(
-        "4.2/16 frames: more accurate than most with several clips",
+        "4.2",
+        "3",
+        "16 frames: more accurate than most with several clips",
         "16 frames, one clip: more accurate than most models with several clips",
         f"more than half of {results} results on V1 and V2",
         f"{below} of {results}",
@@ -107,7 +128,9 @@ def _majorities() -> Iterator[Claim]:
         if any(clips[row] >= clips[own] and t4.top1[row] <= t4.top1[own] for own in t4.index[ours])
     ]
     yield _derived(
-        "A.7/better trade-off than most methods on Kinetics-400",
+        "A.7",
+        "4",
+        "better trade-off than most methods on Kinetics-400",
         "Fig. 5: a better trade-off of GFLOPs per clip and accuracy than most methods",
         f"more than half of {(~ours).sum()}",
         f"{len(beaten)} of {(~ours).sum()}",
@@ -127,7 +150,9 @@ def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
         for fewer, more in pairwise(("", "x1x2", "x3x2"))
     ]
     yield _derived(
-        "A.4/more crops and clips raise accuracy",
+        "A.4",
+        "6",
+        "more crops and clips raise accuracy",
         "more clips, and more crops, raise the accuracy of every single network",
         f"{len(steps)} of {len(steps)} steps",
         f"{sum(steps)} of {len(steps)} steps",
@@ -137,7 +162,9 @@ def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
     )
     gaps = {name: float(printed[column]["24"] - printed[column]["16"]) for name, column in columns.items()}
     yield _derived(
-        "A.4/24 frames are worse than 16",
+        "A.4",
+        "6",
+        "24 frames are worse than 16",
         "24 frames are worse than 16",
         "less accurate",
         ", ".join(f"{gap:+.1f} on {name}" for name, gap in gaps.items()),
@@ -149,12 +176,12 @@ def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
 
 def _transfer() -> Iterator[Claim]:
     """Appendix A.3 on Table 5."""
-    flat = published_table("5")
+    flat = table("5").printed
     flat = flat[flat.backbone.str.startswith("2D")]
     for column in ("ucf101", "hmdb51"):
         value, best = flat[column]["ct-net"], flat[column].drop("ct-net").max()
         statement = f"as accurate on {column.upper()} as the best on a 2D ResNet"
-        yield _derived(f"A.3/{column}", statement, value, best, bool(value >= best))
+        yield _derived("A.3", "5", column, statement, value, best, bool(value >= best))
 
 
 def _views(printed: pd.DataFrame) -> Iterator[Claim]:
@@ -166,4 +193,4 @@ def _views(printed: pd.DataFrame) -> Iterator[Claim]:
             slack = views * half_a_digit(clip) + half_a_digit(gflops)  # both figures are rounded
             statement = f"Table 4, {row['method']}, {row['frames']}: {clip:g} x {views} = {gflops} GFLOPs"
             holds = abs(clip * views - gflops) <= slack
-            yield _derived(f"4/{row_id}/views", statement, gflops, clip * views, holds, rule)
+            yield _derived("4", "views", str(row_id), statement, gflops, clip * views, holds, rule, column="views")

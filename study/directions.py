@@ -1,96 +1,133 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from study.outcomes import names_of, paired, read_result
-from study.published import DATASETS, dataset_of, published_table, row_label
-from study.runner import is_stale
-from study.statistics import (
-    Difference,
-    difference_of_differences,
-    paired_difference,
-)
-from study.twins import TWINS, TwinRow, seeds_of
+from study import saliency
+from study.claims import Claim
+from study.paper import DATASETS, Row, table
+from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
+from study.statistics import Difference, difference_of_differences, holm, paired_difference
+from study.store import read, results_dir
 
 LEVEL = 0.05  # of the errors that all verdicts on a table together may make
-
-
 _RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Something that the paper says of accuracies, and that twins can be asked about.
+    """Something that the paper says of accuracies or of saliency, and what the twins say.
 
     Attributes:
-        id: name of the claim in the ledger.
         table: id of the table, or of the figure.
+        subject: what is better than what.
+        column: of accuracies, or the measure.
         label: what is subtracted from what.
         statement: the claim in words.
         published: the printed difference in points, if there is one.
-        measure: the twins' difference; None as long as it cannot be told.
+        found: the twins' difference; None as long as it cannot be told.
         files: under `results`, that it is measured on. A verdict takes all of them.
         compared: what the interval is of.
-        stale: whether what such a file holds was made by other code than today's.
+        tested: directions of the table.
+        verdict: on all that is tested on the table.
     """
 
-    id: str
     table: str
+    subject: str
+    column: str
     label: str
     statement: str
     published: float | None
-    measure: Callable[[], Difference | None]
+    found: Difference | None
     files: tuple[str, ...]
     compared: str = "paired difference"
-    stale: Callable[[dict[str, Any]], bool] = is_stale
+    tested: int = 1
+    verdict: str = ""
 
     @property
-    def rule(self) -> str:
-        """How the verdict follows."""
-        return _RULE.format(self.compared)
-
     def is_complete(self) -> bool:
         """Whether all seeds were run. Fewer tell where a difference tends, and may still turn."""
-        return all(read_result(file) for file in self.files)
+        return all(read(file) for file in self.files)
 
-    def verdict(self, found: Difference | None, adjusted_p: float) -> str:
+    @property
+    def visible(self) -> float:
+        """The smallest true difference that it could have shown, as the first of its table, with 80 % power."""
+        return self.found.detectable(LEVEL / self.tested) if self.found else float("nan")
+
+    def judged(self, adjusted_p: float) -> str:
         """What follows from the difference and its p-value, adjusted for all that is tested on the table."""
-        if found is None or not self.is_complete():
-            return "under way" if found else "not run yet"
+        if self.found is None or not self.is_complete:
+            return "under way" if self.found else "not run yet"
         if adjusted_p >= LEVEL:
             return "inconclusive"
-        return "supported" if found.mean > 0 else "contradicted"
+        return "supported" if self.found.mean > 0 else "contradicted"
 
 
-def _better(table: str, better: str, worse: str, column: str = "top1") -> Direction:
+def directions() -> list[Direction]:
+    """Every ordering that the paper's text claims, or its Tables 3 and 5 show, and twins can test; and, asked by this
+    study alone, Table 5's on HMDB51, where the paper has no TSN. The error rate is kept over each table (Holm, 1979).
+    """
+    folder = results_dir()
+    files = [*folder.glob("runs/*.json"), *folder.glob("published/*.json"), folder / saliency.FILE]
+    return _directions(tuple((path, path.stat().st_mtime_ns) for path in sorted(files) if path.exists()))
+
+
+@lru_cache(maxsize=2)
+def _directions(files: tuple[tuple[Path, int], ...]) -> list[Direction]:
+    decided: list[Direction] = []
+    for _, group in groupby(_asked(), key=lambda direction: direction.table):
+        together = list(group)
+        # What is not complete counts among the comparisons, so that a verdict does not turn when more of them are.
+        p = {str(i): d.found.p if d.found and d.is_complete else 1.0 for i, d in enumerate(together)}
+        adjusted = holm(p).values()
+        decided += [
+            replace(d, tested=len(together), verdict=d.judged(p)) for d, p in zip(together, adjusted, strict=True)
+        ]
+    return decided
+
+
+def _asked() -> Iterator[Direction]:
+    for name in trained_tables():
+        declared = table(name)
+        for column, pairs in declared.orders.items():
+            for pair in pairs:
+                better, worse = (declared.rows[row] for row in pair)
+                yield _saliency(column, better, worse) if name == "fig3" else _accuracy(column, better, worse)
+        if name == "7":
+            yield _smaller_lead()
+
+
+def _accuracy(column: str, better: Row, worse: Row) -> Direction:
     """One row of a table is more accurate than another in one column."""
-    printed = published_table(table)
-    *names, shared = _names_apart(*(twin_label(table, row) for row in (better, worse)))
-    values = [printed[column][row] for row in (better, worse)]
-    end = _ENDS.get((table, column), "")
-    name = DATASETS[dataset_of(table, column)] if end else ""
-    where = f" on {name}" if name else shared
-    rows = [(table, TWINS[table][row + end]) for row in (better, worse)]
+    name, about = better.table, table(better.table)
+    twins = [twins_of(name)[row.id, column] for row in (better, worse)]
+    *names, shared = _names_apart(*(twin.label for twin in twins))
+    values = [row.printed[column] for row in (better, worse)]
+    several = DATASETS[about.columns[column].dataset or ""] if len(about.twins) > 1 else ""
+    where = f" on {several}" if several else shared
     return Direction(
-        f"{table}/{better} > {worse}/{column}",
-        table,
-        " − ".join(names) + (f" ({name})" if name else shared),
-        f"Table {table}: accuracy is higher with {names[0]} than with {names[1]}{where}",
+        name,
+        f"{better.id} > {worse.id}",
+        column,
+        " − ".join(names) + (f" ({several})" if several else shared),
+        f"Table {name}: accuracy is higher with {names[0]} than with {names[1]}{where}",
         None if None in values else round(float(values[0] - values[1]), 1),
-        lambda: paired_difference(right[0], right[1]) if (right := paired(rows)) else None,
-        _files(rows),
+        _difference(twins, lambda right: right[1]),
+        _files(twins),
     )
 
 
-def twin_label(table: str, row_id: str) -> str:
-    """What the twin of a row is of, as `row_label` has it; but the TSN of Table 5 is not on its printed backbone."""
-    printed = published_table(table)
-    return str(printed["method"][row_id]) if table == "5" else row_label(printed, row_id)
+def _difference(twins: list[Twin], rest: Callable[[list[NDArray[Any]]], NDArray[Any]]) -> Difference | None:
+    """How much more accurate the first of some twins is than what `rest` makes of all."""
+    right = paired(twins)
+    return paired_difference(right[0], rest(right)) if right else None
 
 
 def _names_apart(one: str, other: str) -> tuple[str, str, str]:
@@ -101,85 +138,79 @@ def _names_apart(one: str, other: str) -> tuple[str, str, str]:
     return (own[0], own[1], f" ({', '.join(common)})") if common and all(own) else (one, other, "")
 
 
-_ENDS = {
-    ("5", "ucf101"): "/ucf101",
-    ("5", "hmdb51"): "/hmdb51",
-    ("7", "mini_kinetics_top1"): "/kinetics",
-    ("7", "v2_top1"): "/v2",
-}
-"""Table and column -> what the ids of its twins end in, where a table has twins on several datasets."""
-
-
-def _all_over(table: str, best: str, *others: str, column: str = "top1") -> list[Direction]:
-    return [_better(table, best, other, column) for other in others]
-
-
-def _rising(table: str, *rows: str, column: str = "top1") -> list[Direction]:
-    return [_better(table, better, worse, column) for worse, better in pairwise(rows)]
-
-
-_OTHER_MODULES = ("c3d-module", "r-2-1-d-module", "csn-module")
-
-
 def _smaller_lead() -> Direction:
     """Appendix A.5: modules differ less on Mini-Kinetics than on Something-Something V1."""
-    leads, printed = [], []
-    for table, column, dataset in (("2a", "top1", ""), ("7", "mini_kinetics_top1", "/kinetics")):
-        values = published_table(table)[column]
-        printed.append(values["ct-module"] - np.mean([values[row] for row in _OTHER_MODULES]))
-        leads.append([(table, TWINS[table][f"{row}{dataset}"]) for row in ("ct-module", *_OTHER_MODULES)])
-
-    def measure() -> Difference | None:
-        found = [paired_difference(right[0], np.mean(right[1:], axis=0)) for rows in leads if (right := paired(rows))]
-        return difference_of_differences(*found) if len(found) == 2 else None
-
+    places = (("2a", "top1"), ("7", "mini_kinetics_top1"))
+    rows = ("ct-module", "c3d-module", "r-2-1-d-module", "csn-module")
+    twins = [[twins_of(name)[row, column] for row in rows] for name, column in places]
+    leads = [_difference(each, lambda right: np.mean(right[1:], axis=0)) for each in twins]
+    printed = [[table(name).rows[row].printed[column] for row in rows] for name, column in places]
+    first, second = (own - float(np.mean(others)) for own, *others in printed)
     return Direction(
-        "7/smaller lead on Mini-Kinetics",
         "7",
+        "smaller lead on Mini-Kinetics",
+        "",
         "lead of the CT-Module on SSv1 − on Mini-Kinetics",
         "Table 7: the CT-Module leads the mean of the other modules by less on Mini-Kinetics than on SSv1 (Table 2a)",
-        round(float(printed[0] - printed[1]), 1),
-        measure,
-        _files(leads[0] + leads[1]),
+        round(first - second, 1),
+        difference_of_differences(leads[0], leads[1]) if leads[0] and leads[1] else None,
+        _files(twins[0] + twins[1]),
         compared="difference of the two leads",
     )
 
 
-def _files(rows: list[tuple[str, TwinRow]]) -> tuple[str, ...]:
-    """The files of some rows' runs or ensembles, for all seeds of their tables."""
-    names = (name for table, row in rows for seed in seeds_of(table) for name in names_of(row, seed))
-    return tuple(f"runs/{name}.json" for name in names)
+def _files(twins: list[Twin]) -> tuple[str, ...]:
+    """The files of some twins' runs or ensembles, for all seeds of their tables."""
+    names = (name for twin in twins for seed in seeds_of(twin.row.table) for name in twin.names(seed))
+    return tuple(dict.fromkeys(map(run_file, names)))
 
 
-def directions() -> list[Direction]:
-    """Every ordering that the paper's text claims, or its Tables 3 and 5 show, and twins can test; and, asked by this
-    study alone, Table 5's on HMDB51, where the paper has no TSN."""
-    return [
-        *_all_over("2a", "ct-module", *_OTHER_MODULES),
-        *_all_over("2b", "k2", "k1", "k3", "k4"),
-        _better("2b", "k3", "k4"),
-        *_all_over("2c", "parallel", "coupling", "serial"),
-        _better("2c", "serial", "coupling"),
-        *_all_over("2d", "c2-sqrt", "c2-1", "c2-4", "c2-16"),
-        *_rising("2e", "blocks-0", "blocks-1", "blocks-4", "blocks-6", "blocks-7"),
-        _better("2e", "blocks-7", "blocks-12"),
-        *_rising("2f", "kernels-1-3", "kernels-1-5", "kernels-3-3", "kernels-3-5", "kernels-5-5"),
-        *_rising("2g", "baseline-tsn", "ct-module", "ct-module-pwconv", "ct-module-pwconv-te"),
-        _better("2g", "ct-module-pwconv-te", "ct-module-pwconv-se"),
-        *_rising("2h", "train-224-test-224", "train-224-test-256", "train-256-test-256"),
-        *_all_over("3", "ct-net-8", "tsn-8", "tsm-8", "teinet-8", "tea-8", column="v1_top1"),
-        *_rising("3", "tsn-8", "tsm-8", "teinet-8", "tea-8", column="v1_top1"),
-        _better("3", "ct-net-16", "tsn-16", "v1_top1"),
-        _better("3", "ct-net-16", "ct-net-8", "v1_top1"),
-        *[_better("5", "ct-net", "tsn", column) for column in ("ucf101", "hmdb51")],
-        *_rising("6", "8", "12", "16", column="v1_top1"),
-        _better("6", "16", "24", "v1_top1"),
-        *_rising("6", "8", "8x1x2", "8x3x2", column="v1_top1"),
-        *_rising("6", "16", "16x1x2", "16x3x2", column="v1_top1"),
-        *_all_over("6", "8-12-16-24-x1x1", "8-16", "16", "24", column="v1_top1"),
-        *_all_over("7", "ct-module", *_OTHER_MODULES, column="mini_kinetics_top1"),
-        *_all_over("7", "ct-module", *_OTHER_MODULES, column="v2_top1"),
-        _smaller_lead(),
-        *_rising("8", "tsn-resnet-50", "ct-net-resnet-50"),
-        *_rising("8", "tsn-inceptionv3", "ct-net-inceptionv3"),
-    ]
+_BETTER = {
+    "energy_share": "{} has more of its saliency on the objects that act than {}",
+    "pointing_game": "the maximum of {}'s saliency lies on an acting object more often than that of {}",
+    "action_share": "{} has more of its saliency in the frames in which something acts than {}",
+    "scatter": "the saliency of {} is scattered farther over the frames than that of {}",
+}
+
+
+def _saliency(measure: str, one: Row, other: Row) -> Direction:
+    """What section 4.3 says of where networks look, as a difference of a measure in percentage points."""
+    content = saliency.content()
+    names = one.label, other.label
+    return Direction(
+        "fig3",
+        f"{one.id} > {other.id}",
+        measure,
+        " − ".join(names),
+        "Figure 3: " + _BETTER[measure].format(*names),
+        None,
+        paired_difference(*(saliency.measured(content, row.id, measure) for row in (one, other))) if content else None,
+        (saliency.FILE,),
+    )
+
+
+def direction_claims() -> Iterator[Claim]:
+    """Every direction as a claim of the ledger."""
+    first: dict[frozenset[str], Direction] = {}
+    for direction in directions():
+        runs = frozenset(file for file in direction.files if file != saliency.FILE)
+        same = first.setdefault(runs, direction) if runs else direction
+        claim = Claim(
+            "direction",
+            direction.table,
+            direction.subject,
+            direction.column,
+            direction.statement,
+            direction.published,
+            direction.found and _as_data(direction.found),
+            direction.verdict,
+            rule=_RULE.format(direction.compared),
+            evidence=tuple(file for file in direction.files if read(file)),
+        )
+        note = f"the same runs as {same.table}/{same.subject}/{same.column}" if same.table != direction.table else ""
+        yield replace(claim, note=note)
+
+
+def _as_data(found: Difference) -> Mapping[str, float]:
+    values = {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p}
+    return {key: round(value, 4) for key, value in values.items()} | {"seeds": found.seeds, "clips": found.clips}

@@ -1,17 +1,16 @@
 """What can be measured exactly: claims on costs, receptive fields and special cases, each with its verdict."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from ctnet.analysis import Cost, progressive_fields, receptive_field
-from ctnet.models import CTModule, c3d_module, csn_module, network_family, r2plus1d_module
+from ctnet.analysis import progressive_fields, receptive_field
+from ctnet.models import CTModule, c3d_module, csn_module, r2plus1d_module
 from study.claims import Claim
-from study.costs import cost_file, is_stale, measure_and_keep, networks, record, total
-from study.experiments import IN_TEXT, NOT_REPRODUCED, PLAIN, ROWS, Network
-from study.published import half_a_digit, published_table, row_label
+from study.costs import RowCost, cost_file, costs_of, kept
+from study.paper import PLAIN, Network, Row, half_a_digit, table
 from study.special_cases import SPECIAL_CASES, special_case_difference
 
 
@@ -21,22 +20,6 @@ def tolerance(published: float) -> float:
     A figure printed with fewer digits stands for every number that rounds to it.
     """
     return max(0.1 if published <= 120 else 0.0015 * published, half_a_digit(published))
-
-
-INFERRED = {
-    **{
-        f"pem-tdloss-{view}": "the backbone TIM alone, without PEM"
-        for view in ("8", "16", "8x3x2", "16x3x2", "16x3x10")
-    },
-    "corrnet-32x1x10": "the stem's 32 channels and the strides were chosen to fit",
-    **dict.fromkeys(("ct-net-r101-16x3x4", "ct-net-en-16-16-x3x4"), "the blocks of ResNet-101 were chosen to fit"),
-    "ct-net-inceptionv3": "the convolutions of InceptionV3 were chosen to fit",
-}
-"""Row -> what its network leaves out, or what in it was chosen for the printed cost."""
-UNREADABLE = {("6", "8x1x2")}
-"""Printed GFLOPs that could not be read, so that there is nothing to hold a measurement against."""
-OTHER_FIGURES = {("6", "16x1x2"): ("447 / 3", 149)}
-"""Printed GFLOPs that another printed figure contradicts: here that of three times the views, and what it leaves."""
 
 
 def gmacs_verdict(
@@ -60,6 +43,7 @@ def gmacs_verdict(
 
 PEER_TOLERANCE = 0.01
 """Largest relative difference of a peer's GFLOPs that counts as reproduced."""
+PARAMS_RULE = "rounds to the printed digit"
 GMACS_RULE = "measured at full size: within 0.1 GFLOPs, or 0.15 % above 120, or what the printed digits leave open"
 PEER_RULE = "measured at full size: all operators, or convolutions and linear layers alone, within 1 %"
 
@@ -89,72 +73,66 @@ COLUMNS = {"gflops": "GFLOPs", "clip_gflops": "GFLOPs per clip", "params": "M pa
 """Columns of costs, and what stands behind their numbers."""
 
 
-def cost_claims(table: str, costs: Mapping[str, Cost], stale: Collection[str] = ()) -> Iterator[Claim]:
-    """The printed GFLOPs and parameters of a table, against the costs of its networks.
+def cost_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
+    """The printed GFLOPs and parameters of a table, against the costs of its rows' networks.
 
     Args:
-        table: of the paper.
-        costs: of every network of the table, under the hash of its configuration.
-        stale: hashes of costs that other code than today's has measured.
+        name: of the table.
+        costs: of its rows, from `study.costs.costs_of`.
     """
-    printed = published_table(table)
-    built, reasons = ROWS.get(table, {}), NOT_REPRODUCED.get(table, {})
-    for row_id in (*built, *reasons):
-        behind = built[row_id].networks if row_id in built else ()
+    for row in table(name).rows.values():
         for column, unit in COLUMNS.items():
-            value = printed.loc[row_id].get(column)
-            if value is None:
+            value = row.printed.get(column)
+            if value is None or not (row.networks or row.not_measured):
                 continue
-            absent = _Found(None, "not reproduced", reasons.get(row_id, ""), PEER_RULE)
+            theirs = any(network.is_other_method for network in row.networks) or not row.networks
+            measured, verdict, note = _compare(row, column, value, costs.get(row.id), theirs)
             yield Claim(
-                f"{table}/{row_id}/{column}",
                 "exact",
-                f"Table {table}, {row_label(printed, row_id)}: {value} {unit}",
+                name,
+                row.id,
+                column,
+                f"Table {name}, {row.label}: {value} {unit}",
                 value,
-                *(_compare(table, row_id, column, value, costs) if behind else absent),
-                evidence=tuple(f"cost/{cost_file(network).name}" for network in behind),
-                stale=any(network.key in stale for network in behind),
+                measured,
+                verdict,
+                "; ".join(filter(None, (note, row.inferred, row.not_measured))),
+                PARAMS_RULE if column == "params" else PEER_RULE if theirs else GMACS_RULE,
+                tuple(map(cost_file, row.networks)),
+                ("other method",) * theirs + ("fitted",) * bool(row.inferred),
             )
 
 
-class _Found(NamedTuple):
-    """What became of a printed cost, as a claim has it."""
-
-    measured: float | None
-    verdict: str
-    note: str
-    rule: str
-
-
-def _compare(table: str, row_id: str, column: str, value: Any, costs: Mapping[str, Cost]) -> _Found:
-    """Hold a printed cost against those of the row's networks."""
-    row = ROWS[table][row_id]
-    measured, conv_linear, params = total(row, costs)
-    views = row.views
-    if column == "clip_gflops":
-        measured, conv_linear, views = measured / views, conv_linear / views, 1
+def _compare(row: Row, column: str, value: Any, cost: RowCost | None, theirs: bool) -> tuple[float | None, str, str]:
+    """What was measured for a printed cost, the verdict, and a note."""
+    if cost is None:
+        return None, "not reproduced", ""
+    measured = cost.column(column)
     if column == "params":
-        measured, rule, note = params, "rounds to the printed digit", ""
-        verdict = "reproduced" if round(params, 1) == value else "differs"
-    elif any(network_family(network.model) != "module" for network in row.networks):
-        rule = PEER_RULE
-        verdict, measured, note = peer_verdict(value, measured, conv_linear)
+        return measured, "reproduced" if round(measured, 1) == value else "differs", ""
+    counted = cost.clip if column == "clip_gflops" else cost
+    if theirs:
+        verdict, measured, note = peer_verdict(value, counted.gmacs, counted.conv_linear_gmacs)
+    elif column in row.unreadable:
+        verdict, note = "inconclusive", row.note
     else:
-        rule = GMACS_RULE
-        verdict, note = gmacs_verdict(value, measured, views, OTHER_FIGURES.get((table, row_id)))
-        if (table, row_id) in UNREADABLE:
-            verdict, note = "inconclusive", str(published_table(table).loc[row_id]["note"])
-    return _Found(measured, verdict, "; ".join(filter(None, (note, INFERRED.get(row_id)))), rule)
+        verdict, note = gmacs_verdict(value, measured, counted.views, row.other_figure)
+    return measured, verdict, note
 
 
 def _check(
-    id: str, statement: str, published: Any, measured: Any, holds: bool, note: str = "", rule: str = ""
+    table: str,
+    subject: str,
+    statement: str,
+    published: Any,
+    measured: Any,
+    holds: bool,
+    note: str = "",
+    rule: str = "",
+    topics: tuple[str, ...] = (),
 ) -> Claim:
-    return Claim(id, "exact", statement, published, measured, "reproduced" if holds else "differs", note, rule)
-
-
-def _lowest_last(gmacs: list[float]) -> bool:
-    return gmacs[-1] == min(gmacs)
+    verdict = "reproduced" if holds else "differs"
+    return Claim("exact", table, subject, "", statement, published, measured, verdict, note, rule, topics=topics)
 
 
 def _falling(gmacs: list[float]) -> bool:
@@ -169,7 +147,7 @@ def _by_reach(gmacs: list[float]) -> bool:
 
 _ORDERS: dict[str, tuple[str, str, Callable[[list[float]], bool], str]] = {
     "2b": ("the higher the dimension K, the smaller the GFLOPs", "falling", _falling, ""),
-    "2d": ("the cost is lowest when C2 = sqrt(C)", "lowest in the last row", _lowest_last, ""),
+    "2d": ("the cost is lowest when C2 = sqrt(C)", "lowest in the last row", lambda g: g[-1] == min(g), ""),
     "2e": ("replacing more blocks decreases the GFLOPs", "falling", _falling, ""),
     "2f": (
         "larger kernels bring more computation",
@@ -181,12 +159,12 @@ _ORDERS: dict[str, tuple[str, str, Callable[[list[float]], bool], str]] = {
 """Table -> what the text says of how the cost moves along it, in a word, as a test of the GFLOPs, and a note."""
 
 
-def _order_claims(table: str, costs: Mapping[str, Cost]) -> Iterator[Claim]:
-    if table in _ORDERS:
-        statement, order, holds, note = _ORDERS[table]
-        gmacs = [round(total(row, costs)[0], 2) for row in ROWS[table].values()]
+def _order_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
+    if name in _ORDERS:
+        statement, order, holds, note = _ORDERS[name]
+        gmacs = [round(cost.gmacs, 2) for cost in costs.values()]
         rule = "order of the costs measured at full size"
-        yield _check(f"{table}/text", statement, order, gmacs, holds(gmacs), note, rule)
+        yield _check(name, "text", statement, order, gmacs, holds(gmacs), note, rule)
 
 
 def _field_claims() -> Iterator[Claim]:
@@ -196,7 +174,7 @@ def _field_claims() -> Iterator[Claim]:
     for name, build in (("C3D", c3d_module), ("R(2+1)D", r2plus1d_module), ("CSN", csn_module)):
         field = receptive_field(build(channels), channels)
         measured = "x".join(map(str, field.extent))
-        yield _check(f"1/{name}", f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3", rule=rule)
+        yield _check("1", name, f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3", rule=rule)
     for k in (1, 2, 3):
         module = CTModule(channels, sizes=k, **PLAIN)
         fields = progressive_fields(module, channels)
@@ -204,12 +182,12 @@ def _field_claims() -> Iterator[Claim]:
         measured = "x".join(map(str, fields[-1].extent))
         note = f"the parallel connection reaches {fields[-1].filled:.0%} of the positions in this box"
         statement = f"CT-Module, K = {k}: interact field (2K+1)^3"
-        yield _check(f"1/CT K={k}", statement, extent, measured, measured == extent, note, rule)
+        yield _check("1", f"CT K={k}", statement, extent, measured, measured == extent, note, rule)
         reached = [field.channels for field in fields]
         expected = [int(n) for n in torch.tensor(module.sizes).cumprod(0)]
         statement = f"CT-Module, K = {k}: C_1, then C_1 x C_2, ... = C channels interact"
         holds = reached == expected and reached[-1] == channels
-        yield _check(f"1/CT K={k} channels", statement, expected, reached, holds, rule=rule)
+        yield _check("1", f"CT K={k} channels", statement, expected, reached, holds, rule=rule)
 
 
 def _special_case_claims() -> Iterator[Claim]:
@@ -217,48 +195,52 @@ def _special_case_claims() -> Iterator[Claim]:
         difference = special_case_difference(special_case, definition)
         statement = f"{name} is a special case of the CT-Module (section 3.3): outputs agree to 1e-5"
         rule = "largest difference of the outputs, with the same weights"
-        yield _check(f"3.3/{name}", statement, "equal", difference, difference <= 1e-5, rule=rule)
+        yield _check(
+            "3.3", name, statement, "equal", difference, difference <= 1e-5, rule=rule, topics=("special cases",)
+        )
 
 
-def _every_second_block(records: Mapping[str, dict[str, Any]]) -> Claim:
+EVERY_SECOND_BLOCK = Network("ctnet_r101", {"blocks": "odd"}, frames=16, classes=400)
+"""Section 3.3's rule for ResNet-101, which no table has."""
+
+
+def _every_second_block() -> Claim:
     """Section 3.3's rule for ResNet-101, against the cost in Table 4."""
-    row, published = IN_TEXT["3.3"]["resnet-101"], published_table("4")["clip_gflops"]["ct-net-r101-16x3x4"]
-    (network,) = row.networks
-    content = records[network.key]
-    gmacs = content["cost"].gmacs
+    published, gmacs = table("4").rows["ct-net-r101-16x3x4"].printed["clip_gflops"], kept(EVERY_SECOND_BLOCK).gmacs
     verdict, _ = gmacs_verdict(published, gmacs)
     statement = f"one of every two blocks of ResNet-101, in every stage, costs the {published} GFLOPs of Table 4"
     note = "that is 15 blocks; the 11 blocks that fit the printed cost are an inference"
-    evidence, stale = (f"cost/{cost_file(network).name}",), is_stale(content)
-    return Claim("3.3/ResNet-101", "exact", statement, published, gmacs, verdict, note, GMACS_RULE, evidence, stale)
+    evidence = (cost_file(EVERY_SECOND_BLOCK),)
+    return Claim(
+        "exact", "3.3", "ResNet-101", "", statement, published, gmacs, verdict, note, GMACS_RULE, evidence, ("4",)
+    )
 
 
-def exact_claims(tables: list[str], live: bool, progress: Callable[[list[Network]], Any]) -> list[Claim]:
+def networks_of(tables: Iterable[str]) -> dict[str, Network]:
+    """Every network whose cost some tables or sections need, once, under the hash of its configuration."""
+    found: dict[str, Network] = {}
+    for name in tables:
+        found |= {EVERY_SECOND_BLOCK.key: EVERY_SECOND_BLOCK} if name == "3.3" else table(name).networks
+    return found
+
+
+def exact_claims(tables: list[str]) -> list[Claim]:
     """Decide every claim on costs, receptive fields and special cases.
 
     Args:
         tables: that the claims are on; "3.3" is that section.
-        live: measure all costs again, and keep them, instead of reading `results/cost`.
-        progress: wraps the list of networks that are measured, for a progress bar.
 
     Raises:
         ValueError: when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    chosen = [table for table in ROWS if table in tables]
-    needed = networks([*chosen, *IN_TEXT.keys() & tables])
-    if live:
-        for network in progress(list(needed.values())):
-            measure_and_keep(network)
-    records = {key: record(network) for key, network in needed.items()}
-    costs = {key: content["cost"] for key, content in records.items()}
-    stale = {key for key, content in records.items() if is_stale(content)}
-
     decided: list[Claim] = []
-    for table in chosen:
-        decided += [*cost_claims(table, costs, stale), *_order_claims(table, costs)]
-    if "1" in tables:
-        decided += _field_claims()
-    if "3.3" in tables:
-        decided += [*_special_case_claims(), _every_second_block(records)]
+    for name in tables:
+        if name == "3.3":
+            decided += [*_special_case_claims(), _every_second_block()]
+            continue
+        costs = costs_of(table(name).rows)
+        decided += [*cost_claims(name, costs), *_order_claims(name, costs)]
+        if name == "1":
+            decided += _field_claims()
     return decided

@@ -4,7 +4,6 @@ Only a test of a row's own networks, on the whole validation split of the row's 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +15,8 @@ from ctnet.engine import RECIPES, Place, Recipe, Scores, View, choose_precision
 from ctnet.engine.recipe import EXECUTION
 from ctnet.errors import did_you_mean
 from study.claims import Claim
-from study.experiments import ROWS
-from study.provenance import code_hash, code_of, provenance, write_json
-from study.published import (
-    DATASETS,
-    accuracy_columns,
-    dataset_of,
-    half_a_digit,
-    published_table,
-    results_dir,
-    row_label,
-)
-from study.runner import CODE
+from study.paper import DATASETS, Table, all_rows, half_a_digit, table
+from study.store import damaged, provenance, read, results_dir, write
 
 _RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
 
@@ -48,6 +37,8 @@ SIZES = {
     "mini-kinetics": Size(200, 80_000, 5_000),
 }
 """The datasets of the tables that full-scale runs can fill."""
+PARTS = ("data", "engine")
+"""What such an accuracy depends on besides its networks."""
 LEAST = 0.9
 """Share of a validation split that must be there: some of Kinetics' videos are gone from the web."""
 
@@ -75,9 +66,9 @@ class Target:
     dataset: str
 
     @property
-    def file(self) -> Path:
-        """Where the result is kept."""
-        return results_dir() / "full-scale" / f"{self.table}-{self.row}-{self.dataset}.json"
+    def file(self) -> str:
+        """Where under `results` it is kept."""
+        return f"full-scale/{self.table}-{self.row}-{self.dataset}.json"
 
     def check_videos(self, classes: int, videos: int) -> None:
         """Refuse a part of the dataset, or a rehearsal in its layout; raises ValueError."""
@@ -106,34 +97,32 @@ def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], cha
     if len(views) > 1:
         raise ValueError("--record fills one row: give one --view")
     (view,) = views
-    table, _, row_id = name.partition("/")
-    known = [f"{each}/{row}" for each, rows in ROWS.items() for row in rows]
+    known = {f"{row.table}/{row.id}": row for row in all_rows() if row.networks}
     if name not in known:
         raise ValueError(f"no row {name!r} that a run could fill; {did_you_mean(name, known)}")
-    row = ROWS[table][row_id]
+    row = known[name]
 
     def wrong(what: str, there: object, here: object) -> ValueError:
         return ValueError(f"row {name} is about {what} {there}, and this is a test of {here}")
 
-    printed = published_table(table)
-    datasets = {dataset_of(table, column) for column in accuracy_columns(printed)}
+    datasets = {column.dataset for column in table(row.table).accuracies.values()}
     found = {recipe.dataset for recipe in recipes}
     if len(found) != 1 or not found <= datasets:
-        raise wrong("the dataset", " or ".join(sorted(datasets)), " and ".join(sorted(found)))
+        raise wrong("the dataset", " or ".join(sorted(map(str, datasets))), " and ".join(sorted(found)))
     theirs = [_network(n.model, n.options, n.frames, n.size) for n in row.networks]
     ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
-    sides, trained = {recipe.size for recipe in recipes}, printed.loc[row_id].get("train")
+    sides, trained = {recipe.size for recipe in recipes}, row.printed.get("train")
     if trained is not None and sides != {trained}:
         raise wrong("training at", f"{trained} pixels", " + ".join(map(str, sorted(sides))))
     looked = f"{view.crops}x{view.clips}"
-    if (table, *found) in SEVERAL_CLIPS:
+    if (row.table, *found) in SEVERAL_CLIPS:
         if looked == "1x1":
             raise wrong("crops x clips", "of more than 1x1", looked)
     elif looked != row.view:
         raise wrong("crops x clips", row.view, looked)
-    return Target(table, row_id, found.pop())
+    return Target(row.table, row.id, found.pop())
 
 
 def _network(model: str, options: Mapping[str, Any], frames: int, size: int) -> str:
@@ -176,10 +165,10 @@ def keep(
             for path, recipe in networks.items()
         ],
         "precision": " + ".join(sorted(str(precision).removeprefix("torch.") for precision in precisions)),
-        "provenance": provenance(_code(recipes), seconds) | {"devices": f"{place.world} x {device}"},
+        "provenance": provenance(PARTS, {recipe.model for recipe in recipes}, seconds)
+        | {"devices": f"{place.world} x {device}"},
     }
-    write_json(target.file, content)
-    return target.file
+    return write(target.file, content)
 
 
 @dataclass(frozen=True)
@@ -190,7 +179,6 @@ class Accuracy:
         value, low, high: measured, and its 95 % interval.
         verdict: "within interval" if the printed digits are compatible with the interval, else "differs".
         changes: what the recipe had otherwise than this package's recipe for the dataset, in words.
-        stale: whether it was tested by other code than today's.
     """
 
     value: float
@@ -198,75 +186,62 @@ class Accuracy:
     high: float
     verdict: str
     changes: str = ""
-    stale: bool = False
 
     def __str__(self) -> str:
         return f"{self.value:.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
-def accuracies(table: str) -> dict[tuple[str, str], Accuracy]:
+def accuracies(about: Table) -> dict[tuple[str, str], Accuracy]:
     """The full-scale accuracies that are kept for a table, by row and column.
 
     Raises:
         ValueError: when a file is damaged.
     """
-    printed, found = published_table(table), {}
-    for column in accuracy_columns(printed):
-        for row_id in ROWS.get(table, ()):
-            target = Target(table, row_id, dataset_of(table, column))
-            if target.file.is_file():
-                found[row_id, column] = _read(target, column[-4:], printed[column][row_id])
+    found = {}
+    for name, column in about.accuracies.items():
+        for row in about.rows.values():
+            target = Target(about.id, row.id, column.dataset or "")
+            if row.networks and (content := read(target.file)) is not None:
+                found[row.id, name] = _accuracy(target, content, column.k, row.printed[name])
     return found
 
 
-def _read(target: Target, metric: str, printed: float | None) -> Accuracy:
+def _accuracy(target: Target, content: Mapping[str, Any], k: int, printed: float | None) -> Accuracy:
     try:
-        content = json.loads(target.file.read_text())
         if Target(*(content[key] for key in ("table", "row", "dataset"))) != target:
             raise ValueError("it is about another row")
         target.check_videos(SIZES[target.dataset].classes, content["videos"])
-        value = 100 * content["metrics"][metric]
-        low, high = (100 * bound for bound in content["interval"][metric])
+        value = 100 * content["metrics"][f"top{k}"]
+        low, high = (100 * bound for bound in content["interval"][f"top{k}"])
         changes = {change for network in content["networks"] for change in _changes(network["recipe"])}
-        code = _code([Recipe(**network["recipe"]) for network in content["networks"]])
-        stale = content["provenance"]["code"] != code_hash(*code)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{target.file} cannot be used ({error}): delete it, or test again with --record") from error
+        raise damaged(results_dir() / target.file, error) from error
     near = printed is not None and low - half_a_digit(printed) <= printed <= high + half_a_digit(printed)
     verdict = "not printed" if printed is None else "within interval" if near else "differs"
-    return Accuracy(value, low, high, verdict, ", ".join(sorted(changes)), stale)
+    return Accuracy(value, low, high, verdict, ", ".join(sorted(changes)))
 
 
-def _code(recipes: Sequence[Recipe]) -> tuple[str, ...]:
-    """Parts of the package that an accuracy depends on."""
-    videos = "data/layouts.py", "data/video.py"
-    return tuple(sorted({part for recipe in recipes for part in code_of(recipe.model, *CODE, *videos)}))
-
-
-def accuracy_claims(table: str) -> Iterator[Claim]:
+def accuracy_claims(name: str) -> Iterator[Claim]:
     """Every accuracy that a table prints, beside that of a full-scale run where there is one."""
-    printed, found = published_table(table), accuracies(table)
-    for column in accuracy_columns(printed):
-        dataset = dataset_of(table, column)
-        metric = column[-4:] if column.endswith(("top1", "top5")) else "top1"
-        for row_id, value in printed[column].items():
-            if value is None:
-                continue
-            run = found.get((str(row_id), column))
-            file = Target(table, str(row_id), dataset).file
-            where = f"{metric.replace('top', 'top-')} on {DATASETS[dataset]}"
-            yield Claim(
-                f"{table}/{row_id}/{column}",
-                "full size",
-                f"Table {table}, {row_label(printed, str(row_id))}: {value} % {where}",
-                value,
-                run and {"value": run.value, "low": run.low, "high": run.high},
-                run.verdict if run else "not run here",
-                run.changes if run else "",
-                _RULE,
-                (f"full-scale/{file.name}",) if run else (),
-                run.stale if run else False,
-            )
+    about = table(name)
+    found = accuracies(about)
+    for column, told in about.accuracies.items():
+        for row in about.rows.values():
+            value, run, dataset = row.printed[column], found.get((row.id, column)), told.dataset or ""
+            if value is not None:
+                yield Claim(
+                    "full size",
+                    name,
+                    row.id,
+                    column,
+                    f"Table {name}, {row.label}: {value} % top-{told.k} on {DATASETS[dataset]}",
+                    value,
+                    run and {"value": run.value, "low": run.low, "high": run.high},
+                    run.verdict if run else "not run here",
+                    run.changes if run else "",
+                    _RULE,
+                    (Target(name, row.id, dataset).file,) if run else (),
+                )
 
 
 def _changes(recipe: Mapping[str, Any]) -> list[str]:

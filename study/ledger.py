@@ -1,18 +1,18 @@
 """The ledger: every number of the paper's tables, and the claims of its text, each with its verdict."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from study.claims import HOLDS, VERDICTS, Claim
-from study.decisions import direction_claims
 from study.derived import SECTIONS, derived_claims
+from study.directions import direction_claims
 from study.exact import exact_claims
-from study.experiments import ROWS, Network
 from study.fullscale import accuracy_claims
-from study.provenance import read_json, write_json
-from study.published import TABLES, results_dir, text_claims
+from study.paper import TABLES, text_claims
+from study.store import read, write
 
+FILE = "ledger.json"
+KNOWN = (*TABLES, "fig3", "3.3", *SECTIONS)
+"""Tables, figures and sections that claims are on."""
 _WEAKEST = "as good as the weakest of the claims that decide it"
 
 
@@ -23,8 +23,10 @@ def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
         verdict = max((part.verdict for part in parts), key=VERDICTS.index)
         weakest = [part.id for part in parts if part.verdict == verdict]
         yield Claim(
-            f"text/{number}",
             "text",
+            "text",
+            str(number),
+            "",
             f"{sentence['where']}: {sentence['claim']}",
             None,
             None,
@@ -32,35 +34,29 @@ def sentences(decided: Mapping[str, Claim]) -> Iterator[Claim]:
             f"{len(weakest)} of {len(parts)} entries that decide it: {'; '.join(weakest)}",
             _WEAKEST,
             tuple(dict.fromkeys(file for part in parts for file in part.evidence)),
-            any(part.stale for part in parts),
         )
 
 
-def claims(
-    tables: list[str] | None = None, live: bool = False, progress: Callable[[list[Network]], Any] = list
-) -> list[Claim]:
+def claims(tables: list[str] | None = None) -> list[Claim]:
     """Decide the claims of the ledger from the results.
 
     Args:
         tables: only claims on these tables, or of these sections of the text; all claims, and the sentences of the
             text that they decide, unless given.
-        live: measure all costs again, and keep them, instead of reading `results/cost`.
-        progress: wraps the list of networks that are measured, for a progress bar.
 
     Raises:
         ValueError: for a table without claims, or when a kept result is damaged.
         FileNotFoundError: when a result is missing.
     """
-    sections = ("3.3", *SECTIONS)
-    known = [*TABLES, "fig3", *sections]
-    if unknown := [table for table in tables or () if table not in known]:
-        raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(known)}")
-    wanted = tables or known
-    decided = exact_claims([table for table in wanted if table in ("1", "3.3", *ROWS)], live, progress)
-    decided += [claim for claim in derived_claims() if claim.id.split("/")[0] in wanted]
-    decided += [claim for table in wanted if table in TABLES for claim in accuracy_claims(table)]
-    if not set(wanted) <= set(sections):
-        decided += [claim for claim in direction_claims() if claim.id.split("/")[0] in wanted]
+    if unknown := [name for name in tables or () if name not in KNOWN]:
+        raise ValueError(f"no claims on {', '.join(unknown)}; there are some on {', '.join(KNOWN)}")
+    wanted = tables or list(KNOWN)
+    decided = exact_claims([name for name in wanted if name in (*TABLES, "3.3")])
+    if not set(wanted).isdisjoint((*SECTIONS, "4")):
+        decided += [claim for claim in derived_claims() if claim.table in wanted]
+    decided += [claim for name in wanted if name in TABLES for claim in accuracy_claims(name)]
+    if not set(wanted) <= {"3.3", *SECTIONS}:
+        decided += [claim for claim in direction_claims() if claim.table in wanted]
     if tables is None:
         decided += list(sentences({claim.id: claim for claim in decided}))
     return decided
@@ -68,13 +64,12 @@ def claims(
 
 def ledger_verdicts() -> dict[str, str]:
     """Verdict of each claim when the ledger was last written; empty when it never was."""
-    path = results_dir() / "ledger.json"
-    return {entry["id"]: entry["verdict"] for entry in read_json(path)["claims"]} if path.is_file() else {}
+    return read(FILE) or {}
 
 
 def write_ledger(decided: list[Claim]) -> None:
     """Write the verdicts to `results/ledger.json`, against which later ones are held."""
-    write_json(results_dir() / "ledger.json", {"claims": [asdict(claim) for claim in decided]})
+    write(FILE, {claim.id: claim.verdict for claim in decided})
 
 
 def fallen(decided: list[Claim], before: Mapping[str, str]) -> list[Claim]:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from ctnet.models import VideoModel
 
+VERSION = 1
+"""Of maps and measures: to be raised whenever the same features give other ones."""
+
 FLAT = 1e-5  # a map that varies by less, as a part of its largest evidence, varies by rounding only
 
 

@@ -18,6 +18,7 @@ from ctnet.data.transforms import (
 from ctnet.data.video import VideoError, count_frames, read_frames
 
 VERSION = 1
+"""Of reading videos: to be raised whenever the same file, recipe and seed give other frames or clips."""
 """Of the clips: to be raised whenever the same file, recipe and seed give other frames or other pixels."""
 
 __all__ = [

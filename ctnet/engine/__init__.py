@@ -7,6 +7,9 @@ from ctnet.engine.loading import Batches, View, eval_data, train_data
 from ctnet.engine.recipe import RECIPES, Recipe, get_recipe
 from ctnet.engine.training import choose_precision, train
 
+VERSION = 1
+"""Of training and testing: to be raised whenever the same recipe, seed and data give other losses or scores."""
+
 __all__ = [
     "RECIPES",
     "Batches",

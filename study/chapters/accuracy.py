@@ -8,28 +8,29 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
+from ctnet.engine.recipe import get_recipe
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.chapters.tables import styled
-from study.decisions import Decided, decide, detectable
-from study.directions import twin_label
-from study.outcomes import accuracy_table
+from study.directions import Direction, directions
+from study.runs import PROTOCOL, Twin, accuracy_table, seeds_of, twins_of
 from study.statistics import Difference
-from study.twins import PROTOCOL, TWINS, seeds_of
 
 
-def directions_of(table: str) -> list[Decided]:
-    """The directions of a table with their verdicts, which take all directions of the study into account."""
-    return [found for found in decide() if found[0].table == table]
+def directions_of(table: str) -> list[Direction]:
+    """The directions of a table with their verdicts."""
+    return [direction for direction in directions() if direction.table == table]
 
 
 def twin_table(table: str) -> Styler:
     """Accuracy of a table's twins on their Micro dataset, mean and 95 % interval over seeds and clips."""
     rows = []
-    for row_id, values in accuracy_table(table).iterrows():
+    twins = twins_of(table).values()
+    several = len({twin.column for twin in twins}) > 1
+    for twin, (_, values) in zip(twins, accuracy_table(table).iterrows(), strict=True):
         accuracy, interval = accuracy_text(values)
         rows.append(
             {
-                "Twin of": _with_dataset(table, str(row_id)),
+                "Twin of": twin.label + (f", {_clips(twin)}" if several else ""),
                 "Top-1 on the Micro dataset, %": accuracy,
                 "95 % interval": interval,
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
@@ -39,14 +40,11 @@ def twin_table(table: str) -> Styler:
     return styled(pd.DataFrame(rows), caption)
 
 
-def _with_dataset(table: str, row_id: str) -> str:
-    """`twin_label`, and the dataset where a row has several."""
-    name, _, several = row_id.partition("/")
-    label, recipe = twin_label(table, name), TWINS[table][row_id].runs[0].recipe
-    if not several:
-        return label
-    more = recipe.dataset == PROTOCOL.dataset and recipe.train_clips != PROTOCOL.train_clips
-    return f"{label}, {recipe.dataset}" + (f" with {recipe.train_clips} clips" if more else "")
+def _clips(twin: Twin) -> str:
+    """What a twin is trained on, with the number of clips where the protocol has another."""
+    recipe, usual = twin.runs[0].recipe, get_recipe(PROTOCOL)
+    more = recipe.dataset == usual.dataset and recipe.train_clips != usual.train_clips
+    return recipe.dataset + (f" with {recipe.train_clips} clips" if more else "")
 
 
 def accuracy_text(values: pd.Series) -> tuple[str, str]:
@@ -57,20 +55,20 @@ def accuracy_text(values: pd.Series) -> tuple[str, str]:
 
 def direction_table(table: str) -> Styler:
     """The paper's directions on a table: printed difference, the twins' with its interval, and the verdict."""
-    decided, visible = directions_of(table), detectable(table)
+    asked = directions_of(table)
     rows = [
         {
             "The paper's order": _sentence(direction.statement.partition(": ")[2].removeprefix("accuracy is ")),
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
-            "Twins, points": f"{found.mean:+z.1f}" if found else "–",
+            "Twins, points": f"{found.mean:+z.1f}" if (found := direction.found) else "–",
             "95 % interval": f"{found.low:+z.1f} to {found.high:+z.1f}" if found else "–",
-            "Smallest visible difference": _visible(visible[direction.id]) if found else "–",
-            "Verdict on the direction": verdict,
+            "Smallest visible difference": _visible(direction.visible) if found else "–",
+            "Verdict on the direction": direction.verdict,
         }
-        for direction, found, verdict in decided
+        for direction in asked
     ]
     frame = pd.DataFrame(rows)
-    if all(direction.published is None for direction, _, _ in decided):
+    if all(direction.published is None for direction in asked):
         del frame["Printed, points"]
     caption = (
         f"Directions of {named(table)}. Smallest visible difference: a true one of this size would be found four times "
@@ -95,12 +93,14 @@ def plot_directions(table: str) -> Figure:
     The two panels have scales of their own: the differences are of different things.
     """
     decided = directions_of(table)
-    labels = [direction.label for direction, _, _ in decided]
+    labels = [direction.label for direction in decided]
     heights: Sequence[int] = range(len(decided))
     figure = BookFigure(figsize=(WIDTH, 1.1 + 0.34 * len(decided)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
-    left.scatter([d.published for d, _, _ in decided], heights, color=COLORS["published"], marker="D", s=28, zorder=3)
-    measured = [(height, found) for height, (_, found, _) in zip(heights, decided, strict=True) if found]
+    left.scatter(
+        [direction.published for direction in decided], heights, color=COLORS["published"], marker="D", s=28, zorder=3
+    )
+    measured = [(height, found) for height, d in zip(heights, decided, strict=True) if (found := d.found)]
     right.errorbar(
         [found.mean for _, found in measured],
         [height for height, _ in measured],
@@ -131,12 +131,11 @@ def conclusion(table: str) -> Markdown:
         ("under way", "Not all seeds were run to tell whether"),
         ("not run yet", "Not run yet is whether"),
     ):
-        found = [(direction, measured) for direction, measured, words in decided if words == verdict]
+        found = [direction for direction in decided if direction.verdict == verdict]
         if found:
-            listed = "; ".join(direction.statement.partition(": ")[2] + _interval(m) for direction, m in found)
+            listed = "; ".join(d.statement.partition(": ")[2] + _interval(d.found) for d in found)
             sentences.append(f"**{heading}** {listed.replace('; accuracy is higher with', '; with')}.")
-    visible = detectable(table)
-    unresolved = [visible[direction.id] for direction, _, words in decided if words == "inconclusive"]
+    unresolved = [direction.visible for direction in decided if direction.verdict == "inconclusive"]
     if unresolved:
         least, most = _visible(min(unresolved)), _visible(max(unresolved))
         which = f"of {most} points" if least == most else f"of {least} to {most} points, depending on the comparison,"

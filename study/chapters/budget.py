@@ -11,10 +11,9 @@ from pandas.io.formats.style import Styler
 
 from ctnet.engine import get_recipe
 from study.chapters.tables import styled
-from study.costs import record
-from study.experiments import ROWS, Row
+from study.costs import kept
 from study.fullscale import SIZES
-from study.published import DATASETS, accuracy_columns, dataset_of, published_table, row_label
+from study.paper import DATASETS, Row, table
 
 Range = tuple[float, float]
 """The least and the most."""
@@ -59,7 +58,7 @@ def estimate(row: Row, dataset: str, assumed: Assumptions) -> Budget:
         assumed: what cannot be measured here.
     """
     size, epochs = SIZES[dataset], get_recipe(dataset).epochs
-    gmacs = sum(record(network)["cost"].gmacs for network in row.networks)
+    gmacs = sum(kept(network).gmacs for network in row.networks)
     clips = epochs * (PASSES * size.train + size.val)  # forward passes of training, a validation after each epoch
     train, test = (_hours(gmacs * passes, assumed) for passes in (clips, row.views * size.val))
     stored = assumed.megabytes_per_video[dataset]
@@ -91,15 +90,14 @@ def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
         assumed: what cannot be measured here.
     """
     lines = []
-    for table in tables:
-        printed = published_table(table)
-        for dataset in dict.fromkeys(dataset_of(table, column) for column in accuracy_columns(printed)):
-            for row_id, row in ROWS[table].items():
-                if all(network.model.startswith("ctnet") for network in row.networks):
+    for about in map(table, tables):
+        for dataset in dict.fromkeys(column.dataset or "" for column in about.accuracies.values()):
+            for row in about.rows.values():
+                if row.networks and all(network.model.startswith("ctnet") for network in row.networks):
                     found = estimate(row, dataset, assumed)
                     lines.append(
                         {
-                            f"Row of Table {' or '.join(tables)}": row_label(printed, row_id),
+                            f"Row of Table {' or '.join(tables)}": row.label,
                             "Dataset": DATASETS[dataset],
                             "Training, GPU hours": span(found.train_hours),
                             "Testing, GPU hours": span(found.test_hours),

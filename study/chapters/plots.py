@@ -6,21 +6,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from ctnet.analysis import Cost
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.costs import RowCost
 from study.exact import cost_claims
-from study.published import half_a_digit, published_table, row_label
+from study.paper import half_a_digit, table
 
 
-def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
+def plot_differences(name: str, costs: Mapping[str, RowCost]) -> Figure:
     """Measured minus published GFLOPs of every row of a table, beside what rounding alone allows.
 
     Args:
-        table: such as "2a".
-        costs: of its networks, as `study.chapters.tables.measure_table` returns them.
+        name: of the table, such as "2a".
+        costs: of its rows, as `study.chapters.tables.measure_table` returns them.
     """
-    decided = [claim for claim in cost_claims(table, costs) if claim.id.endswith("/gflops") and claim.evidence]
-    labels = [row_label(published_table(table), claim.id.split("/")[1]) for claim in decided]
+    decided = [claim for claim in cost_claims(name, costs) if claim.column == "gflops" and claim.evidence]
+    labels = [table(name).rows[claim.subject].label for claim in decided]
     differences = [claim.measured - claim.published for claim in decided]
     halves = [half_a_digit(claim.published) for claim in decided]
     figure = BookFigure(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
@@ -34,22 +34,24 @@ def plot_differences(table: str, costs: Mapping[str, Cost]) -> Figure:
     return figure
 
 
-def plot_stages(costs: Mapping[str, Cost]) -> Figure:
-    """Where the multiply-adds go: GMACs of each stage of the backbone, a bar for each network.
+def plot_stages(name: str, costs: Mapping[str, RowCost]) -> Figure:
+    """Where the multiply-adds go: GMACs of each stage of the backbone, a bar for each row of a table.
 
     Args:
-        costs: label -> cost, of networks with the same backbone.
+        name: of the table, such as "2a".
+        costs: of its rows, as `study.chapters.tables.measure_table` returns them; of one network each.
     """
-    stages = list(next(iter(costs.values())).by_stage)
+    by_stage = {table(name).rows[row].label: cost.networks[0].by_stage for row, cost in costs.items()}
+    stages = list(next(iter(by_stage.values())))
     stem = [stage for stage in stages if not stage.startswith("layer")]
     # The paper counts the stem as stage 1, torchvision's layer1 as stage 2.
     groups = {"stem": stem} | {f"stage {int(s[-1]) + 1}": [s] for s in stages if s not in stem}
     shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
-    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(costs)))
+    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(by_stage)))
     axes = figure.subplots()
-    labels, lefts = list(costs), [0.0] * len(costs)
+    labels, lefts = list(by_stage), [0.0] * len(by_stage)
     for group, members in groups.items():
-        widths = [sum(cost.by_stage[stage] for stage in members) for cost in costs.values()]
+        widths = [sum(gmacs[stage] for stage in members) for gmacs in by_stage.values()]
         axes.barh(labels, widths, left=lefts, label=group, color=shades[group], height=0.7)
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     for height, left in enumerate(lefts):

@@ -3,18 +3,16 @@
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from ctnet.engine import Recipe
+from ctnet.engine.recipe import Recipe
 from study.chapters.tables import styled
-from study.experiments import Network
-from study.outcomes import outcome
-from study.provenance import read_json
-from study.published import results_dir
-from study.twins import TWINS, runs_of, seeds_of, something
+from study.paper import Network
+from study.runs import outcome, runs_of, seeds_of, trained_tables, twin_run, twins_of
+from study.store import read, results_dir
 
 
 def protocol_table() -> Styler:
     """The recipe that all rows share, field by field, where it departs from a recipe's defaults."""
-    shared = something(Network("ctnet_r50"))
+    shared = twin_run(Network("ctnet_r50"))
     usual = Recipe().to_dict()
     fields = {name: value for name, value in shared.recipe.to_dict().items() if value != usual[name]}
     del fields["model"], fields["init"]
@@ -29,7 +27,7 @@ def protocol_table() -> Styler:
 
 def trials_table() -> Styler:
     """The trials that chose the protocol, in the order in which they were made."""
-    trials = read_json(results_dir() / "tuning.json")
+    trials = read("tuning.json") or {"trials": [], "about": "No trials are kept."}
     rows = [
         {
             "Network": {"ctnet": "CT-Net", "tsn": "TSN"}[trial["network"]],
@@ -65,7 +63,7 @@ def repeats_table() -> Styler:
 def runs_table() -> Styler:
     """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
-    for table in TWINS:
+    for table in trained_tables():
         runs = runs_of([table])
         done = sum(outcome(name) is not None for name in runs)
         first = [kept["provenance"]["seconds"] for name in runs_of([table], seeds=1) if (kept := outcome(name))]
@@ -73,7 +71,7 @@ def runs_table() -> Styler:
         rows.append(
             {
                 "Table": table,
-                "Rows": str(len(TWINS[table])),
+                "Rows": str(len(twins_of(table))),
                 "Seeds": str(len(seeds_of(table))),
                 "Runs": str(len(runs)),
                 "Done": str(done),
@@ -83,10 +81,8 @@ def runs_table() -> Styler:
     runs = runs_of()
     done = sum(outcome(name) is not None for name in runs)
     rows.append({"Table": "all, once each", "Runs": str(len(runs)), "Done": str(done)})
-    older = sum("confirmed" in kept["provenance"] for name in runs if (kept := outcome(name)))
     caption = (
         "Training runs of the study. Tables share many, and every distinct one is run once. The minutes are the sum "
-        "over the runs of one seed, pretraining included, each on one core while another ran beside it. "
-        f"{older} of the runs that are done were made by earlier code: today's gives the same losses at first."
+        "over the runs of one seed, pretraining included, each on one core while another ran beside it."
     )
     return styled(pd.DataFrame(rows).fillna(""), caption)

@@ -5,138 +5,121 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
-from ctnet.analysis import Cost
-from ctnet.models import network_family
 from study.claims import HOLDS, VERDICTS, Claim, figure
-from study.costs import measure, networks, record, total
-from study.decisions import detectable
-from study.exact import COLUMNS, INFERRED, PEER_RULE, cost_claims, printed_count
-from study.experiments import ROWS
-from study.fullscale import accuracies
+from study.costs import RowCost, costs_of, kept, measure, record
+from study.directions import directions
+from study.exact import COLUMNS, cost_claims, printed_count
+from study.fullscale import Accuracy, accuracies
 from study.ledger import claims
-from study.outcomes import outcome
-from study.provenance import config_hash
-from study.published import published_table, row_label
-from study.twins import TWINS, runs_of
+from study.paper import Network, Row, table
+from study.runs import outcome, runs_of, twins_of
+from study.store import config_hash, stale
 
-HEADINGS = {
-    "gflops": "GFLOPs",
-    "clip_gflops": "GFLOPs per clip",
-    "params": "Parameters, M",
-    "top1": "Top-1",
-    "top5": "Top-5",
-    "v1_top1": "SSv1 Top-1",
-    "v1_top5": "SSv1 Top-5",
-    "v2_top1": "SSv2 Top-1",
-    "v2_top5": "SSv2 Top-5",
-    "mini_kinetics_top1": "Mini-Kinetics Top-1",
-    "mini_kinetics_top5": "Mini-Kinetics Top-5",
-    "ucf101": "UCF101 Top-1",
-    "hmdb51": "HMDB51 Top-1",
-    "k": "K",
-    "c1": "Kernels of sub-operation 1",
-    "c2": "C₂",
-}
+if TYPE_CHECKING:
+    from ctnet.analysis import Cost
+
 _ACCURACY = "Accuracy in %: published, not run here"
 
 
-def measure_table(table: str) -> dict[str, Cost]:
-    """Costs of a table's networks, keyed as `cost_claims` wants them.
+def measure_table(name: str) -> dict[str, RowCost]:
+    """Costs of a table's rows by their ids.
 
-    Networks of this paper are built at full size and counted now. Peers, some of which take a minute, are read from
-    `results/cost`; `python -m study verify --live` counts them again.
+    Networks of this paper are built at full size and counted now. Those of other methods, some of which take a minute,
+    are read from `results/cost`; `python -m study verify --live` counts them again.
     """
-    needed = networks([table])
-    return {key: measure(n) if network_family(n.model) == "module" else record(n)["cost"] for key, n in needed.items()}
+
+    def cost(network: Network) -> "Cost":
+        return kept(network) if network.is_other_method else measure(network)
+
+    return costs_of(table(name).rows, cost)
 
 
-def cost_table(table: str, costs: dict[str, Cost]) -> Styler:
+def cost_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
     """A table of the paper with its cost columns beside measured ones.
 
     A row that no network here stands for says "not measured". Accuracies are the published ones and are marked so; a
     column gets a measured one beside it once a full-scale run has filled a row, see `study.fullscale`.
 
     Args:
-        table: such as "2a".
-        costs: of the table's networks, as `measure_table` returns them.
+        name: of the table, such as "2a".
+        costs: of its rows, as `measure_table` returns them.
     """
-    printed = published_table(table)
-    decided = {claim.id: claim for claim in cost_claims(table, costs)}
-    trained = accuracies(table)
-    filled = {column for _, column in trained}
-    rows, notes = [], []
-    for row_id, values in printed.iterrows():
-        cells: dict[tuple[str, str], Any] = {}
-        for column, value in values.items():
-            name = HEADINGS.get(str(column), str(column).capitalize())
+    about = table(name)
+    decided = {(claim.subject, claim.column): claim for claim in cost_claims(name, costs)}
+    trained = accuracies(about)
+    rows, notes = [], [f"{row.label}: {row.note}." for row in about.rows.values() if row.note]
+    for row in about.rows.values():
+        cells: dict[tuple[str, str], str] = {}
+        for column, told in about.columns.items():
             if column in COLUMNS:
-                claim = decided.get(f"{table}/{row_id}/{column}")
-                cells[name, "published"] = _number(value)
-                measured = None if claim is None else claim.measured
-                cells[name, "measured"] = "–" if measured is None else f"{measured:.2f}"
-                cells[name, "difference"] = "–" if measured is None else f"{measured - value:+.2f}"
-                cells[name, "verdict"] = "not measured" if claim is None else claim.verdict
-                if claim is None and row_id in ROWS[table] and value is None and column == "gflops":
-                    cells[name, "measured"] = f"{total(ROWS[table][str(row_id)], costs)[0]:.2f}"
-                    cells[name, "verdict"] = "not printed"
-                if claim is not None and claim.note and claim.verdict != "reproduced":
-                    notes.append(f"{row_label(printed, str(row_id))}: {claim.note}.")
-                elif row_id in INFERRED:
-                    notes.append(f"{row_label(printed, str(row_id))}: {INFERRED[str(row_id)]}.")
-            elif column == "note":
-                if value is not None:
-                    notes.append(f"{row_label(printed, str(row_id))}: {value}.")
-            elif column in filled:
-                found = trained.get((str(row_id), str(column)))
-                cells[f"{name}, %", "published"] = _number(value)
-                cells[f"{name}, %", "measured here"] = "–" if found is None else str(found)
-                cells[f"{name}, %", "verdict"] = "not run here" if found is None else found.verdict
-                if found is not None and found.changes:
-                    notes.append(f"{row_label(printed, str(row_id))} was trained with {found.changes}.")
-            elif column in HEADINGS and column not in ("k", "c1", "c2"):
-                cells[_ACCURACY, name] = _number(value)
-            elif column != "views":
-                cells["", "Kernels of sub-operation 2" if table == "2f" and column == "c2" else name] = _number(value)
+                claim = decided.get((row.id, column))
+                cells |= _cost_cells(told.heading, row, column, claim, costs.get(row.id))
+                reason = claim.note if claim and claim.verdict != "reproduced" else row.inferred
+                notes += [f"{row.label}: {reason}."] * bool(reason)
+            elif told.dataset and any(column == other for _, other in trained):
+                cells |= _accuracy_cells(told.heading, row.printed[column], trained.get((row.id, column)))
+                changes = trained[row.id, column].changes if (row.id, column) in trained else ""
+                notes += [f"{row.label} was trained with {changes}."] * bool(changes)
+            elif told.shown:
+                cells[_ACCURACY if told.dataset else "", told.heading] = _number(row.printed[column])
         rows.append(cells)
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
-    title = printed.attrs["title"]
-    return styled(frame, f"Table {table}. {title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
+    return styled(frame, f"Table {name}. {about.title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
 
 
-def counts_table(table: str, costs: Mapping[str, Cost]) -> Styler:
+def _cost_cells(
+    heading: str, row: Row, column: str, claim: Claim | None, cost: RowCost | None
+) -> dict[tuple[str, str], str]:
+    """A printed cost, what was measured, the difference, the verdict."""
+    value = row.printed[column]
+    measured, verdict = (claim.measured, claim.verdict) if claim else (None, "not measured")
+    difference = "–" if measured is None else f"{measured - value:+.2f}"
+    if claim is None and cost and value is None and column == "gflops":
+        measured, verdict = cost.gmacs, "not printed"
+    cells = {"published": _number(value), "measured": "–" if measured is None else f"{measured:.2f}"}
+    return {(heading, name): text for name, text in (cells | {"difference": difference, "verdict": verdict}).items()}
+
+
+def _accuracy_cells(heading: str, value: float | None, found: Accuracy | None) -> dict[tuple[str, str], str]:
+    """A printed accuracy, that of a full-scale run, the verdict."""
+    cells = {"published": _number(value), "measured here": "–" if found is None else str(found)}
+    cells["verdict"] = "not run here" if found is None else found.verdict
+    return {(f"{heading}, %", name): text for name, text in cells.items()}
+
+
+def counts_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
     """Both counts of a table's measured rows, all operators and convolutions and linear layers alone.
 
     Args:
-        table: such as "3".
-        costs: of the table's networks, as `measure_table` returns them.
+        name: of the table, such as "3".
+        costs: of its rows, as `measure_table` returns them.
     """
-    printed, rows = published_table(table), []
-    by_clip = "clip_gflops" in printed
-    for row_id, row in ROWS[table].items():
-        gmacs, conv_linear, params = total(row, costs)
-        if by_clip:
-            gmacs, conv_linear = gmacs / row.views, conv_linear / row.views
-        value = printed["clip_gflops" if by_clip else "gflops"][row_id]
+    about = table(name)
+    column = "clip_gflops" if "clip_gflops" in about.columns else "gflops"
+    rows = []
+    for row_id, cost in costs.items():
+        row, counted = about.rows[row_id], cost.clip if column == "clip_gflops" else cost
+        value = row.printed[column]
         rows.append(
             {
-                "Row": row_label(printed, row_id),
+                "Row": row.label,
                 "Views": str(row.views),
-                "Printed GFLOPs" + " of a clip" * by_clip: str(value),
-                "All operators": f"{gmacs:.2f}",
-                "Convolutions and linear layers": f"{conv_linear:.2f}",
-                "Rounds to the printed figure": printed_count(value, gmacs, conv_linear),
-                "Parameters, M": f"{params:.2f}",
+                "Printed GFLOPs" + " of a clip" * (column == "clip_gflops"): str(value),
+                "All operators": f"{counted.gmacs:.2f}",
+                "Convolutions and linear layers": f"{counted.conv_linear_gmacs:.2f}",
+                "Rounds to the printed figure": printed_count(value, counted.gmacs, counted.conv_linear_gmacs),
+                "Parameters, M": f"{cost.params_m:.2f}",
             }
         )
-    times = "of one clip" if by_clip else "times views"
-    caption = f"Both counts of the rows of Table {table} that are measured, {times}, and their parameters."
+    times = "of one clip" if column == "clip_gflops" else "times views"
+    caption = f"Both counts of the rows of Table {name} that are measured, {times}, and their parameters."
     return styled(pd.DataFrame(rows), caption)
 
 
@@ -190,12 +173,14 @@ def _figures(claim: Claim) -> tuple[str, str]:
 
 def ledger_table(decided: Iterable[Claim]) -> HTML:
     """Every claim in a table that the page can search: its rule, note and evidence fold out."""
+    decided = list(decided)
+    old = set(stale({file for claim in decided for file in claim.evidence}))
     lines = []
     for claim in decided:
         about = {"Rule": claim.rule, "Note": claim.note, "Files": ", ".join(claim.evidence), "Entry": claim.id}
         folded = "".join(f"<div>{name}: {escape(text)}</div>" for name, text in about.items() if text)
         published, measured = _figures(claim)
-        verdict = claim.verdict + (" (stale)" if claim.stale else "")
+        verdict = claim.verdict + " (stale)" * (not old.isdisjoint(claim.evidence))
         lines.append(
             f"<tr><td><details><summary>{escape(claim.statement)}</summary>{folded}</details></td>"
             f"<td>{claim.kind}</td><td>{escape(published)}</td><td>{escape(measured)}</td>"
@@ -205,44 +190,50 @@ def ledger_table(decided: Iterable[Claim]) -> HTML:
     return HTML(f'<table class="ctnet ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
 
 
-def card(table: str) -> HTML:
+def card(name: str) -> HTML:
     """The card that opens a chapter on a table: what is claimed, what was measured, how long that took, the verdict.
 
     It reads `results`; the chapter measures costs again below.
 
     Args:
-        table: such as "2a".
+        name: of the table, such as "2a".
     """
-    decided = claims([table])
-    costs = [found for found in decided if found.kind == "exact"]
-    directions = Counter(found.verdict for found in decided if found.kind == "direction")
-    records = [record(network)["provenance"] for network in networks([table] if table in ROWS else []).values()]
-    trained = [kept["provenance"] for name in runs_of([table]) if (kept := outcome(name))] if table in TWINS else []
-    full = len(accuracies(table))
-    items = {"Claim": published_table(table).attrs["claim"]}
+    about, decided = table(name), claims([name])
+    costs = [claim for claim in decided if claim.kind == "exact"]
+    ordered = Counter(claim.verdict for claim in decided if claim.kind == "direction")
+    records = [record(network)["provenance"] for network in about.networks.values()]
+    items, commands = {"Claim": about.claim}, {}
     if records:
         items["Measured at full size"] = f"the cost of {len(records)} networks"
-        standing = sum(found.verdict in HOLDS for found in costs)
-        rest = "".join(f"; {found.statement}: {found.verdict}" for found in costs if found.verdict not in HOLDS)
-        items["Verdict on the costs"] = (
-            f"{standing} of {len(costs)} reproduced{rest}" if costs else "the paper prints none"
+        standing = sum(claim.verdict in HOLDS for claim in costs)
+        rest = "".join(f"; {claim.statement}: {claim.verdict}" for claim in costs if claim.verdict not in HOLDS)
+        reproduced = f"{standing} of {len(costs)} reproduced{rest}"
+        items["Verdict on the costs"] = reproduced if costs else "the paper prints none"
+        commands["Measure again"] = f"python -m study verify --table {name} --live"
+    trained = []
+    if ordered:
+        runs = runs_of([name])
+        trained = [kept["provenance"] for run in runs if (kept := outcome(run))]
+        items["Trained as twins"] = f"{len(twins_of(name))} rows, {len(trained)} of {len(runs)} runs done"
+        items["Verdict on the directions"] = count_verdicts(ordered)
+        left = len(runs) > len(trained)
+        commands["Train what is missing" if left else "Train a run again"] = (
+            f"python -m study run --table {name}" if left else "python -m study repeat RUN"
         )
-    if directions:
-        items["Trained as twins"] = f"{len(TWINS[table])} rows, {len(trained)} of {len(runs_of([table]))} runs done"
-        items["Verdict on the directions"] = count_verdicts(directions)
+    full = len(accuracies(about))
     items["Accuracy at full size"] = f"{full} measured" if full else "not run here: it needs the real dataset and GPUs"
-    seconds = [sum(each["seconds"] for each in group) for group in (records, trained)]
-    times = [f"costs {seconds[0]:.0f} s"] * bool(records) + [f"twins {seconds[1] / 3600:.1f} h"] * bool(trained)
-    machine = (records or trained or [None])[0]
-    if machine:
-        items["Time"] = f"{', '.join(times)} on one or two cores ({machine['hardware']['cpu']})"
-    commands = {"Measure again": f"python -m study verify --table {table} --live"} if records else {}
-    if directions:
-        missing = len(runs_of([table])) - len(trained)
-        commands["Train what is missing" if missing else "Train a run again"] = (
-            f"python -m study run --table {table}" if missing else "python -m study repeat RUN"
-        )
+    items |= _times(records, trained)
     return chapter_card(items, commands)
+
+
+def _times(costs: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, str]:
+    """How long measurements and runs took, by their provenance."""
+    if not costs and not runs:
+        return {}
+    seconds = [sum(made["seconds"] for made in group) for group in (costs, runs)]
+    times = [f"costs {seconds[0]:.0f} s"] * bool(costs) + [f"twins {seconds[1] / 3600:.1f} h"] * bool(runs)
+    machine = (costs or runs)[0]["hardware"]["cpu"]
+    return {"Time": f"{', '.join(times)} on one or two cores ({machine})"}
 
 
 def chapter_card(items: Mapping[str, str], commands: Mapping[str, str]) -> HTML:
@@ -283,31 +274,30 @@ def findings(decided: Sequence[Claim]) -> Markdown:
     Args:
         decided: all claims, as `study.ledger.claims` returns them.
     """
-    costs = [claim for claim in decided if claim.kind == "exact" and claim.id.endswith(("gflops", "params"))]
-    groups = {
-        kind: [claim for claim in decided if claim.kind == kind] for kind in ("derived", "direction", "full size")
-    }
-    groups |= {"peer": [c for c in costs if c.rule == PEER_RULE], "own": [c for c in costs if c.rule != PEER_RULE]}
-    number = {name: len(group) for name, group in groups.items()}
-    found = {name: count_verdicts(Counter(claim.verdict for claim in group)) for name, group in groups.items()}
-    fitted = sum(claim.verdict == "reproduced" and claim.id.split("/")[1] in INFERRED for claim in costs)
+    kinds = {kind: [claim for claim in decided if claim.kind == kind] for kind in _KINDS}
+    costs = [claim for claim in kinds["exact"] if claim.column in COLUMNS]
+    kinds |= {"theirs": [c for c in costs if "other method" in c.topics]}
+    kinds |= {"own": [c for c in costs if "other method" not in c.topics]}
+    number = {name: len(group) for name, group in kinds.items()}
+    found = {name: count_verdicts(Counter(claim.verdict for claim in group)) for name, group in kinds.items()}
+    fitted = sum(claim.verdict == "reproduced" and "fitted" in claim.topics for claim in costs)
     runs = runs_of()
     done = sum(outcome(name) is not None for name in runs)
     texts = {
         "Costs": f"of {number['own']} printed GFLOPs and parameters of CT-Net, its ablations and TSN, {found['own']}. "
-        f"Of {number['peer']} GFLOPs of other methods, {found['peer']}. Among the reproduced, {fitted} are of networks "
-        "that were chosen to fit the printed figure, or built without a part: they show that the figure is possible, "
-        "not that the network is the authors'.",
+        f"Of {number['theirs']} GFLOPs of other methods, {found['theirs']}. Among the reproduced, {fitted} are of "
+        "networks that were chosen to fit the printed figure, or built without a part: they show that the figure is "
+        "possible, not that the network is the authors'.",
         "The paper's own numbers": f"of {number['derived']} statements that rest on them, {found['derived']}.",
         "Accuracies": f"of the {number['full size']} that the paper prints, {found['full size']}.",
         "Directions": f"of {number['direction']} orderings, asked of small networks on rendered clips, "
         f"{found['direction']}. {done} of {len(runs)} training runs are done.",
     }
     for verdict in ("supported", "contradicted"):
-        if named := [claim.statement for claim in groups["direction"] if claim.verdict == verdict]:
+        if named := [claim.statement for claim in kinds["direction"] if claim.verdict == verdict]:
             texts[f"Directions that are {verdict}"] = f"{'; '.join(named)}."
-    visible = [points for table in TWINS if table != "fig3" for points in detectable(table).values()]
-    printed = [abs(claim.published) for claim in groups["direction"] if claim.published is not None]
+    visible = [direction.visible for direction in directions() if direction.found and direction.table != "fig3"]
+    printed = [abs(claim.published) for claim in kinds["direction"] if claim.published is not None]
     if visible:
         texts["How far that reaches"] = (
             f"half of the orderings by accuracy rest on printed differences of {median(printed):.1f} points or less. "

@@ -14,7 +14,7 @@ from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import build_model
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
 from study.chapters.tables import styled
-from study.published import training_settings
+from study.paper import training_settings
 
 NEW = 0.1  # weight of a step's loss in the smoothed one
 

@@ -20,15 +20,13 @@ from study.chapters.sheet import SMALL
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.chapters.tables import styled
 from study.costs import measure
-from study.outcomes import accuracy_table
-from study.twins import ZOO
+from study.paper import Network, table
+from study.runs import accuracy_table
 
 
 class Method(NamedTuple):
-    """A method on a ResNet: its name, where its temporal part stands, its residual branch, and parts of that."""
+    """A method on a ResNet, as it is drawn: its residual branch, and what parts of that are made of."""
 
-    name: str
-    place: str
     block: Flow
     parts: Mapping[str, Flow] = {}
 
@@ -80,23 +78,17 @@ _CMM = (
 _GATED = (Box(title="x · (1 − gate)", detail="stays"),), (_time("x · gate", "half moves back, half on"),)
 
 METHODS = {
-    "tsn": Method("TSN", "nowhere", _BOTTLENECK),
+    "tsn": Method(_BOTTLENECK),
     "tsm": Method(
-        "TSM",
-        "before first 1×1",
         (_time("shift"), *_BOTTLENECK),
         {"Shift: the channels are split, and put together again": (Lanes(_SHIFT, "∥"),)},
     ),
-    "tim": Method("TIM", "before first 1×1", (Box("before_conv1.module", "TIM, {kernel}"), *_BOTTLENECK)),
+    "tim": Method((Box("before_conv1.module", "TIM, {kernel}"), *_BOTTLENECK)),
     "teinet": Method(
-        "TEINet",
-        "before first 1×1",
         (_time("MEM"), Box("before_conv1.module.1", "TIM, {kernel}"), *_BOTTLENECK),
         {"MEM, motion enhanced module": (Lanes(((), _MEM), "×"),)},
     ),
     "tea": Method(
-        "TEA",
-        "before and in 3×3",
         (_REDUCE, _time("ME"), _time("MTA"), _EXPAND),
         {
             "ME, motion excitation": (Lanes(((), _ME), "×"),),
@@ -106,23 +98,15 @@ METHODS = {
         },
     ),
     "stm": Method(
-        "STM",
-        "before and beside 3×3",
         (_REDUCE, Lanes(((Box("before_conv2.module"), _CONV), (_time("CMM"),))), _EXPAND),
         {"CMM, channel-wise motion module": _CMM},
     ),
-    "smallbig": Method(
-        "SmallBigNet", "beside every convolution", (_big("conv1"), _big("conv2"), _big("conv3", "T × 3 × 3"))
-    ),
+    "smallbig": Method((_big("conv1"), _big("conv2"), _big("conv3", "T × 3 × 3"))),
     "gsm": Method(
-        "GSM",
-        "after last 1×1",
         (*_BOTTLENECK, _time("GSM")),
         {"GSM, gate-shift module": (Box("after_conv3.module.gate", "gate: {kernel}, tanh"), Lanes(_GATED))},
     ),
     "ctnet": Method(
-        "CT-Net",
-        "in place of 3×3",
         (_REDUCE, _time("CT-Module"), _EXPAND),
         {
             "CT-Module: two sub-operations, and the PWConv between them": (
@@ -133,14 +117,19 @@ METHODS = {
         },
     ),
 }
-"""The methods of `study.twins.ZOO`. Normalisations and ReLUs are left out of the blocks."""
+"""The methods of the zoo, as `results/published/zoo.json` declares them, without normalisations and ReLUs."""
+
+
+def networks() -> dict[str, Network]:
+    """The zoo's networks, by method."""
+    return {name: row.networks[0] for name, row in table("zoo").rows.items()}
 
 
 @cache
 def block_of(method: str) -> nn.Module:
     """The second block of a method's second stage, which no method leaves as it was but TSN; without weights."""
     with torch.device("meta"):
-        model = create_model(ZOO[method].model)
+        model = create_model(networks()[method].model)
     assert isinstance(model, TSN)
     return model.backbone.get_submodule("layer2.1")
 
@@ -156,32 +145,31 @@ def draw_block(method: str, compared: pd.DataFrame) -> Figure:
     accuracy, interval = accuracy_text(values)
     twin = f"{accuracy} %" + (f" ({interval})" if interval != "–" else "") if values["seeds"] else accuracy
     facts = f"{values['gflops']:.1f} GFLOPs, {values['params']:.1f} M parameters, twin: {twin}"
-    return draw_flow(shown.name, facts, block_of(method), shown.block, shown.parts)
+    return draw_flow(table("zoo").rows[method].printed["method"], facts, block_of(method), shown.block, shown.parts)
 
 
 def compare_twins() -> pd.DataFrame:
     """Every method's twin: its cost at 8 x 32 x 32, `twin_gmacs`, counted now, and the columns of `accuracy_table`."""
-    compared = accuracy_table("zoo").loc[list(METHODS)]
-    networks = (ZOO[method] for method in METHODS)
-    twins = (replace(n, model=f"{n.model}_twin", size=32, classes=len(MOTIONS)) for n in networks)
+    compared = accuracy_table("zoo")
+    twins = (replace(n, model=f"{n.model}_twin", size=32, classes=len(MOTIONS)) for n in networks().values())
     return compared.assign(twin_gmacs=[measure(twin).gmacs for twin in twins])
 
 
 def compare() -> pd.DataFrame:
     """`compare_twins`, and every method's cost at 8 x 224 x 224, counted now: `gflops`, and `params` in millions."""
-    costs = [measure(replace(ZOO[method], size=224)) for method in METHODS]
+    costs = [measure(replace(network, size=224)) for network in networks().values()]
     return compare_twins().assign(gflops=[c.gmacs for c in costs], params=[c.params_m for c in costs])
 
 
 def zoo_table(compared: pd.DataFrame) -> Styler:
     """What `compare` returns, to read."""
-    rows = []
+    rows, printed = [], table("zoo").printed
     for method, values in compared.iterrows():
         accuracy, interval = accuracy_text(values)
         rows.append(
             {
-                "Method": METHODS[str(method)].name,
-                "Temporal part": METHODS[str(method)].place,
+                "Method": printed["method"][str(method)],
+                "Temporal part": printed["place"][str(method)],
                 "GFLOPs": f"{values['gflops']:.2f}",
                 "Parameters, M": f"{values['params']:.2f}",
                 "Twin's Top-1, %": accuracy,
@@ -208,7 +196,7 @@ def plot_zoo(compared: pd.DataFrame) -> Figure:
         compared: what `compare_twins` or `compare` returns.
     """
     rows = compared.sort_values("twin_gmacs", kind="stable")
-    names = [METHODS[str(method)].name for method in rows.index]
+    names = list(table("zoo").printed["method"][rows.index])
     figure = BookFigure(figsize=(WIDTH, 0.9 + 0.32 * len(rows)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 3])
     left.barh(names, rows["twin_gmacs"], color=COLORS["plain"], height=0.6)

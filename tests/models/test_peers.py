@@ -1,5 +1,6 @@
 import pytest
 import torch
+from study.experiments import NOT_REPRODUCED
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
@@ -16,7 +17,6 @@ from ctnet.models.peers.tea import MotionExcitation
 from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
-from study.experiments import NOT_REPRODUCED
 
 ON_RESNETS = sorted({name.partition("_")[0] for name in list_models("resnet")})
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]

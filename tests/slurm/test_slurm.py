@@ -8,11 +8,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from study.runner import decode, failure_of, left_of, run_file, state_of, submit, weights_file
+from study.twins import Run, TwinRow, with_starts
 
 from ctnet.engine import Scores
 from study import twins
-from study.runner import decode, failure_of, left_of, run_file, state_of, submit, weights_file
-from study.twins import Run, TwinRow, with_starts
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CTNET_SLURM") != "1", reason="needs a Slurm: run tests/slurm/setup.sh and set CTNET_SLURM=1"

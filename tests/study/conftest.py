@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-
 from study.outcomes import labels_of
 from study.published import results_dir
 from study.runner import encode, run_file

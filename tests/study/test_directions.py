@@ -3,15 +3,15 @@
 import json
 
 import pytest
+from study.decisions import decide, detectable, direction_claims
+from study.outcomes import accuracy_table, correct, labels_of
+from study.runner import encode, run_file
+from study.twins import TWINS, ensembles, runs_of, seeds_of
 
 from study import decisions
 from study.chapters.accuracy import direction_table, plot_directions, twin_table
-from study.decisions import decide, detectable, direction_claims
 from study.directions import directions as all_directions
-from study.outcomes import accuracy_table, correct, labels_of
-from study.runner import encode, run_file
 from study.statistics import Difference
-from study.twins import TWINS, ensembles, runs_of, seeds_of
 
 
 def verdicts():

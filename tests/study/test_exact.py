@@ -2,6 +2,9 @@ import json
 
 import pytest
 import torch
+from study.experiments import IN_TEXT, NOT_REPRODUCED, ROWS, Network, Row
+from study.provenance import code_hash, write_json
+from study.published import TABLES, published_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.models import CTModule, create_model
@@ -13,10 +16,7 @@ from study.exact import (
     peer_verdict,
     tolerance,
 )
-from study.experiments import IN_TEXT, NOT_REPRODUCED, ROWS, Network, Row
 from study.ledger import claims, fallen, ledger_verdicts
-from study.provenance import code_hash, write_json
-from study.published import TABLES, published_table
 from study.special_cases import SPECIAL_CASES, r2plus1d, special_case_difference
 
 

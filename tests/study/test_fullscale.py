@@ -4,6 +4,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from study.experiments import Network, Row
+from study.published import dataset_of, results_dir
 
 from ctnet import create_model, save_model
 from ctnet.engine import Place, Scores, View, get_recipe
@@ -11,10 +13,8 @@ from ctnet.micro import make
 from study import fullscale
 from study.chapters import tables
 from study.costs import networks, record
-from study.experiments import Network, Row
 from study.fullscale import SIZES, Target, accuracies, find_target, keep, wilson
 from study.ledger import claims
-from study.published import dataset_of, results_dir
 
 V2 = get_recipe("somethingv2")
 CROPS = View(3, 2)

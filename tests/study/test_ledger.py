@@ -5,6 +5,8 @@ import re
 from dataclasses import asdict, replace
 
 import pytest
+from study.provenance import write_json
+from study.published import TABLES, published_table, results_dir, text_claims, training_settings
 
 from study import ledger
 from study.claims import HOLDS, VERDICTS, Claim, figure
@@ -17,8 +19,6 @@ from study.ledger import (
     vanished,
     write_ledger,
 )
-from study.provenance import write_json
-from study.published import TABLES, published_table, results_dir, text_claims, training_settings
 
 PRINTED = ("percent", "giga multiply-adds", "millions")
 

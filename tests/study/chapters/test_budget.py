@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from study.experiments import ROWS
 
 from ctnet.engine import get_recipe
 from study.chapters.budget import Assumptions, budget_table, estimate, span
 from study.costs import record
-from study.experiments import ROWS
 from study.fullscale import SIZES
 
 ASSUMED = Assumptions(

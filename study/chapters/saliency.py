@@ -20,21 +20,13 @@ from ctnet.models import VideoModel
 from study.chapters.accuracy import directions_of
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.chapters.tables import chapter_card, count_verdicts, styled
-from study.localisation import (
-    MEASURES,
-    NAMES,
-    localisation,
-    localisation_claims,
-    measured_runs,
-    uniform,
-)
-from study.outcomes import labels_of, outcome
-from study.runner import decode, run_file, weights_file
-from study.twins import TWINS
+from study.paper import table
+from study.runs import labels_of, outcome, weights_file
+from study.saliency import MEASURES, content, measured_runs, pictured_runs, uniform
+from study.store import decode
 
 Networks = Mapping[str, VideoModel]
 
-_RUNS = {NAMES[row]: twin.runs[0] for row, twin in TWINS["fig3"].items()}
 _KINDS = {
     "trained": "",
     "positive": ", evidence for the class",
@@ -43,14 +35,17 @@ _KINDS = {
 }
 
 
+def _names() -> dict[str, str]:
+    """Names of Figure 3's networks, by its rows."""
+    return {row.id: row.label for row in table("fig3").rows.values()}
+
+
 def pictured_networks() -> dict[str, VideoModel]:
     """The larger twins, by name; none of them before all are trained."""
-    paths = {name: weights_file(run, Path()) for name, run in _RUNS.items()}
-    if not all(
-        path.exists() and run_file(run.name).exists() for path, run in zip(paths.values(), _RUNS.values(), strict=True)
-    ):
+    runs = {_names()[row]: run for row, run in pictured_runs().items()}
+    if not all(weights_file(run).exists() and outcome(run.name) for run in runs.values()):
         return {}
-    return {name: load_model(path) for name, path in paths.items()}
+    return {name: load_model(weights_file(run)) for name, run in runs.items()}
 
 
 def disagreements() -> tuple[int | None, int | None]:
@@ -58,15 +53,15 @@ def disagreements() -> tuple[int | None, int | None]:
 
     None where there is no such clip, or the larger twins are not trained.
     """
-    found = {name: outcome(run.name) for name, run in _RUNS.items()}
+    runs = pictured_runs()
     right = {
-        name: decode(content["predictions"]["1x1"]) == labels_of(_RUNS[name])
-        for name, content in found.items()
-        if content
+        row: decode(found["predictions"]["1x1"]) == labels_of(run)
+        for row, run in runs.items()
+        if (found := outcome(run.name))
     }
-    if len(right) < len(_RUNS):
+    if len(right) < len(runs):
         return None, None
-    ours, first, second = right["CT-Net"], right["R(2+1)D"], right["CSN"]
+    ours, first, second = (right[row] for row in ("ct-module-pwconv-te", "r-2-1-d-module", "csn-module"))
     places = (np.flatnonzero(ours & ~first & ~second), np.flatnonzero(~ours & first & second))
     return tuple(int(place[0]) if len(place) else None for place in places)  # type: ignore[return-value]
 
@@ -147,27 +142,27 @@ def plot_video(networks: Networks, video: Path) -> Figure:
     """A video file, and where CT-Net's larger twin sees the class that it predicts."""
     if not networks:
         return _empty()
-    model, recipe = networks["CT-Net"], _RUNS["CT-Net"].recipe
+    model, recipe = networks["CT-Net"], pictured_runs()["ct-module-pwconv-te"].recipe
     return plot_saliency([explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)])
 
 
-def localisation_table() -> Styler:
+def saliency_table() -> Styler:
     """Means of the measures, and half of their 95 % intervals: trained networks, variants and controls."""
-    content, rows = localisation(), []
+    kept, rows = content(), []
     for kind, suffix in _KINDS.items():
-        means = (content or {"means": {"trained": {}}})["means"].get(kind)
-        for row, name in NAMES.items() if means is not None else ():
+        means = (kept or {"means": {"trained": {}}})["means"].get(kind)
+        for row, name in _names().items() if means is not None else ():
             cells = {
                 heading: _interval(means[row][key]) if row in means else "not run yet"
                 for key, heading in MEASURES.items()
             }
             rows.append({"Network": name + suffix, **cells})
-    if content:
-        best = content["means"]["best"]["masks"]
+    if kept:
+        best = kept["means"]["best"]["masks"]
         rows += [
             {"Network": "The masks themselves, on 2×2"}
             | {name: f"{best[key][0]:.1f}" for key, name in MEASURES.items()},
-            {"Network": "Uniform map"} | {name: f"{uniform(content, key):.1f}" for key, name in MEASURES.items()},
+            {"Network": "Uniform map"} | {name: f"{uniform(kept, key):.1f}" for key, name in MEASURES.items()},
         ]
     caption = "Percent, ± half of the 95 % interval over seeds and clips. Of scatter, 100 is that of a uniform map."
     return styled(pd.DataFrame(rows), caption)
@@ -177,20 +172,20 @@ def _interval(values: Sequence[float]) -> str:
     return f"{values[0]:.1f}" + (f" ± {(values[2] - values[1]) / 2:.1f}" if len(values) > 1 else "")
 
 
-def plot_localisation_differences() -> Figure:
+def plot_saliency_differences() -> Figure:
     """The differences that the verdicts are about, with 95 % intervals: a panel for each measure."""
-    claims = [(claim, found) for claim in localisation_claims() if (found := claim.measure())]
-    if not claims:
+    asked = [direction for direction in directions_of("fig3") if direction.found]
+    if not asked:
         return _empty()
-    groups = {key: [pair for pair in claims if pair[0].id.endswith(f"/{key}")] for key in MEASURES}
-    groups = {key: pairs for key, pairs in groups.items() if pairs}
+    groups = {key: pairs for key in MEASURES if (pairs := [d for d in asked if d.column == key])}
     figure = BookFigure(figsize=(WIDTH, 0.5 + 0.85 * len(groups)))
     for axes, (key, pairs) in zip(figure.subplots(len(groups), 1, sharex=True), groups.items(), strict=True):
-        means, places = np.array([found.mean for _, found in pairs]), range(len(pairs))
-        ends = np.array([[found.mean - found.low, found.high - found.mean] for _, found in pairs]).T
+        founds, places = [direction.found for direction in pairs if direction.found], range(len(pairs))
+        means = np.array([found.mean for found in founds])
+        ends = np.array([[found.mean - found.low, found.high - found.mean] for found in founds]).T
         axes.axvline(0, color="#888888", linewidth=1)
         axes.errorbar(means, places, xerr=ends, fmt="o", color=COLORS["measured"], capsize=3)
-        axes.set_yticks(places, [claim.label for claim, _ in pairs])
+        axes.set_yticks(places, [direction.label for direction in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.set_title(MEASURES[key], fontsize=9)
         axes.grid(axis="y", visible=False)
@@ -198,31 +193,30 @@ def plot_localisation_differences() -> Figure:
     return figure
 
 
-def localisation_card() -> HTML:
+def saliency_card() -> HTML:
     """The card that opens the chapter."""
-    content, decided = localisation(), directions_of("fig3")
-    runs = [run for seeds in measured_runs().values() for run in seeds]
-    done = sum(run_file(run.name).exists() for run in runs), sum(run_file(run.name).exists() for run in _RUNS.values())
-    made = content["provenance"] if content else None
+    kept, decided = content(), directions_of("fig3")
+    runs, larger = [run for seeds in measured_runs().values() for run in seeds], pictured_runs().values()
+    done, larger_done = (sum(outcome(run.name) is not None for run in each) for each in (runs, larger))
     commands = {
         "Train what is missing": "python -m study run --weights --table 2a --table 2g --table fig3",
-        "Measure again": "python -m study localise",
+        "Measure again": "python -m study saliency",
     }
+    measured = f"where they look in {kept['clips']} clips, against the objects that act" if kept else "not run yet"
     items = {
-        "Claim": "CT-Net localises action and object better in space and time than R(2+1)D and CSN, whose regions of "
-        "interest are scattered (section 4.3, Figure 3)",
-        "Trained as twins": f"{done[0]} of {len(runs)} networks to measure, {done[1]} of {len(_RUNS)} larger ones",
-        "Measured here": f"where they look in {content['clips']} clips, against the objects that act"
-        if content
-        else "not run yet",
-        "Verdict on the directions": count_verdicts(Counter(verdict for _, _, verdict in decided)),
-        **({"Time": f"measured in {made['seconds']:.0f} s ({made['hardware']['cpu']})"} if made else {}),
+        "Claim": table("fig3").claim,
+        "Trained as twins": f"{done} of {len(runs)} networks to measure, {larger_done} of {len(larger)} larger ones",
+        "Measured here": measured,
+        "Verdict on the directions": count_verdicts(Counter(direction.verdict for direction in decided)),
     }
+    if kept:
+        made = kept["provenance"]
+        items["Time"] = f"measured in {made['seconds']:.0f} s ({made['hardware']['cpu']})"
     return chapter_card(items, commands)
 
 
 def _split() -> MicroSplit:
-    recipe = _RUNS["CT-Net"].recipe
+    recipe = pictured_runs()["ct-module-pwconv-te"].recipe
     return MicroSomething64.split("val", recipe.val_clips, difficulty=recipe.difficulty)
 
 

@@ -1,7 +1,5 @@
 """Executes the study's runs: one by one, side by side, or on a cluster; what is done is never done again."""
 
-import base64
-import fcntl
 import hashlib
 import json
 import os
@@ -10,14 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from filelock import FileLock
 
 from ctnet.engine import (
     Place,
@@ -37,92 +34,65 @@ from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
 from ctnet.micro import MicroDataset
-from study.provenance import code_hash, code_of, provenance, write_json
-from study.published import results_dir
-from study.twins import Run, ensembles, views_of
+from study.runs import TwinRun, ensembles, outcome, run_file, views_of, weights_file
+from study.store import behaviour, decode, encode, is_stale, provenance, results_dir, write
 
-CODE = (
-    "models",
-    "micro/drawing.py",
-    "micro/datasets.py",
-    *(f"data/{part}.py" for part in ("dataset", "sampling", "transforms")),
-    *(f"engine/{part}.py" for part in ("checkpoint", "distributed", "evaluation", "loading", "recipe", "training")),
-)
-"""Parts of the package that the outcome of every run depends on."""
+PARTS = ("drawing", "data", "engine")
+"""What the outcome of a run depends on besides its network."""
 PROBE = 10  # first losses that a run's file keeps with all digits
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
-_COMMAND = (sys.executable, "-m", "study.runner")
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
 
 
-def code(model: str) -> tuple[str, ...]:
-    """Parts of the package that the outcome of a run depends on, by the name of its model."""
-    return code_of(model, *CODE)
-
-
-def run_file(name: str) -> Path:
-    """Where the outcome of a run is kept."""
-    return results_dir() / "runs" / f"{name}.json"
-
-
-def read_run(name: str) -> dict[str, Any]:
-    """What the file of a run or an ensemble holds; predictions and provenance at least.
+def _kept(name: str) -> dict[str, Any]:
+    """What a run has left.
 
     Raises:
         FileNotFoundError: when it was not run.
-        ValueError: when the file is damaged.
     """
-    path = run_file(name)
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict) or not content.keys() >= {"predictions", "provenance"}:
-            raise ValueError("predictions or provenance are missing")
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): delete it and run it again with `python -m study run`"
-        ) from error
+    content = outcome(name)
+    if content is None:
+        raise FileNotFoundError(f"{name} is not done: `python -m study run` trains it")
     return content
 
 
-def weights_file(run: Run, work: Path) -> Path:
-    """Where the weights of a run are: kept ones in the results, others among the work."""
-    kept = results_dir() / "checkpoints" / f"{run.name}.safetensors"
-    return kept if run.keep else work / run.name / "model.safetensors"
+def _is_kept(name: str) -> bool:
+    return (results_dir() / run_file(name)).exists()
 
 
-def is_done(run: Run, work: Path, needed: bool = False) -> bool:
+def is_done(run: TwinRun, work: Path, needed: bool = False) -> bool:
     """Whether a run's outcome is there, and its weights too if another run needs them."""
-    return run_file(run.name).exists() and (not (needed or run.keep) or weights_file(run, work).exists())
+    return _is_kept(run.name) and (not (needed or run.keep) or weights_file(run, work).exists())
 
 
 STATES = ("done", "stale", "failed", "started", "left")
 
 
-def state_of(run: Run, work: Path) -> str:
-    """What has become of a run, one of `STATES`; a stale one was made by other code than today's.
+def state_of(run: TwinRun, work: Path) -> str:
+    """What has become of a run, one of `STATES`; a stale one was made by older versions of behaviour.
 
     A run that is under way is "started", and so is one that was cut off.
     """
     if is_done(run, work):
-        return "stale" if is_stale(read_run(run.name)) else "done"
+        return "stale" if is_stale(_kept(run.name)) else "done"
     if failure_of(run, work) is not None:
         return "failed"
     return "started" if (work / run.name).exists() else "left"
 
 
-def failure_of(run: Run, work: Path) -> str | None:
+def failure_of(run: TwinRun, work: Path) -> str | None:
     """Why the last attempt at a run failed; None unless it did."""
     mark = work / run.name / FAILED
     return mark.read_text() if mark.exists() else None
 
 
-def left_of(runs: dict[str, Run], work: Path, weights: bool = False) -> dict[str, Run]:
+def left_of(runs: dict[str, TwinRun], work: Path, weights: bool = False) -> dict[str, TwinRun]:
     """Those of some runs (from `runs_of`) that have to be executed: not done, or without weights that others need.
 
     With `weights`, those without weights in the results or in `work` too.
     """
-    left: dict[str, Run] = {}
+    left: dict[str, TwinRun] = {}
     needed: set[str] = set()
     for name, run in reversed(runs.items()):  # behind a run come those that start from it
         if not is_done(run, work, weights or name in needed):
@@ -131,7 +101,7 @@ def left_of(runs: dict[str, Run], work: Path, weights: bool = False) -> dict[str
     return dict(reversed(left.items()))
 
 
-def execute(run: Run, work: Path) -> dict[str, Any]:
+def execute(run: TwinRun, work: Path) -> dict[str, Any]:
     """Train and test a run in this process, going on where an earlier attempt stopped, and write its file.
 
     Where another process is at this run it is waited for; what that has done is not done again.
@@ -148,10 +118,10 @@ def execute(run: Run, work: Path) -> dict[str, Any]:
     """
     out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(out), distributed() as place:
+    with FileLock(out / "lock"), distributed() as place:
         if is_done(run, work, needed=True):
-            return read_run(run.name)
-        origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()  # now: files may change
+            return _kept(run.name)
+        began = time.perf_counter()
         recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
         model = load_model(out / "model.safetensors").to(place.device)
@@ -177,15 +147,14 @@ def execute(run: Run, work: Path) -> dict[str, Any]:
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
             "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
-            "provenance": origin
+            "provenance": provenance(PARTS, [run.recipe.model], time.perf_counter() - began)
             | {
-                "seconds": round(time.perf_counter() - began, 2),
                 "precision": str(precision).removeprefix("torch."),
                 "device": place.device.type,
                 "threads": torch.get_num_threads(),
             },
         }
-        write_json(run_file(run.name), content)
+        write(run_file(run.name), content)
         fuse_done(work, run.name)
         (out / "state.safetensors").unlink(missing_ok=True)
     return content
@@ -197,27 +166,27 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
     What is there is kept, unless `member` is a run of it, whose scores are new.
     """
     new = []
-    for name, (row, seed) in ensembles().items():
-        members = [run.seeded(seed).name for run in row.runs]
-        kept = [work / run / f"scores-{row.view}.npz" for run in members]
-        if run_file(name).exists() and member not in members:
+    for name, (twin, seed) in ensembles().items():
+        members = [run.seeded(seed).name for run in twin.runs]
+        kept = [work / run / f"scores-{twin.view}.npz" for run in members]
+        if _is_kept(name) and member not in members:
             continue
-        if not all(path.exists() and run_file(path.parent.name).exists() for path in kept):
+        if not all(path.exists() and _is_kept(path.parent.name) for path in kept):
             continue
         fused = fuse([Scores.load(path) for path in kept])
         content = {
             "name": name,
             "members": members,
-            "metrics": {row.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
-            "predictions": {row.view: encode(fused.predictions)},
-            "provenance": provenance((), 0.0),
+            "metrics": {twin.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
+            "predictions": {twin.view: encode(fused.predictions)},
+            "provenance": provenance(PARTS, {run.recipe.model for run in twin.runs}, 0.0),
         }
-        write_json(run_file(name), content)
+        write(run_file(name), content)
         new.append(name)
     return new
 
 
-def first_losses(run: Run, work: Path) -> list[float]:
+def first_losses(run: TwinRun, work: Path) -> list[float]:
     """The losses of a run's first `PROBE` steps, trained anew; nothing is written."""
     with tempfile.TemporaryDirectory() as scratch:
         training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device("cpu")), resume=False)
@@ -225,25 +194,35 @@ def first_losses(run: Run, work: Path) -> list[float]:
         return [float(train_step(training, step, batches)) for step in range(min(PROBE, training.batches.steps))]
 
 
-def confirm(run: Run, work: Path) -> bool:
-    """Train a stale run's first steps anew; if the losses are the old ones, today's code may stand for the old.
+def confirm(run: TwinRun, work: Path) -> bool:
+    """Train a stale run's first steps anew; if the losses are the old ones, today's versions may stand for the old.
 
-    The file then names today's code as one that gave the same losses. What comes after training, such as testing, is
-    not looked at.
+    The file then names today's versions of behaviour, and so does that of an ensemble whose runs all do. What comes
+    after training, such as testing, is not looked at.
 
     Raises:
         FileNotFoundError: when the weights that the run starts from are not there.
     """
-    content = read_run(run.name)
+    content = _kept(run.name)
     losses = first_losses(run, work)
     same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
     if same:
-        content["provenance"]["confirmed"] = code_hash(*code(run.recipe.model))
-        write_json(run_file(run.name), content)
+        _confirmed(run.name, content, [run.recipe.model])
+        for name, (twin, seed) in ensembles().items():
+            members = [member.seeded(seed).name for member in twin.runs]
+            fused, kept = outcome(name), [outcome(member) for member in members]
+            if fused and run.name in members and all(found and not is_stale(found) for found in kept):
+                _confirmed(name, fused, [member.recipe.model for member in twin.runs])
     return bool(same)
 
 
-def repeat(run: Run, work: Path) -> float:
+def _confirmed(name: str, content: dict[str, Any], networks: list[str]) -> None:
+    """Write the file of a run or an ensemble once more, as one of today's versions of behaviour."""
+    made = content["provenance"] | {"behaviour": behaviour(PARTS, networks)}
+    write(run_file(name), content | {"provenance": made})
+
+
+def repeat(run: TwinRun, work: Path) -> float:
     """Train a finished run once more, from its start to its end, and note in its file how equal the outcome is.
 
     Returns:
@@ -252,20 +231,18 @@ def repeat(run: Run, work: Path) -> float:
     Raises:
         FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
     """
-    if not run_file(run.name).exists():
-        raise FileNotFoundError(f"{run.name} is not done: there is nothing to compare it with")
-    content = read_run(run.name)
-    origin, began = provenance(code(run.recipe.model), 0), time.perf_counter()
+    content = _kept(run.name)
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         scores = train(_started(run, work), scratch)
     equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
-    origin["seconds"] = round(time.perf_counter() - began, 2)
-    content["repeated"] = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": origin}
-    write_json(run_file(run.name), content)
+    made = provenance(PARTS, [run.recipe.model], time.perf_counter() - began)
+    again = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}
+    write(run_file(run.name), content | {"repeated": again})
     return equal
 
 
-def _started(run: Run, work: Path) -> Recipe:
+def _started(run: TwinRun, work: Path) -> Recipe:
     """The recipe of a run, starting from the weights of the run before it."""
     if run.start is None:
         return run.recipe
@@ -277,32 +254,14 @@ def _started(run: Run, work: Path) -> Recipe:
     return run.recipe.override({"init": str(weights.resolve())})
 
 
-def encode(predictions: NDArray[np.int64]) -> str:
-    """Predicted classes, below 256, as a short text."""
-    return base64.b64encode(predictions.astype(np.uint8).tobytes()).decode()
-
-
-def decode(text: str) -> NDArray[np.uint8]:
-    """The predicted classes that `encode` wrote."""
-    return np.frombuffer(base64.b64decode(text), np.uint8)
-
-
 def _fingerprint(recipe: Any, split: str) -> str:
     videos = load_split(recipe, split)
     assert isinstance(videos, MicroDataset)
     return videos.config.fingerprint[:16]
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the lock goes with the process, however it ends."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def sweep(
-    runs: dict[str, Run],
+    runs: dict[str, TwinRun],
     work: Path,
     jobs: int = 1,
     report: Callable[[str, str], object] = lambda name, text: None,
@@ -354,21 +313,21 @@ def sweep(
     return failed
 
 
-def _starts_from(run: Run, names: Container[str]) -> bool:
+def _starts_from(run: TwinRun, names: Container[str]) -> bool:
     return run.start is not None and run.start.name in names
 
 
-def _begin(run: Run, work: Path) -> subprocess.Popen[bytes]:
+def _begin(run: TwinRun, work: Path) -> subprocess.Popen[bytes]:
     """Start a process that executes a run."""
     out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
     (out / FAILED).unlink(missing_ok=True)
     with (out / LOG).open("a") as log:
-        command = [*_COMMAND, json.dumps(run.dump()), str(work)]
+        command = [sys.executable, "-m", "study.sweep", json.dumps(run.dump()), str(work)]
         return subprocess.Popen(command, env=_ENVIRONMENT | os.environ, stdout=log, stderr=log)
 
 
-def _end(run: Run, work: Path, code: int) -> str | None:
+def _end(run: TwinRun, work: Path, code: int) -> str | None:
     """Why a run's process failed, by its own mark or else its exit code; None if it did not."""
     if code == 0:
         return None
@@ -376,14 +335,14 @@ def _end(run: Run, work: Path, code: int) -> str | None:
     return _mark(run, work, f"{reason}; see {work / run.name / LOG}")
 
 
-def _mark(run: Run, work: Path, reason: str) -> str:
+def _mark(run: TwinRun, work: Path, reason: str) -> str:
     out = work / run.name
     out.mkdir(parents=True, exist_ok=True)
     (out / FAILED).write_text(reason)
     return reason
 
 
-def submit(runs: dict[str, Run], work: Path, jobs: int, weights: bool = False, **slurm: Any) -> list[str]:
+def submit(runs: dict[str, TwinRun], work: Path, jobs: int, weights: bool = False, **slurm: Any) -> list[str]:
     """Hand every run that is not done to Slurm, as array jobs through submitit; returns their ids.
 
     Runs that others start from go first; the others wait for them. What fails is marked and logged as in `sweep`.
@@ -424,7 +383,7 @@ class _Attempt:
     """What a node of a cluster does for a run. At its time limit it is queued again, and goes on where it was."""
 
     def __call__(self, run: dict[str, Any], work: str) -> None:
-        todo, folder = Run.load(run), Path(work)
+        todo, folder = TwinRun.load(run), Path(work)
         if reason := _end(todo, folder, _begin(todo, folder).wait()):
             raise RuntimeError(reason)
 
@@ -434,7 +393,7 @@ class _Attempt:
         return DelayedSubmission(self, *arguments)
 
 
-def _main(run: Run, work: Path) -> None:
+def _main(run: TwinRun, work: Path) -> None:
     """What a process of a run's own does."""
     try:
         execute(run, work)
@@ -443,13 +402,5 @@ def _main(run: Run, work: Path) -> None:
         raise
 
 
-def is_stale(content: dict[str, Any]) -> bool:
-    """Whether a run was made by other code than today's, and not confirmed by it; an ensemble, whether a member was."""
-    if "members" in content:
-        return any(not run_file(name).exists() or is_stale(read_run(name)) for name in content["members"])
-    made, model = content["provenance"], content.get("config", {}).get("model", "")
-    return code_hash(*code(model)) not in (made["code"], made.get("confirmed"))
-
-
 if __name__ == "__main__":
-    _main(Run.load(json.loads(sys.argv[1])), Path(sys.argv[2]))
+    _main(TwinRun.load(json.loads(sys.argv[1])), Path(sys.argv[2]))

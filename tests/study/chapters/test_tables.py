@@ -5,16 +5,16 @@ from itertools import compress
 
 import matplotlib as mpl
 import pytest
+from study.experiments import NOT_REPRODUCED, ROWS
+from study.published import published_table
+from study.runner import run_file
+from study.twins import TWINS, runs_of
 
 from study.chapters import plots, tables
 from study.chapters.protocol import runs_table
 from study.costs import networks, record
 from study.exact import PEER_RULE, tolerance
-from study.experiments import NOT_REPRODUCED, ROWS
 from study.ledger import claims
-from study.published import published_table
-from study.runner import run_file
-from study.twins import TWINS, runs_of
 
 mpl.use("agg")
 

@@ -4,6 +4,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from study.chapters.figure3 import localisation_card, localisation_table, plot_saliency
+from study.chapters.figure3 import plot_localisation_differences as plot_differences
+from study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
 
 import ctnet
 from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, scatter, temporal_concentration
@@ -14,9 +17,6 @@ from ctnet.micro import MicroSomething, compose
 from ctnet.micro.drawing import MOTIONS
 from study import localisation, twins
 from study.chapters.accuracy import direction_table, directions_of
-from study.chapters.figure3 import localisation_card, localisation_table, plot_saliency
-from study.chapters.figure3 import plot_localisation_differences as plot_differences
-from study.localisation import MEASURES, acting_frames, measure_localisation, measured_runs
 
 
 @pytest.fixture(scope="module")

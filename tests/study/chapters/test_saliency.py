@@ -6,14 +6,14 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from study.outcomes import labels_of
+from study.published import results_dir
+from study.runner import encode, run_file
 
 import ctnet
 from ctnet.data import sample_sparse
 from ctnet.micro import MicroSomething64
 from study.chapters import figure3
-from study.outcomes import labels_of
-from study.published import results_dir
-from study.runner import encode, run_file
 
 NAMES = ("R(2+1)D", "CSN", "CT-Net")
 

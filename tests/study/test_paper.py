@@ -2,7 +2,6 @@ import json
 import re
 
 import pytest
-
 from study.published import TABLES, published_table, results_dir, row_label, text_claims
 
 LABELS = {"id", "note", "method", "backbone", "frames", "k", "c1", "c2", "blocks", "train", "test", "views", "pretrain"}

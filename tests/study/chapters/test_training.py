@@ -2,12 +2,12 @@ import sys
 
 import matplotlib as mpl
 import pytest
+from study.published import training_settings
 
 from ctnet.engine import RECIPES, get_recipe, recipe
 from study.chapters import training
 from study.chapters.shell import shell
 from study.chapters.training import recipe_table, settings
-from study.published import training_settings
 
 mpl.use("agg")
 

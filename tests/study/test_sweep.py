@@ -12,12 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from ctnet.engine import Scores, load_model, load_recipe, training
-from ctnet.engine.checkpoint import read_tensors
-from ctnet.micro import MicroSomething
-from study import provenance, runner, twins
-from study.chapters.protocol import repeats_table
 from study.provenance import write_json
 from study.published import results_dir
 from study.runner import (
@@ -36,6 +30,12 @@ from study.runner import (
     weights_file,
 )
 from study.twins import Run, TwinRow, runs_of, with_starts
+
+from ctnet.engine import Scores, load_model, load_recipe, training
+from ctnet.engine.checkpoint import read_tensors
+from ctnet.micro import MicroSomething
+from study import provenance, runner, twins
+from study.chapters.protocol import repeats_table
 
 
 def results_in(folder, monkeypatch):

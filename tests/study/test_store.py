@@ -1,7 +1,7 @@
 import pytest
+from study.provenance import code_hash, config_hash, write_json
 
 from study import provenance
-from study.provenance import code_hash, config_hash, write_json
 
 
 @pytest.fixture

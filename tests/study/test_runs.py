@@ -2,15 +2,15 @@ import json
 
 import pytest
 import torch
+from study.experiments import ROWS
+from study.published import published_table
+from study.runner import run_file
+from study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
 
 import ctnet
 from ctnet.engine import Recipe, View, get_recipe
 from ctnet.micro import MICRO_DATASETS
 from study import twins
-from study.experiments import ROWS
-from study.published import published_table
-from study.runner import run_file
-from study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
 
 TSN = Run(get_recipe("micro-something").override({"model": "tsn_r50_twin"}))
 

@@ -1,0 +1,252 @@
+"""The paper as data: a row of a table is declared once, in `results/published`, with all that is known of it."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from study.store import config_hash, damaged, read, results_dir
+
+TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
+"""Tables of the paper."""
+FILES = {name: f"table_{name}" for name in TABLES} | {"fig3": "figure_3", "zoo": "zoo"}
+"""What is declared in `results/published`: the tables, the networks of Figure 3, and the methods of the zoo."""
+DATASETS = {
+    "somethingv1": "SSv1",
+    "somethingv2": "SSv2",
+    "kinetics": "Kinetics-400",
+    "mini-kinetics": "Mini-Kinetics",
+    "ucf101": "UCF101",
+    "hmdb51": "HMDB51",
+}
+"""The paper's datasets by the names that recipes have for them, as its tables call them."""
+PLAIN: dict[str, Any] = {"excitation": "none", "pointwise": False}
+"""Options of the CT-Module alone, as in Tables 2a-2f and 7: no PWConv, no TE."""
+OWN = ("tsn", "ctnet", "c3d", "r2plus1d", "csn")
+"""What the paper built itself, by the first part of a network's name: TSN, CT-Net and the modules of Table 2a."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network at the size that a row is about. The fields are those of `ctnet.create_model` and `count_cost`."""
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    frames: int = 8
+    size: int = 256
+    classes: int = 174
+
+    def config(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return asdict(self)
+
+    @property
+    def key(self) -> str:
+        """Hash of the configuration, by which costs are found."""
+        return config_hash(self.config())
+
+    @property
+    def is_other_method(self) -> bool:
+        """Whether the paper has its cost from another paper, and did not count it itself."""
+        return self.model.partition("_")[0] not in OWN
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a printed table.
+
+    Attributes:
+        heading: above it.
+        unit: of its numbers; None where it tells what a row is.
+        dataset: of accuracies, one of `DATASETS`.
+        k: of top-k accuracies.
+        shown: whether the book's tables have it.
+    """
+
+    heading: str
+    unit: str | None = None
+    dataset: str | None = None
+    k: int = 1
+    shown: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row of a table: what the paper prints, and what is measured and trained for it.
+
+    Attributes:
+        table, id: where it stands.
+        printed: column -> value, None where the paper prints nothing.
+        networks: whose cost is measured; several of an ensemble, none where nothing stands for the row.
+        view: crops x clips that each network sees of a video.
+        twin: how its twin differs from the networks, see `study.runs`; None where none is trained.
+        measured_in: table whose twins of this row are measured, in Figure 3.
+        note: what a reader must know of the printed row.
+        inferred: what its network leaves out, or what in it was chosen for the printed cost.
+        not_measured: why no network stands for it.
+        unreadable: columns whose print could not be read, so that nothing can be held against it.
+        other_figure: another printed figure that contradicts the GFLOPs: its arithmetic, and what it leaves.
+    """
+
+    table: str
+    id: str
+    printed: dict[str, Any]
+    networks: tuple[Network, ...] = ()
+    view: str = "1x1"
+    twin: dict[str, Any] | None = None
+    measured_in: str | None = None
+    note: str = ""
+    inferred: str = ""
+    not_measured: str = ""
+    unreadable: tuple[str, ...] = ()
+    other_figure: tuple[str, float] | None = None
+
+    @property
+    def views(self) -> int:
+        """How many clips of T frames a network sees of a video."""
+        return math.prod(map(int, self.view.split("x")))
+
+    @cached_property
+    def label(self) -> str:
+        """What the row is about, in the table's own words: "CT-Net, 2D R50, 8x3x2", "K = 2"."""
+        names = {column: self.printed[column] for column, about in table(self.table).columns.items() if not about.unit}
+        if "||" in str(names.get("c1")):  # spatial and temporal kernels of two sub-operations: "1x3x3 || 3x1x1"
+            return "kernels = " + " and ".join(max(filter(str.isdigit, names[column])) for column in ("c1", "c2"))
+        told = {column: v for column, v in names.items() if v is not None and column not in ("stages", "pretrain")}
+        return ", ".join(_named(column, value) for column, value in told.items())
+
+
+_SYMBOLS = {"k": "K", "c1": "C₁", "c2": "C₂"}
+
+
+def _named(column: str, value: Any) -> str:
+    if column == "frames" and str(value).isdigit():
+        return f"{value} frames"
+    return value if isinstance(value, str) and column not in _SYMBOLS else f"{_SYMBOLS.get(column, column)} = {value}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of the paper, as `results/published` declares it.
+
+    Attributes:
+        id, title, claim: the last is what the paper says with it.
+        columns, rows: by their ids.
+        seeds: that its twins are trained with.
+        twins: column of accuracies -> how the twins for it are trained, see `study.runs`.
+        orders: column, or measure -> pairs of rows of which the paper says that the first is better.
+    """
+
+    id: str
+    title: str
+    claim: str
+    columns: Mapping[str, Column]
+    rows: Mapping[str, Row]
+    seeds: int
+    twins: Mapping[str, dict[str, Any]]
+    orders: Mapping[str, list[tuple[str, str]]]
+
+    @cached_property
+    def printed(self) -> pd.DataFrame:
+        """What is printed: a line for each row under its id, None where the paper prints nothing."""
+        frame = pd.DataFrame([row.printed for row in self.rows.values()], list(self.rows), dtype=object)
+        return frame.where(frame.notna(), None)
+
+    @property
+    def accuracies(self) -> dict[str, Column]:
+        """The columns of accuracies."""
+        return {name: column for name, column in self.columns.items() if column.dataset}
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """Every network that stands behind a row, once, under the hash of its configuration."""
+        return {network.key: network for row in self.rows.values() for network in row.networks}
+
+
+def table(name: str) -> Table:
+    """One of `FILES`, such as "2a".
+
+    Raises:
+        ValueError: for another name, or when its file is damaged.
+    """
+    if name not in FILES:
+        raise ValueError(f"the paper has no table {name!r}; its tables are {', '.join(TABLES)}")
+    path = results_dir() / "published" / f"{FILES[name]}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: restore it with git")
+    return _table(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _table(path: Path, stamp: int) -> Table:
+    content = read(f"published/{path.name}") or {}
+    try:
+        return _declared(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path, repr(error)) from error
+
+
+def _declared(content: dict[str, Any]) -> Table:
+    columns = {name: Column(**about) for name, about in content["columns"].items()}
+    rows = {row["id"]: _row(content["table"], content["network"], **row) for row in content["rows"]}
+    if len(rows) < len(content["rows"]):
+        raise ValueError("two rows have one id")
+    if wrong := [name for name, row in rows.items() if row.printed.keys() != columns.keys()]:
+        raise ValueError(f"rows print other columns than the table has: {', '.join(wrong)}")
+    orders = {column: [(a, b) for a, b in pairs] for column, pairs in content.get("orders", {}).items()}
+    if unknown := {row for pairs in orders.values() for pair in pairs for row in pair} - rows.keys():
+        raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
+    about = (content["table"], content["title"], content.get("claim", ""))
+    return Table(*about, columns, rows, content.get("seeds", 0), content.get("twins", {}), orders)
+
+
+def _row(
+    table: str,
+    usual: dict[str, Any],
+    *,
+    network: dict[str, Any] | None = None,
+    networks: list[dict[str, Any]] | None = None,
+    unreadable: list[str] | None = None,
+    other_figure: list[Any] | None = None,
+    **fields: Any,
+) -> Row:
+    built = networks if networks is not None else [network] if network is not None else []
+    return Row(
+        table,
+        networks=tuple(Network(**(usual | changes)) for changes in built),
+        unreadable=tuple(unreadable or ()),
+        other_figure=(other_figure[0], other_figure[1]) if other_figure else None,
+        **fields,
+    )
+
+
+def all_rows(*tables: str) -> Iterator[Row]:
+    """Every row of some tables; of the paper's own unless given."""
+    for name in tables or TABLES:
+        yield from table(name).rows.values()
+
+
+def half_a_digit(printed: float) -> float:
+    """How far a value may lie from a printed figure that it rounds to; figures have one decimal or none."""
+    return 0.5 if isinstance(printed, int) else 0.05
+
+
+def text_claims() -> list[dict[str, Any]]:
+    """Claims of the running text: where they stand, what they say, and which other claims decide them."""
+    return _published("text_claims")["claims"]
+
+
+def training_settings() -> list[dict[str, Any]]:
+    """How the paper (appendix A.1) and the authors' scripts train, as far as they tell: a setting each, by dataset."""
+    return _published("training")["settings"]
+
+
+def _published(name: str) -> dict[str, Any]:
+    content = read(f"published/{name}.json")
+    if content is None:
+        raise FileNotFoundError(f"{results_dir()}/published/{name}.json is missing: restore it with git")
+    return content
