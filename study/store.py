@@ -96,13 +96,14 @@ def behaviour(parts: Iterable[str], networks: Iterable[str] = ()) -> dict[str, A
 
     Args:
         parts: names in `BEHAVIOUR`.
-        networks: names of `ctnet.list_models`.
+        networks: names of `ctnet.list_models`; one that is not there any more has no version.
     """
     found: dict[str, Any] = {part: importlib.import_module(BEHAVIOUR[part]).VERSION for part in parts}
     if names := sorted(set(networks)):
-        from ctnet.models import network_version
+        from ctnet.models import list_models, network_version
 
-        found["networks"] = {name: network_version(name) for name in names}
+        known = list_models()
+        found["networks"] = {name: network_version(name) if name in known else None for name in names}
     return found
 
 

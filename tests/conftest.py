@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from study.published import results_dir
 
 from ctnet import cli
 from ctnet.engine import get_recipe
 from study.__main__ import main as study_main
+from study.store import results_dir
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)

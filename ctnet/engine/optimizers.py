@@ -74,25 +74,25 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     move = self._orthogonal if group["orthogonal"] else self._adam
-                    parameter.add_(move(parameter, group), alpha=-group["lr"])
+                    parameter.add_(move(parameter, parameter.grad, group), alpha=-group["lr"])
 
-    def _orthogonal(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _orthogonal(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        update = parameter.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
         scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
         return scale * orthogonalise(update, group["rounds"]).view(parameter.shape)
 
-    def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state, (first, second) = self.state[parameter], group["betas"]
         if "steps" not in state:
             state["steps"] = torch.zeros((), device=parameter.device)
             state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         state["steps"] += 1
-        state["mean"].lerp_(parameter.grad, 1 - first)
-        state["square"].lerp_(parameter.grad.square(), 1 - second)
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
         mean = state["mean"] / (1 - first ** state["steps"])
         return mean / ((state["square"] / (1 - second ** state["steps"])).sqrt() + group["eps"])
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from study.experiments import NOT_REPRODUCED
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
@@ -17,6 +16,7 @@ from ctnet.models.peers.tea import MotionExcitation
 from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tim import TemporalInteraction
 from ctnet.models.peers.tsm import TemporalShift
+from study.paper import table
 
 ON_RESNETS = sorted({name.partition("_")[0] for name in list_models("resnet")})
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]
@@ -334,7 +334,7 @@ def test_eco_gives_frames_of_an_eighth_to_the_3d_network_which_halves_all_sizes_
 def test_the_figures_of_the_reason_why_tsn_on_inception_is_not_reproduced():
     model = ctnet.create_model("tsn_inceptionv3", num_classes=400)
     small, large = (25 * ctnet.count_cost(model, size=size, frames=1).gmacs for size in (224, 299))
-    reason = NOT_REPRODUCED["4"]["tsn-25x10x1"]
+    reason = table("4").rows["tsn-25x10x1"].not_measured
     assert f"{small:.0f} GFLOPs in InceptionV3 at 224" in reason
     assert f"299 x 299 takes {large:.0f}" in reason
     assert f"{large * (224 / 299) ** 2:.0f} is those {large:.0f} times (224 / 299)^2" in reason

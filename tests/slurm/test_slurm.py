@@ -1,6 +1,5 @@
 """Runs on a real Slurm: tests/slurm/setup.sh makes one of this machine, `CTNET_SLURM=1 pytest tests/slurm` uses it."""
 
-import json
 import os
 import re
 import subprocess
@@ -8,11 +7,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from study.runner import decode, failure_of, left_of, run_file, state_of, submit, weights_file
-from study.twins import Run, TwinRow, with_starts
 
 from ctnet.engine import Scores
-from study import twins
+from study.runs import TwinRun, outcome, weights_file, with_starts
+from study.store import decode, results_dir
+from study.sweep import failure_of, left_of, state_of, submit
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CTNET_SLURM") != "1", reason="needs a Slurm: run tests/slurm/setup.sh and set CTNET_SLURM=1"
@@ -43,7 +42,8 @@ def ended(numbers):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    (tmp_path / "published").mkdir()
+    """A folder of results without runs."""
+    (tmp_path / "published").symlink_to(results_dir() / "published")
     monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
     return tmp_path
 
@@ -53,28 +53,25 @@ def short(tiny):
     return tiny.override({"model": "tsn_r50_twin", "frames": 1, "epochs": 1, "init": "none"})
 
 
-def test_runs_go_through_slurm(run_study, results, short, monkeypatch):
+def test_runs_go_through_slurm(results, short):
     """A run, one that starts from it, one on its own, one that fails, and one that starts from that."""
-    start, alone = Run(short, keep=True), Run(replace(short, seed=2))
-    bad = Run(replace(short, lr=1e25, clip_grad=None))
-    child, orphan = (Run(replace(short, seed=1), start=run) for run in (start, bad))
+    start, alone = TwinRun(short, keep=True), TwinRun(replace(short, seed=2))
+    bad = TwinRun(replace(short, lr=1e25, clip_grad=None))
+    child, orphan = (TwinRun(replace(short, seed=1), start=run) for run in (start, bad))
     runs = with_starts([alone, child, orphan])
     work = results / "work"
-    monkeypatch.setattr(twins, "TWINS", {"x": {name: TwinRow((found,)) for name, found in runs.items()}})
-    monkeypatch.setattr(twins, "SEEDS", {"x": 1})
-    monkeypatch.setattr(Run, "seeded", lambda run, seed: run)
 
-    code, out, _ = run_study("run", "--slurm", "--jobs", "2", "--work", str(work))
-    assert code == 0
-    first, last = re.fullmatch(r"5 runs submitted: jobs (\d+)_0 to (\d+)_1\n", out).groups()
+    ids = submit(runs, work, 2, timeout_min=120, cpus_per_task=1)
+    first, last = ids[0].partition("_")[0], ids[-1].partition("_")[0]
+    assert ids == [*(f"{first}_{i}" for i in range(3)), *(f"{last}_{i}" for i in range(2))]
     names = [*(name for name in runs if runs[name].start is None), child.name, orphan.name]
-    numbers = dict(zip(names, [*(f"{first}_{i}" for i in range(3)), f"{last}_0", f"{last}_1"], strict=True))
+    numbers = dict(zip(names, ids, strict=True))
     jobs = ended(numbers.values())
 
     states = {name: jobs[number]["JobState"] for name, number in numbers.items()}
     assert states == dict.fromkeys(names, "COMPLETED") | {bad.name: "FAILED", orphan.name: "FAILED"}
     for done in (start, alone, child):
-        content, scores = json.loads(run_file(done.name).read_text()), Scores.load(work / done.name / "scores-1x1.npz")
+        content, scores = outcome(done.name), Scores.load(work / done.name / "scores-1x1.npz")
         assert decode(content["predictions"]["1x1"]).tolist() == scores.predictions.tolist()
         assert content["provenance"]["threads"] == 1
     assert weights_file(start, work).exists()
@@ -86,8 +83,8 @@ def test_runs_go_through_slurm(run_study, results, short, monkeypatch):
     assert failure_of(bad, work).endswith(f"see {log}")
     assert "Traceback" in log.read_text()
     assert f"starts from {weights_file(bad, work)}, which is not there" in failure_of(orphan, work)
-    code, out, _ = run_study("status", "--work", str(work), "--json")
-    assert json.loads(out)["all"] == {"done": 3, "stale": 0, "failed": 2, "started": 0, "left": 0}
+    states = {name: state_of(run, work) for name, run in runs.items()}
+    assert states == dict.fromkeys(runs, "done") | {bad.name: "failed", orphan.name: "failed"}
 
     assert list(left_of(runs, work)) == [bad.name, orphan.name]
     again = submit(runs, work, 16, timeout_min=5)
@@ -97,7 +94,7 @@ def test_runs_go_through_slurm(run_study, results, short, monkeypatch):
 
 def test_a_run_at_its_time_limit_is_queued_again_and_goes_on(results, short, tiny):
     """Slurm's warning before the limit, sent by hand."""
-    long = Run(short.override({"epochs": 12, "warmup_epochs": 1, "save_every": 1}))
+    long = TwinRun(short.override({"epochs": 12, "warmup_epochs": 1, "save_every": 1}))
     work = results / "work"
     (number,) = submit({long.name: long}, work, 1, timeout_min=5)
     log = work / long.name / "log.txt"
@@ -110,9 +107,9 @@ def test_a_run_at_its_time_limit_is_queued_again_and_goes_on(results, short, tin
     assert log.read_text().count("epoch 1/12: loss") == 1
 
 
-def test_a_refusal_of_slurm_is_one_line(run_study, results, short, monkeypatch):
-    monkeypatch.setattr(twins, "TWINS", {"x": {"y": TwinRow((Run(short),))}})
-    code, _, errors = run_study("run", "--slurm", "--partition", "no-such", "--work", str(results / "work"))
+def test_a_refusal_of_slurm_is_one_line(run_study, results):
+    arguments = ("--table", "2a", "--seeds", "1", "--work", str(results / "work"))
+    code, _, errors = run_study("run", "--slurm", "--partition", "no-such", *arguments)
     assert code == 2
-    assert errors.splitlines()[-1].startswith("ctnet: Slurm refuses the jobs: ")
+    assert errors.splitlines()[-1].startswith("study: Slurm refuses the jobs: ")
     assert "Traceback" not in errors

@@ -1,14 +1,18 @@
-"""Folders of results that tests may damage or fill."""
+"""Folders of results that tests may damage, fill, or declare tables of their own in."""
 
 import json
 import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
-from study.outcomes import labels_of
-from study.published import results_dir
-from study.runner import encode, run_file
-from study.twins import TWINS, ensemble_name, seeds_of
+
+from study.paper import FILES
+from study.runs import labels_of, pictures, run_file, seeds_of, twins_of, weights_file
+from study.store import ROOT, behaviour, encode, results_dir
+from study.sweep import PARTS
 
 
 @pytest.fixture
@@ -20,31 +24,90 @@ def own_results(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A folder of results without runs, and a function that writes some of a given accuracy.
+def edited():
+    """A function that opens a JSON file of the test's own results to be changed, within a `with` statement."""
 
-    Accuracies of seeds differ by `spread`, their standard deviation, in another way for every row.
+    @contextmanager
+    def edit(file):
+        path = results_dir() / file
+        assert not path.resolve().is_relative_to(ROOT), "the repository's own results are not for tests to change"
+        content = json.loads(path.read_text())
+        yield content
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+@pytest.fixture
+def passed():
+    """A function that tells the files of this project whose functions are called while something is decided."""
+
+    def files(decide):
+        called = set()
+        before = sys.getprofile()
+        sys.setprofile(lambda frame, event, argument: called.add(frame.f_code) if event == "call" else None)
+        try:
+            decide()
+        finally:
+            sys.setprofile(before)
+        names = {Path(code.co_filename) for code in called if code.co_name != "<module>"}  # imports are no steps
+        folders = (ROOT / package for package in ("study", "ctnet"))
+        return {str(name.relative_to(ROOT)) for folder in folders for name in names if name.is_relative_to(folder)}
+
+    return files
+
+
+@pytest.fixture(scope="session")
+def declare():
+    """A function that makes a folder one of results, in which only some tables have twins: id -> what these declare.
+
+    What they do not declare is the paper's. The pretraining of plain ResNet-50s on pictures is done, and not stale.
     """
-    (tmp_path / "published").symlink_to(results_dir() / "published")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    before = pictures("tsn_r50_twin")
 
-    def write(table, row_id, accuracy, seeds=None, spread=0.0):
-        row = TWINS[table][row_id]
+    def declared(folder, **tables):
+        (folder / "published").mkdir()
+        for name, file in FILES.items():
+            content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
+            content |= {"twins": {}} | tables.get(f"table_{name}", {})
+            (folder / "published" / f"{file}.json").write_text(json.dumps(content))
+        (folder / "checkpoints").mkdir()
+        weights = weights_file(before)
+        (folder / "checkpoints" / weights.name).symlink_to(weights.resolve())
+        content = json.loads((results_dir() / run_file(before.name)).read_text())
+        content["provenance"]["behaviour"] = behaviour(PARTS, [before.recipe.model])
+        (folder / "runs").mkdir()
+        (folder / run_file(before.name)).write_text(json.dumps(content))
+        return folder
+
+    return declared
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results without runs, and a function that writes some of a given accuracy, which are stale.
+
+    Accuracies of seeds differ by `spread`, their standard deviation, in another way for every row. The column of
+    accuracies must be named where a row has twins for several.
+    """
+    shutil.copytree(results_dir() / "published", tmp_path / "published")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    empty = {"predictions": {}, "provenance": {"behaviour": {"drawing": 1}}}
+
+    def write(table, row_id, accuracy, seeds=None, spread=0.0, column=None):
+        (twin,) = (each for (row, of), each in twins_of(table).items() if row == row_id and column in (None, of))
         deviations = np.random.default_rng([len(row_id), ord(row_id[0])]).standard_normal(8)
         deviations = spread * (deviations - deviations[:3].mean()) / deviations[:3].std(ddof=1)
         for seed in seeds_of(table) if seeds is None else seeds:
-            names = [ensemble_name(row, seed)] if row.fused else [run.seeded(seed).name for run in row.runs]
-            for name, run in zip(names, row.runs, strict=False):
+            for name, run in zip(twin.names(seed), twin.runs, strict=False):
                 labels = labels_of(run)
                 rng = np.random.default_rng([seed, 1])
                 wrong = rng.permutation(len(labels)) >= round((accuracy + deviations[seed]) * len(labels))
                 predictions = np.where(wrong, labels + 1, labels)
-                path = run_file(name)
-                content = (
-                    json.loads(path.read_text()) if path.exists() else {"predictions": {}, "provenance": {"code": ""}}
-                )
-                content["predictions"][row.view] = encode(predictions)
-                path.parent.mkdir(exist_ok=True)
+                path = tmp_path / run_file(name)
+                content = json.loads(path.read_text()) if path.exists() else empty
+                content = content | {"predictions": content["predictions"] | {twin.view: encode(predictions)}}
                 path.write_text(json.dumps(content))
 
     return write

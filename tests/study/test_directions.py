@@ -1,35 +1,65 @@
 """Verdicts follow from files: made-up runs must turn the claims that are about them, and no others."""
 
-import json
+from dataclasses import replace
 
 import pytest
-from study.decisions import decide, detectable, direction_claims
-from study.outcomes import accuracy_table, correct, labels_of
-from study.runner import encode, run_file
-from study.twins import TWINS, ensembles, runs_of, seeds_of
 
-from study import decisions
-from study.chapters.accuracy import direction_table, plot_directions, twin_table
-from study.directions import directions as all_directions
+from study import saliency
+from study.directions import LEVEL, direction_claims, directions
+from study.paper import table
+from study.runs import ensembles, run_file, runs_of, seeds_of, twins_of
 from study.statistics import Difference
 
+MODULES = ("c3d-module", "r-2-1-d-module", "csn-module")
 
-def verdicts():
-    return {direction.id: verdict for direction, _, verdict in decide()}
+
+def found(table, subject, column="top1"):
+    (direction,) = [d for d in directions() if (d.table, d.subject, d.column) == (table, subject, column)]
+    return direction
+
+
+def verdicts(but=None):
+    """The verdicts on all directions but one."""
+    return {direction.verdict for direction in directions() if direction is not but}
 
 
 def test_every_direction_is_the_papers_own_and_measured_on_runs_that_exist():
-    found = all_directions()
-    for direction in found:
+    asked = directions()
+    for direction in asked:
         # Appendix A.4 says that 24 frames are worse than 16; its table prints the same accuracy.
-        assert direction.published is None or direction.published > 0 or direction.id == "6/16 > 24/v1_top1"
-    known = {f"runs/{name}.json" for name in (*runs_of(), *ensembles())}
-    assert all(direction.files and set(direction.files) <= known for direction in found)
-    assert len({direction.id for direction in found}) == len(found)
+        same = (direction.table, direction.subject, direction.column) == ("6", "16 > 24", "v1_top1")
+        assert direction.published is None or direction.published > 0 or same
+    known = {run_file(name) for name in (*runs_of(), *ensembles())} | {saliency.FILE}
+    assert all(direction.files and set(direction.files) <= known for direction in asked)
+    assert len({claim.id for claim in direction_claims()}) == len(asked)
+
+
+def test_every_declared_order_is_a_direction():
+    declared = {
+        (name, f"{better} > {worse}", column)
+        for name in ("2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "5", "6", "7", "8", "fig3")
+        for column, pairs in table(name).orders.items()
+        for better, worse in pairs
+    }
+    lead = ("7", "smaller lead on Mini-Kinetics", "")
+    assert {(d.table, d.subject, d.column) for d in directions()} == declared | {lead}
+
+
+def test_an_order_is_declared_in_one_place(results, edited):
+    """Two lines in the file of a table: its own rows, and two more, are compared and corrected with the others."""
+    before = found("2b", "k2 > k1").tested
+    with edited("published/table_2b.json") as content:
+        content["orders"]["top1"].append(["k3", "k1"])
+    results("2b", "k3", 0.7)
+    results("2b", "k1", 0.3)
+    new = found("2b", "k3 > k1")
+    assert (new.verdict, new.label, new.published) == ("supported", "K = 3 − K = 1", 0.6)
+    assert new.tested == found("2b", "k2 > k1").tested == before + 1
+    assert verdicts(but=new) == {"not run yet"}
 
 
 def test_without_runs_nothing_is_decided(results):
-    assert set(verdicts().values()) == {"not run yet"}
+    assert verdicts() == {"not run yet"}
 
 
 @pytest.mark.parametrize(
@@ -38,21 +68,24 @@ def test_without_runs_nothing_is_decided(results):
 def test_a_verdict_takes_all_seeds_of_the_table(results, seeds, verdict):
     for row, accuracy in (("baseline-tsn", 0.3), ("ct-module", 0.7)):
         results("2g", row, accuracy, seeds=range(seeds))
-    decided = verdicts()
-    assert decided.pop("2g/ct-module > baseline-tsn/top1") == verdict
-    assert set(decided.values()) == {"not run yet"}
+    decided = found("2g", "ct-module > baseline-tsn")
+    assert decided.verdict == verdict
+    assert decided.is_complete == (seeds == 5)
+    assert verdicts(but=decided) == {"not run yet"}
 
 
-def test_comparisons_that_are_not_complete_count_all_the_same(results, monkeypatch):
-    counted = {}
-    monkeypatch.setattr(decisions, "holm", lambda p: counted.update(p) or p)
-    results("2g", "baseline-tsn", 0.3)
-    results("2g", "ct-module", 0.7)
-    results("2b", "k2", 0.7, seeds=[0, 1])
-    results("2b", "k1", 0.3, seeds=[0, 1])
-    decided = decide()
-    assert len(counted) == len(decided) > len(all_directions())
-    assert [name for name, p in counted.items() if p < 1] == ["2g/ct-module > baseline-tsn/top1"]
+def test_comparisons_that_are_not_complete_count_all_the_same(results):
+    """The same runs are enough among the two comparisons of Table 8, but not among the nine of Table 3."""
+    for row, accuracy in (("ct-net-resnet-50", 0.62), ("tsn-resnet-50", 0.55)):
+        results("8", row, accuracy, spread=0.016)
+    results("3", "tsm-8", 0.3, seeds=[0, 1])
+    few, many = found("8", "ct-net-resnet-50 > tsn-resnet-50"), found("3", "ct-net-8 > tsn-8", "v1_top1")
+    assert few.found == many.found
+    assert (few.tested, many.tested) == (2, 9)
+    assert LEVEL / 9 < many.found.p < LEVEL / 2
+    assert (few.verdict, many.verdict) == ("supported", "inconclusive")
+    decided = {direction.verdict for direction in directions() if direction not in (few, many)}
+    assert decided == {"not run yet", "under way"}
 
 
 @pytest.mark.parametrize(
@@ -61,45 +94,44 @@ def test_comparisons_that_are_not_complete_count_all_the_same(results, monkeypat
 def test_a_verdict_follows_the_runs_and_touches_no_other(results, better, worse, expected):
     results("2g", "ct-module", better)
     results("2g", "baseline-tsn", worse)
-    decided = verdicts()
-    assert decided.pop("2g/ct-module > baseline-tsn/top1") == expected
-    assert decided.pop("2e/blocks-7 > blocks-6/top1") == "not run yet"
-    assert set(decided.values()) == {"not run yet"}
+    decided = found("2g", "ct-module > baseline-tsn")
+    assert decided.verdict == expected
+    assert verdicts(but=decided) == {"not run yet"}
 
 
 def test_a_small_change_of_one_file_turns_its_verdict(results):
     """Two accuracies that differ by a clear margin, then one file that takes the margin away."""
     results("2b", "k2", 0.66)
     results("2b", "k1", 0.56)
-    assert verdicts()["2b/k2 > k1/top1"] == "supported"
+    assert found("2b", "k2 > k1").verdict == "supported"
     results("2b", "k2", 0.56, seeds=[1])
-    assert verdicts()["2b/k2 > k1/top1"] == "inconclusive"
+    assert found("2b", "k2 > k1").verdict == "inconclusive"
 
 
-def test_many_directions_together_ask_for_more(results, monkeypatch):
+def test_many_directions_together_ask_for_more(results, edited):
     """What a single comparison would just resolve is not enough among all those of its table."""
     for row, accuracy in (("ct-net-8", 0.62), ("tsn-8", 0.55)):
         results("3", row, accuracy, spread=0.016)
-    decided = {d.id: (found, verdict) for d, found, verdict in decide()}
-    found, verdict = decided["3/ct-net-8 > tsn-8/v1_top1"]
-    assert 0.05 / 4 < found.p < 0.05
-    assert verdict == "inconclusive"
-    monkeypatch.setattr(decisions, "holm", lambda p: p)
-    decisions._decide.cache_clear()
-    assert verdicts()["3/ct-net-8 > tsn-8/v1_top1"] == "supported"
+    among = found("3", "ct-net-8 > tsn-8", "v1_top1")
+    assert LEVEL / 4 < among.found.p < LEVEL
+    assert among.verdict == "inconclusive"
+    with edited("published/table_3.json") as content:
+        content["orders"] = {"v1_top1": [["ct-net-8", "tsn-8"]]}
+    alone = found("3", "ct-net-8 > tsn-8", "v1_top1")
+    assert alone.found == among.found
+    assert alone.verdict == "supported"
+    assert alone.visible < among.visible
 
 
 def test_only_the_directions_of_one_table_are_corrected_together(results):
     results("8", "tsn-resnet-50", 0.5, spread=0.02)
     results("8", "ct-net-resnet-50", 0.62, spread=0.02)
-    decided = {d.id: (found, verdict) for d, found, verdict in decide()}
-    found, verdict = decided["8/ct-net-resnet-50 > tsn-resnet-50/top1"]
-    assert 0.05 / len(decided) < found.p < 0.05 / 2
-    assert verdict == "supported"
-    same_runs, verdict = decided["3/ct-net-8 > tsn-8/v1_top1"]
-    assert same_runs == found
-    assert verdict == "inconclusive"
-    assert detectable("3")["3/ct-net-8 > tsn-8/v1_top1"] > detectable("8")["8/ct-net-resnet-50 > tsn-resnet-50/top1"]
+    alone, same_runs = found("8", "ct-net-resnet-50 > tsn-resnet-50"), found("3", "ct-net-8 > tsn-8", "v1_top1")
+    assert LEVEL / len(directions()) < alone.found.p < LEVEL / 2
+    assert alone.verdict == "supported"
+    assert same_runs.found == alone.found
+    assert same_runs.verdict == "inconclusive"
+    assert same_runs.visible > alone.visible
 
 
 @pytest.mark.parametrize(
@@ -107,74 +139,50 @@ def test_only_the_directions_of_one_table_are_corrected_together(results):
     [(1.6, 0.01, "supported"), (1.6, 0.05, "inconclusive"), (-2.0, 0.001, "contradicted"), (-2.0, 0.9, "inconclusive")],
 )
 def test_verdicts_by_p(results, mean, p, expected):
-    results("6", "16", 0.5)
-    results("6", "12", 0.5)
-    (better,) = [d for d in all_directions() if d.id == "6/16 > 12/v1_top1"]
-    assert better.verdict(Difference(mean, 1.0, 3, 2016), p) == expected
+    results("6", "16", 0.5, column="v1_top1")
+    results("6", "12", 0.5, column="v1_top1")
+    complete = replace(found("6", "16 > 12", "v1_top1"), found=Difference(mean, 1.0, 3, 2016))
+    assert complete.judged(p) == expected
+    assert replace(complete, files=(*complete.files, "runs/none.json")).judged(p) == "under way"
+    assert replace(complete, found=None).judged(p) == "not run yet"
+
+
+def leads(results, in_2a, in_7, **options):
+    for name, column, lead in (("2a", "top1", in_2a), ("7", "mini_kinetics_top1", in_7)):
+        for row in MODULES:
+            results(name, row, 0.5, column=column, **options)
+        results(name, "ct-module", 0.5 + lead, column=column, **options)
+    return found("7", "smaller lead on Mini-Kinetics", "")
 
 
 def test_a_smaller_lead_is_a_difference_of_two(results):
-    for table, suffix, lead in (("2a", "", 0.1), ("7", "/kinetics", 0.02)):
-        for row in ("c3d-module", "r-2-1-d-module", "csn-module"):
-            results(table, f"{row}{suffix}", 0.5)
-        results(table, f"ct-module{suffix}", 0.5 + lead)
-    found = {direction.id: measured for direction, measured, _ in decide()}["7/smaller lead on Mini-Kinetics"]
-    assert found.mean == pytest.approx(8, abs=0.2)
-    assert found.seeds == 3
-    assert verdicts()["7/smaller lead on Mini-Kinetics"] == "supported"
+    lead = leads(results, 0.1, 0.02)
+    assert lead.found.mean == pytest.approx(8, abs=0.2)
+    assert lead.found.seeds == 3
+    assert lead.verdict == "supported"
+    assert lead.published == 0.3
+
+
+def test_a_lead_needs_all_seeds_of_both_tables(results):
+    assert leads(results, 0.2, 0.02, seeds=range(3)).verdict == "under way"
 
 
 def test_a_direction_is_a_claim_with_its_evidence(results):
     results("2b", "k2", 0.62)
     results("2b", "k1", 0.56)
     (claim,) = [claim for claim in direction_claims() if claim.id == "2b/k2 > k1/top1"]
-    assert claim.kind == "direction"
+    assert (claim.kind, claim.table, claim.subject, claim.column) == ("direction", "2b", "k2 > k1", "top1")
     assert claim.measured["mean"] == pytest.approx(6, abs=0.1)
     assert claim.measured["low"] < 6 < claim.measured["high"]
+    assert claim.evidence == found("2b", "k2 > k1").files
     assert len(claim.evidence) == 2 * len(seeds_of("2b"))
-    assert claim.stale, "these runs name no code"
     assert "Holm" in claim.rule
+    assert all(set(other.evidence) <= set(claim.evidence) for other in direction_claims()), "files that are there"
 
 
 def test_a_comparison_that_two_tables_make_is_called_the_same():
     notes = {claim.id: claim.note for claim in direction_claims() if claim.note}
     assert notes == {"8/ct-net-resnet-50 > tsn-resnet-50/top1": "the same runs as 3/ct-net-8 > tsn-8/v1_top1"}
-
-
-def test_folds_and_ensembles(results):
-    results("5", "ct-net/ucf101", 0.8)
-    results("6", "8-16", 0.7)
-    assert correct(TWINS["5"]["ct-net/ucf101"], 0).mean() == pytest.approx(0.8, abs=0.01)
-    assert len(correct(TWINS["5"]["ct-net/ucf101"], 0)) == 3 * 480
-    assert correct(TWINS["6"]["8-16"], 1).mean() == pytest.approx(0.7, abs=0.01)
-    assert correct(TWINS["6"]["16"], 0) is None
-
-
-def test_tables_and_figure(results):
-    for row, accuracy in (("c3d-module", 0.5), ("r-2-1-d-module", 0.6), ("ct-module", 0.7)):
-        results("2a", row, accuracy)
-    accuracies = accuracy_table("2a")
-    assert accuracies.loc["ct-module", "accuracy"] == pytest.approx(70, abs=0.1)
-    assert accuracies.loc["ct-module", "low"] < 70 < accuracies.loc["ct-module", "high"]
-    assert accuracies.loc["csn-module", "seeds"] == 0
-    html = twin_table("2a").to_html()
-    assert "not run yet" in html
-    assert "70.0" in html
-    html = direction_table("2a").to_html()
-    assert "verdict-supported" in html
-    assert "+20.0" in html
-    figure = plot_directions("2a")
-    printed, twins = figure.axes
-    assert len(printed.collections[0].get_offsets()) == 3
-    assert len(twins.containers[0].lines[0].get_xdata()) == 2
-
-
-def test_a_lead_needs_all_seeds_of_both_tables(results):
-    for table, suffix, lead in (("2a", "", 0.2), ("7", "/kinetics", 0.02)):
-        for row in ("c3d-module", "r-2-1-d-module", "csn-module"):
-            results(table, f"{row}{suffix}", 0.5, seeds=range(3))
-        results(table, f"ct-module{suffix}", 0.5 + lead, seeds=range(3))
-    assert verdicts()["7/smaller lead on Mini-Kinetics"] == "under way"
 
 
 @pytest.mark.parametrize(
@@ -184,38 +192,59 @@ def test_a_lead_needs_all_seeds_of_both_tables(results):
         ({"init": "others"}, "differ in weights of tsn_r50_twin-MicroPictures-0"),
     ],
 )
-def test_runs_on_other_clips_or_from_other_weights_are_not_compared(results, change, message):
-    for row in ("k1", "k2"):
+def test_runs_on_other_clips_or_from_other_weights_are_not_compared(results, edited, change, message):
+    names = {row: [run.seeded(seed).name for seed in range(3)] for row, run in first_runs("2b", "k1", "k2").items()}
+    for row in names:
         results("2b", row, 0.6)
-    for seed in range(3):
-        for row in ("k1", "k2"):
-            path = run_file(TWINS["2b"][row].runs[0].seeded(seed).name)
-            same = {"data": {"val": "these"}, "init": "these"}
-            old = change if (row, seed) == ("k2", 2) else {}
-            path.write_text(json.dumps(json.loads(path.read_text()) | same | old))
-    old = TWINS["2b"]["k2"].runs[0].seeded(2).name
-    with pytest.raises(ValueError, match=f"{message}.*: delete those that are old of .* \\| {old}$"):
-        decide()
+    for name in names["k1"] + names["k2"]:
+        with edited(run_file(name)) as content:
+            content |= {"data": {"val": "these"}, "init": "these"} | (change if name == names["k2"][2] else {})
+    with pytest.raises(ValueError, match=f"{message}.*: delete those that are old of .* \\| {names['k2'][2]}$"):
+        directions()
 
 
-def test_predictions_of_other_clips_are_refused(results):
-    results("2b", "k1", 0.6)
-    run = TWINS["2b"]["k1"].runs[0].seeded(1)
-    content = json.loads(run_file(run.name).read_text()) | {"predictions": {"1x1": encode(labels_of(run)[:100])}}
-    run_file(run.name).write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"{run.name}: predictions of other clips"):
-        correct(TWINS["2b"]["k1"], 1)
+def first_runs(name, *rows):
+    return {row: twins_of(name)[row, "top1"].runs[0] for row in rows}
 
 
 def test_what_two_rows_share_is_said_once():
-    labels = {d.id: (d.label, d.statement) for d in all_directions()}
-    assert labels["3/ct-net-8 > tsm-8/v1_top1"] == (
+    def told(*direction):
+        return found(*direction).label, found(*direction).statement
+
+    assert told("3", "ct-net-8 > tsm-8", "v1_top1") == (
         "CT-Net − TSM (2D R50, 8 frames)",
         "Table 3: accuracy is higher with CT-Net than with TSM (2D R50, 8 frames)",
     )
-    assert labels["2h/train-224-test-256 > train-224-test-224/top1"][0] == "test = 256 − test = 224 (train = 224)"
-    assert labels["7/ct-module > csn-module/v2_top1"][0] == "CT-Module − CSN-Module (SSv2)"
-    assert labels["5/ct-net > tsn/ucf101"][1] == "Table 5: accuracy is higher with CT-Net than with TSN on UCF101"
-    for table in {d.table for d in all_directions()}:
-        inside = [d.label for d in all_directions() if d.table == table]
+    assert told("2h", "train-224-test-256 > train-224-test-224")[0] == "test = 256 − test = 224 (train = 224)"
+    assert told("7", "ct-module > csn-module", "v2_top1")[0] == "CT-Module − CSN-Module (SSv2)"
+    assert told("5", "ct-net > tsn", "ucf101")[1] == "Table 5: accuracy is higher with CT-Net than with TSN on UCF101"
+    for name in {direction.table for direction in directions()}:
+        inside = [direction.label + direction.column for direction in directions() if direction.table == name]
         assert len(set(inside)) == len(inside)
+
+
+def test_where_networks_look_is_compared_by_the_rows_of_figure_3():
+    asked = [direction for direction in directions() if direction.table == "fig3"]
+    assert {direction.column for direction in asked} == table("fig3").orders.keys()
+    assert {direction.files for direction in asked} == {(saliency.FILE,)}
+    assert {direction.tested for direction in asked} == {len(asked)}
+    assert all(direction.statement.startswith("Figure 3: ") for direction in asked)
+    energy = found("fig3", "ct-module-pwconv-te > csn-module", "energy_share")
+    content = saliency.content()
+    one, other = (saliency.measured(content, row, "energy_share") for row in ("ct-module-pwconv-te", "csn-module"))
+    assert energy.found.mean == pytest.approx(100 * (one.mean() - other.mean()))
+
+
+def test_saliency_of_other_runs_is_not_read(own_results, edited):
+    with edited(saliency.FILE) as content:
+        content["runs"]["csn-module"][0] = "of-old"
+    assert {direction.verdict for direction in directions() if direction.table == "fig3"} == {"not run yet"}
+
+
+def test_an_order_of_accuracies_passes_few_modules_on_its_way_to_a_verdict(own_results, edited, passed):
+    with edited("published/figure_3.json") as content:
+        content["orders"] = {}
+    files = passed(directions)
+    assert {direction.verdict for direction in directions()} & {"supported", "inconclusive"}
+    of_study = {f"study/{module}.py" for module in ("paper", "store", "runs", "statistics", "directions")}
+    assert of_study <= files <= of_study | {"ctnet/engine/recipe.py", "ctnet/micro/datasets.py"}

@@ -4,28 +4,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from study.experiments import Network, Row
-from study.published import dataset_of, results_dir
 
 from ctnet import create_model, save_model
 from ctnet.engine import Place, Scores, View, get_recipe
 from ctnet.micro import make
-from study import fullscale
 from study.chapters import tables
-from study.costs import networks, record
-from study.fullscale import SIZES, Target, accuracies, find_target, keep, wilson
+from study.costs import costs_of
+from study.fullscale import SIZES, Size, Target, accuracies, find_target, keep, wilson
 from study.ledger import claims
+from study.paper import table
+from study.store import behaviour, is_stale
 
 V2 = get_recipe("somethingv2")
 CROPS = View(3, 2)
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A copy of the results, to write to."""
-    shutil.copytree(results_dir(), tmp_path / "results")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
 
 
 def scores(right, videos=24_777, classes=174):
@@ -37,7 +28,7 @@ def scores(right, videos=24_777, classes=174):
 
 
 @pytest.fixture
-def fill(results, tmp_path):
+def fill(own_results, tmp_path):
     """Fill the row of Table 3 with 8 frames, 3 crops and 2 clips, on Something-Something V2."""
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
@@ -49,14 +40,17 @@ def fill(results, tmp_path):
     return call
 
 
-def cost_table(table):
-    return tables.cost_table(table, {key: record(network)["cost"] for key, network in networks([table]).items()})
+def cost_table(name):
+    return tables.cost_table(name, costs_of(table(name).rows))
 
 
 def test_columns_are_of_the_papers_datasets():
+    def dataset_of(name, column):
+        return table(name).columns[column].dataset
+
     assert [dataset_of("3", column) for column in ("v1_top1", "v2_top5")] == ["somethingv1", "somethingv2"]
     assert dataset_of("7", "mini_kinetics_top1") == "mini-kinetics"
-    assert [dataset_of(table, "top1") for table in ("2a", "4", "8")] == ["somethingv1", "kinetics", "somethingv1"]
+    assert [dataset_of(name, "top1") for name in ("2a", "4", "8")] == ["somethingv1", "kinetics", "somethingv1"]
 
 
 def test_interval_is_wilsons():
@@ -119,9 +113,9 @@ def test_a_part_of_a_dataset_or_a_rehearsal_fills_no_row(classes, videos):
         target.check_videos(classes, videos)
 
 
-def test_what_is_kept_tells_where_it_comes_from(fill, results):
+def test_what_is_kept_tells_where_it_comes_from(fill, own_results):
     path = fill(15_485)
-    assert path == results / "full-scale" / "3-ct-net-8x3x2-somethingv2.json"
+    assert path == own_results / "full-scale" / "3-ct-net-8x3x2-somethingv2.json"
     content = json.loads(path.read_text())
     assert content["metrics"] == {"top1": 15_485 / 24_777, "top5": 1.0}
     assert content["interval"]["top1"] == pytest.approx(wilson(15_485 / 24_777, 24_777))
@@ -129,6 +123,8 @@ def test_what_is_kept_tells_where_it_comes_from(fill, results):
     assert content["networks"] == [{"weights": "9a129038d9a00aed", "recipe": V2.to_dict()}]  # of b"weights"
     assert content["provenance"]["devices"] == "1 x CPU"
     assert content["provenance"]["seconds"] == 12.3
+    assert content["provenance"]["behaviour"] == behaviour(["data", "engine"], ["ctnet_r50"])
+    assert not is_stale(content)
     with pytest.raises(ValueError, match="not 100 of 174"):
         keep(Target("3", "ct-net-8", "somethingv2"), scores(50, 100), {}, View(), Place(torch.device("cpu")), seconds=1)
 
@@ -157,8 +153,9 @@ def test_tables_show_what_was_kept_beside_the_printed_number_and_nothing_else_ch
 def test_a_printed_number_is_held_against_the_interval(fill, right, verdict):
     """63.9 is printed: 0.6 to either side are the interval's, and 0.05 the printed number's own."""
     fill(right)
-    found = accuracies("3")["ct-net-8x3x2", "v2_top1"]
-    assert (found.verdict, found.stale) == (verdict, False)
+    found = accuracies(table("3"))
+    assert found.keys() == {("ct-net-8x3x2", "v2_top1"), ("ct-net-8x3x2", "v2_top5")}
+    assert found["ct-net-8x3x2", "v2_top1"].verdict == verdict
 
 
 def test_a_recipe_of_ones_own_is_told_in_the_caption(fill):
@@ -184,8 +181,16 @@ def test_cards_and_the_summary_count_it(fill):
 def test_a_damaged_or_foreign_file_is_refused(fill, change):
     path = fill(15_485)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match=r"3-ct-net-8x3x2-somethingv2\.json cannot be used"):
-        accuracies("3")
+    with pytest.raises(ValueError, match=r"3-ct-net-8x3x2-somethingv2\.json is damaged"):
+        accuracies(table("3"))
+
+
+@pytest.fixture
+def small_row(own_results, edited):
+    """Table 3's TSN, declared as the network of the rehearsal."""
+    with edited("published/table_3.json") as content:
+        (row,) = (row for row in content["rows"] if row["id"] == "tsn-8")
+        row |= {"network": {"model": "tsn_r50_twin", "frames": 2, "size": 16}, "view": "1x2"}
 
 
 @pytest.fixture(scope="module")
@@ -202,13 +207,11 @@ def rehearsal(tmp_path_factory):
     return root / "model.safetensors"
 
 
-def test_the_command_keeps_a_result_where_it_is_asked_to(rehearsal, results, run, monkeypatch):
-    row = Row((Network("tsn_r50_twin", frames=2, size=16),), "1x2")
-    monkeypatch.setitem(fullscale.ROWS["3"], "tsn-8", row)
-    monkeypatch.setitem(SIZES, "somethingv2", fullscale.Size(24, 24, 24))
+def test_the_command_keeps_a_result_where_it_is_asked_to(rehearsal, own_results, small_row, run, monkeypatch):
+    monkeypatch.setitem(SIZES, "somethingv2", Size(24, 24, 24))
     code, out, err = run("test", str(rehearsal), "--view", "1x2", "--record", "3/tsn-8")
     assert code == 0, err
-    path = results / "full-scale" / "3-tsn-8-somethingv2.json"
+    path = own_results / "full-scale" / "3-tsn-8-somethingv2.json"
     assert f"kept in {path}" in out
     content = json.loads(path.read_text())
     assert (content["view"], content["videos"]) == ("1x2", 24)
@@ -224,16 +227,24 @@ def test_the_command_keeps_a_result_where_it_is_asked_to(rehearsal, results, run
         (["kept.npz", "--record", "3/tsn-8"], "kept scores"),
     ],
 )
-def test_a_rehearsal_is_not_kept(rehearsal, results, run, arguments, message):
+def test_a_rehearsal_is_not_kept(rehearsal, own_results, run, arguments, message):
     code, out, err = run("test", str(rehearsal), *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert not (results / "full-scale").exists()
+    assert not (own_results / "full-scale").exists()
 
 
-def test_a_rehearsal_of_the_rows_own_network_is_refused_before_it_is_tested(rehearsal, results, run, monkeypatch):
-    monkeypatch.setitem(fullscale.ROWS["3"], "tsn-8", Row((Network("tsn_r50_twin", frames=2, size=16),)))
-    monkeypatch.setattr("ctnet.engine.evaluate", lambda *args, **options: pytest.fail("was tested"))
-    code, _, err = run("test", str(rehearsal), "--record", "3/tsn-8")
+def test_a_rehearsal_of_the_rows_own_network_is_refused_before_it_is_tested(rehearsal, small_row, run, tmp_path):
+    """Its videos are emptied: to test on them would end with another error."""
+    shutil.copytree(rehearsal.parent / "data", tmp_path / "data")
+    videos = [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".json"]
+    for path in videos:
+        path.write_bytes(b"")
+    command = ["test", str(rehearsal), f"root={tmp_path / 'data'}", "--view", "1x2"]
+    code, _, err = run(*command, "--record", "3/tsn-8")
     assert code == 2
     assert "24777 videos of 174 classes to test on, not 24 of 24" in err
+    code, _, err = run(*command)
+    assert videos
+    assert code == 2
+    assert "24777 videos" not in err

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from study.published import results_dir
+
+from study.store import results_dir
 
 
 @pytest.mark.parametrize(
@@ -29,13 +30,10 @@ def test_verify_stands(run_study):
     assert "2 paper inconsistent" in out
 
 
-def test_verify_exits_with_1_when_a_claim_has_fallen(run_study, tmp_path, monkeypatch):
-    shutil.copytree(results_dir(), tmp_path / "results")
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
-    for path in (tmp_path / "results" / "cost").glob("csn_r50-*.json"):
-        content = json.loads(path.read_text())
-        content["cost"]["gmacs"] += 0.2
-        path.write_text(json.dumps(content))
+def test_verify_exits_with_1_when_a_claim_has_fallen(own_results, edited, run_study):
+    for path in own_results.glob("cost/csn_r50-*.json"):
+        with edited(path.relative_to(own_results)) as content:
+            content["cost"]["gmacs"] += 0.2
     code, out, err = run_study("verify", "--table", "2a", "--json")
     assert code == 1
     assert "fallen: Table 2a, CSN-Module" in err

@@ -1,53 +1,99 @@
+"""Twins follow from the rows of the paper, equal ones are trained once, and their outcomes are read as they are."""
+
 import json
 
+import numpy as np
 import pytest
 import torch
-from study.experiments import ROWS
-from study.published import published_table
-from study.runner import run_file
-from study.twins import SEEDS, TWINS, Run, TwinRow, runs_of, seeds_of, views_of, with_starts
 
 import ctnet
 from ctnet.engine import Recipe, View, get_recipe
+from ctnet.engine.recipe import EXECUTION
 from ctnet.micro import MICRO_DATASETS
-from study import twins
+from study.paper import DATASETS, FILES, Network, table
+from study.runs import (
+    PROTOCOL,
+    USUAL,
+    TwinRun,
+    accuracy_table,
+    all_twins,
+    correct,
+    correct_by_seed,
+    ensembles,
+    labels_of,
+    outcome,
+    paired,
+    run_file,
+    runs_of,
+    seeds_of,
+    trained_tables,
+    twin_run,
+    twins_of,
+    views_of,
+    weights_file,
+    with_starts,
+)
+from study.store import encode
 
-TSN = Run(get_recipe("micro-something").override({"model": "tsn_r50_twin"}))
+TSN = TwinRun(get_recipe(PROTOCOL).override({"model": "tsn_r50_twin"}))
 
 
-def run_of(table, row):
-    (run,) = TWINS[table][row].runs
+def twin_of(name, row, column=None):
+    (twin,) = (twin for (found, of), twin in twins_of(name).items() if found == row and column in (None, of))
+    return twin
+
+
+def run_of(name, row, column=None):
+    (run,) = twin_of(name, row, column).runs
     return run
 
 
-@pytest.mark.parametrize("table", sorted(TWINS.keys() - {"fig3", "zoo"}))
-def test_every_trained_row_is_a_row_of_the_published_table(table):
-    published = published_table(table)
-    for row in TWINS[table]:
-        name, slash, dataset = row.rpartition("/")
-        assert (name if slash else row) in published.index
-        if slash:
-            assert any(dataset in column for column in published.columns)
+# -- What is trained ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_twins_are_of_the_rows_and_columns_that_declare_them(name):
+    declared = table(name)
+    rows = [row for row, about in declared.rows.items() if about.twin is not None]
+    assert list(twins_of(name)) == [(row, column) for column in declared.twins for row in rows]
+    assert all(twin.row is declared.rows[row] for (row, _), twin in twins_of(name).items())
+    assert (name in trained_tables()) == bool(twins_of(name))
+    assert all((twin.row.id, twin.column) in twins_of(twin.row.table) for twin in all_twins())
 
 
 def test_kept_runs_are_of_todays_clips():
-    done = [run for run in runs_of().values() if run_file(run.name).exists()]
+    done = {name: kept for name in runs_of() if (kept := outcome(name))}
     assert done
-    for run in done:
-        recipe, kept = run.recipe, json.loads(run_file(run.name).read_text())["data"]
+    for name, content in done.items():
+        recipe, kept = runs_of()[name].recipe, content["data"]
         for split, count in (("train", recipe.train_clips), ("val", recipe.val_clips)):
             drawn = MICRO_DATASETS[recipe.dataset].split(split, count, fold=recipe.fold, difficulty=recipe.difficulty)
-            assert kept[split] == drawn.fingerprint[:16], run.name
+            assert kept[split] == drawn.fingerprint[:16], name
 
 
-@pytest.mark.parametrize("table", [table for table in TWINS if table in ROWS and table != "2h"])
-def test_a_twin_is_its_rows_network_at_another_size(table):
-    for row, twin in TWINS[table].items():
-        networks = ROWS[table][row.partition("/")[0]].networks
+@pytest.mark.parametrize("name", [name for name in trained_tables() if name not in ("2h", "5")])
+def test_a_twin_is_its_rows_network_at_another_size(name):
+    for twin in twins_of(name).values():
+        networks = twin.row.networks
         assert [run.recipe.model for run in twin.runs] == [f"{network.model}_twin" for network in networks]
-        assert [twins.USUAL | run.recipe.options for run in twin.runs] == [twins.USUAL | n.options for n in networks]
-        if table != "7":
-            assert [run.recipe.frames for run in twin.runs] == [network.frames for network in networks]
+        assert [USUAL | run.recipe.options for run in twin.runs] == [USUAL | n.options for n in networks]
+        assert [run.recipe.frames for run in twin.runs] == [network.frames for network in networks]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "micro"),
+    [("mini-kinetics", "MicroKinetics"), ("ucf101", "MicroUCF"), ("hmdb51", "MicroHMDB"), ("somethingv2", None)],
+)
+def test_a_twin_is_trained_on_the_stand_in_for_its_columns_dataset(dataset, micro):
+    assert dataset in DATASETS
+    found = [
+        twin
+        for twin in all_twins()
+        if twin.column in (accuracies := table(twin.row.table).accuracies)
+        and accuracies[twin.column].dataset == dataset
+    ]
+    assert found
+    assert {run.recipe.dataset for twin in found for run in twin.runs} == {micro or get_recipe(PROTOCOL).dataset}
 
 
 def test_rows_differ_in_what_their_table_is_about_only():
@@ -58,9 +104,10 @@ def test_rows_differ_in_what_their_table_is_about_only():
     assert without(("2g", "ct-module-pwconv-se"), "options") == without(("2g", "ct-module"), "options")
     assert without(("6", "16"), "frames") == without(("6", "8"), "frames")
     assert without(("2h", "train-224-test-224"), "size") == without(("2h", "train-256-test-256"), "size")
-    assert TWINS["2h"]["train-224-test-256"].runs == TWINS["2h"]["train-224-test-224"].runs
-    assert [run.recipe.fold for run in TWINS["5"]["tsn/ucf101"].runs] == [1, 2, 3]
-    assert [run.start.recipe.dataset for run in TWINS["5"]["tsn/ucf101"].runs] == ["MicroKinetics"] * 3
+    assert twin_of("2h", "train-224-test-256").runs == twin_of("2h", "train-224-test-224").runs
+    folds = twin_of("5", "tsn", "ucf101").runs
+    assert [run.recipe.fold for run in folds] == [1, 2, 3]
+    assert [run.start.recipe.dataset for run in folds] == ["MicroKinetics"] * 3
 
 
 def test_equal_configurations_are_one_run():
@@ -69,22 +116,21 @@ def test_equal_configurations_are_one_run():
     assert len(runs_of(["2a"])) == 4 * 5 + 1
     assert len(runs_of(["2a", "2g"])) == 4 * 5 + 4 * 5 + 1
     assert len(runs_of(["6"], seeds=2)) == 2 * 4 + 1
-    rows = sum(len(row.runs) * len(seeds_of(table)) for table, found in TWINS.items() for row in found.values())
-    assert len(runs_of()) < 0.75 * rows
+    assert len(runs_of()) < 0.75 * sum(len(twin.runs) * len(seeds_of(twin.row.table)) for twin in all_twins())
 
 
 def test_the_zoo_has_every_method_on_a_resnet_and_shares_the_runs_of_table_3():
-    assert TWINS["zoo"].keys() == {"tsn", "ctnet"} | {
+    assert table("zoo").rows.keys() == {"tsn", "ctnet"} | {
         name.partition("_")[0] for name in ctnet.models.list_models("resnet")
     }
     for method, row in (("tsn", "tsn-8"), ("teinet", "teinet-8"), ("tea", "tea-8"), ("ctnet", "ct-net-8")):
-        assert TWINS["zoo"][method] == TWINS["3"][row]
-    assert {run.recipe.frames for row in TWINS["zoo"].values() for run in row.runs} == {8}
+        assert twin_of("zoo", method).runs == twin_of("3", row).runs
+    assert {run.recipe.frames for twin in twins_of("zoo").values() for run in twin.runs} == {8}
 
 
-@pytest.mark.parametrize("row", TWINS["fig3"])
+@pytest.mark.parametrize("row", table("fig3").rows)
 def test_a_pictured_twin_differs_from_a_measured_one_in_size_only_and_is_kept(row):
-    pictured, measured = run_of("fig3", row), run_of(twins.LOCALISED[row], row)
+    pictured, measured = run_of("fig3", row), run_of(table("fig3").rows[row].measured_in, row)
     changes = {"dataset": "MicroSomething64", "size": 64, "short_side": 64}
     assert pictured.recipe == measured.recipe.override(changes)
     assert pictured.start == measured.start
@@ -92,7 +138,7 @@ def test_a_pictured_twin_differs_from_a_measured_one_in_size_only_and_is_kept(ro
     assert MICRO_DATASETS["MicroSomething64"].split("val").size == pictured.recipe.size
 
 
-@pytest.mark.parametrize("method", TWINS["zoo"])
+@pytest.mark.parametrize("method", table("zoo").rows)
 def test_every_twin_starts_from_a_network_whose_weights_fit(method):
     run = run_of("zoo", method)
     start, network = (ctnet.create_model(r.recipe.model, 24).state_dict() for r in (run.start, run))
@@ -103,7 +149,7 @@ def test_every_twin_starts_from_a_network_whose_weights_fit(method):
 
 
 def test_a_name_tells_network_dataset_and_seed():
-    assert Run(TSN.recipe).name == TSN.name
+    assert TwinRun(TSN.recipe).name == TSN.name
     assert TSN.name.startswith("tsn_r50_twin-MicroSomething-0-")
     assert TSN.seeded(3).name.startswith("tsn_r50_twin-MicroSomething-3-")
 
@@ -125,17 +171,17 @@ def test_a_name_tells_network_dataset_and_seed():
     ids=str,
 )
 def test_a_name_changes_with_what_decides_the_outcome_and_nothing_else(changes, same):
-    assert (Run(TSN.recipe.override(changes)).name == TSN.name) == same
+    assert (TwinRun(TSN.recipe.override(changes)).name == TSN.name) == same
 
 
 def test_a_name_changes_with_the_run_to_start_from_but_not_with_what_is_kept():
-    assert Run(TSN.recipe, start=TSN).name not in (TSN.name, Run(TSN.recipe, start=TSN.seeded(1)).name)
-    assert Run(TSN.recipe, keep=True).name == TSN.name
+    assert TwinRun(TSN.recipe, start=TSN).name not in (TSN.name, TwinRun(TSN.recipe, start=TSN.seeded(1)).name)
+    assert TwinRun(TSN.recipe, keep=True).name == TSN.name
 
 
-@pytest.mark.parametrize("run", [run_of("2a", "ct-module"), TWINS["5"]["ct-net/hmdb51"].runs[2]], ids=str)
+@pytest.mark.parametrize("run", [run_of("2a", "ct-module"), twin_of("5", "ct-net", "hmdb51").runs[2]], ids=str)
 def test_a_run_survives_as_plain_data(run):
-    loaded = Run.load(json.loads(json.dumps(run.dump())))
+    loaded = TwinRun.load(json.loads(json.dumps(run.dump())))
     assert loaded == run
     assert loaded.name == run.name
     assert loaded.start.keep == run.start.keep
@@ -145,7 +191,7 @@ def test_all_seeds_start_from_the_same_kept_run():
     run = run_of("2a", "ct-module")
     assert run.start.keep
     assert run.seeded(2).start == run.start
-    tuned = TWINS["5"]["ct-net/ucf101"].runs[0].seeded(2)
+    tuned = twin_of("5", "ct-net", "ucf101").runs[0].seeded(2)
     assert (tuned.recipe.seed, tuned.start.recipe.seed, tuned.start.start.recipe.seed) == (2, 2, 0)
 
 
@@ -154,14 +200,14 @@ def test_runs_come_behind_those_that_they_start_from():
     for run in runs_of().values():
         if run.start:
             assert names.index(run.start.name) < names.index(run.name)
-    chain = with_starts(TWINS["5"]["tsn/ucf101"].runs[:1])
+    chain = with_starts(twin_of("5", "tsn", "ucf101").runs[:1])
     assert [run.recipe.dataset for run in chain.values()] == ["MicroPictures", "MicroKinetics", "MicroUCF"]
 
 
 def test_tables_have_their_own_numbers_of_seeds_unless_one_is_given():
-    assert all(number != twins.FEWEST for number in SEEDS.values())
-    for table, seeds in (("2a", 5), ("8", 3), ("fig3", 1)):
-        assert {run.recipe.seed for run in runs_of([table]).values()} == set(range(seeds))
+    for name, seeds in (("2a", 5), ("8", 3), ("fig3", 1)):
+        assert seeds_of(name) == range(seeds)
+        assert {run.recipe.seed for run in runs_of([name]).values()} == set(range(seeds))
     assert {run.recipe.seed for run in runs_of(["2a"], seeds=2).values()} == {0, 1}
 
 
@@ -176,17 +222,20 @@ def test_a_run_is_looked_at_with_the_views_of_all_its_tables():
     assert views_of(te.seeded(7)) == views_of(te), "also with a seed that no table asks for"
     assert views_of(run_of("2h", "train-224-test-224")) == ["1x1", "1x1@28", "1x1@32"]
     assert views_of(TSN) == ["1x1"]
-    for rows in TWINS.values():
-        for row in rows.values():
-            assert View.parse(row.view)
-            assert all(row.view in views_of(run) for run in row.runs)
+    for twin in all_twins():
+        assert View.parse(twin.view)
+        assert all(twin.view in views_of(run) for run in twin.runs)
 
 
-def test_fused_rows_have_several_networks():
-    assert all(len(row.runs) > 1 for rows in TWINS.values() for row in rows.values() if row.fused)
-    assert TWINS["6"]["8-12-16-24-x3x2"] == TwinRow(
-        tuple(run_of("6", str(frames)) for frames in (8, 12, 16, 24)), "3x2", fused=True
-    )
+def test_rows_of_several_networks_are_fused_and_folds_are_not():
+    ensemble, folds = twin_of("6", "8-12-16-24-x3x2"), twin_of("5", "tsn", "ucf101")
+    assert ensemble.runs == tuple(run_of("6", str(frames)) for frames in (8, 12, 16, 24))
+    assert (ensemble.view, ensemble.fused, folds.fused) == ("3x2", True, False)
+    assert ensemble.names(1) == [ensemble.ensemble(1)]
+    assert folds.names(1) == [run.seeded(1).name for run in folds.runs]
+    assert ensembles()[ensemble.ensemble(1)] == (ensemble, 1)
+    assert {name for name, (twin, _) in ensembles().items() if twin.row.table == "6"} == set(ensembles())
+    assert len(ensembles()) == 4 * 3
 
 
 def test_every_recipe_is_complete():
@@ -195,17 +244,17 @@ def test_every_recipe_is_complete():
         assert run.recipe.init == "none"
         config = run.config()
         rebuilt = Recipe(**{name: value for name, value in config.items() if name != "start"})
-        assert rebuilt == Recipe().override({n: v for n, v in run.recipe.to_dict().items() if n not in twins.EXECUTION})
+        assert rebuilt == Recipe().override({n: v for n, v in run.recipe.to_dict().items() if n not in EXECUTION})
         assert config.get("start") == (run.start.name if run.start else None)
 
 
-@pytest.mark.parametrize("option", twins.USUAL)
+@pytest.mark.parametrize("option", USUAL)
 def test_what_is_usual_makes_no_other_network(option):
     def weights(**options):
         torch.manual_seed(0)
         return ctnet.create_model("ctnet_r50_twin", num_classes=3, **options).state_dict()
 
-    plain, named = weights(), weights(**{option: twins.USUAL[option]})
+    plain, named = weights(), weights(**{option: USUAL[option]})
     assert plain.keys() == named.keys()
     assert all(torch.equal(value, named[name]) for name, value in plain.items())
 
@@ -213,4 +262,93 @@ def test_what_is_usual_makes_no_other_network(option):
 def test_the_plain_ct_module_of_all_ablations_is_one_run():
     rows = [("2a", "ct-module"), ("2b", "k2"), ("2c", "parallel"), ("2d", "c2-sqrt"), ("2e", "blocks-7")]
     rows += [("2f", "kernels-3-3"), ("2g", "ct-module")]
-    assert len({twins.TWINS[table][row].runs[0].name for table, row in rows}) == 1
+    assert len({run_of(name, row).name for name, row in rows}) == 1
+
+
+def test_a_protocol_is_what_twins_have_in_common():
+    run = twin_run(Network("tsn_r50"))
+    assert run.name == run_of("2g", "baseline-tsn").name
+    changed = twin_run(Network("tsn_r50"), {"recipe": "micro-transfer", "lr": 0.5, "keep": True, "start": {"lr": 0.1}})
+    assert changed.recipe == get_recipe("micro-transfer").override(
+        {"model": "tsn_r50_twin", "options": {}, "frames": 8, "init": "none", "lr": 0.5}
+    )
+    assert changed.keep
+    assert (changed.start.recipe, changed.start.start) == (run.recipe.override({"lr": 0.1}), run.start)
+
+
+def test_weights_are_kept_among_the_results_or_lie_among_the_work(tmp_path, own_results):
+    run = run_of("2g", "baseline-tsn")
+    assert weights_file(run, tmp_path) == tmp_path / run.name / "model.safetensors"
+    assert weights_file(run.start, tmp_path) == own_results / "checkpoints" / f"{run.start.name}.safetensors"
+
+
+def test_a_table_that_declares_twins_has_runs(own_results, edited):
+    """One word for the table and one for a row; what they are trained like is the protocol."""
+    before = runs_of()
+    with edited("published/table_4.json") as content:
+        content |= {"seeds": 2, "twins": {"top1": {"epochs": 3}}}
+        (row,) = (row for row in content["rows"] if row["id"] == "ct-net-r50-16x3x4")
+        row["twin"] = {"train_clips": 64}
+    (run,) = twin_of("4", "ct-net-r50-16x3x4").runs
+    assert twin_of("4", "ct-net-r50-16x3x4").view == "3x4"
+    assert (run.recipe.epochs, run.recipe.train_clips, run.recipe.frames) == (3, 64, 16)
+    assert list(runs_of(["4"])) == [run.start.name, run.name, run.seeded(1).name]
+    assert runs_of().keys() - before.keys() == {run.name, run.seeded(1).name}
+    assert views_of(run) == ["1x1", "3x4"]
+
+
+# -- What runs have left -----------------------------------------------------------------------------------------------
+
+
+def test_folds_and_ensembles(results):
+    results("5", "ct-net", 0.8, column="ucf101")
+    results("6", "8-16", 0.7)
+    folds = twin_of("5", "ct-net", "ucf101")
+    assert correct(folds, 0).mean() == pytest.approx(0.8, abs=0.01)
+    assert len(correct(folds, 0)) == 3 * 480
+    assert correct(twin_of("6", "8-16"), 1).mean() == pytest.approx(0.7, abs=0.01)
+    assert correct(twin_of("6", "16"), 0) is None
+    assert correct(twin_of("5", "ct-net", "hmdb51"), 0) is None
+
+
+def test_runs_are_paired_by_the_seeds_that_all_have(results):
+    results("2b", "k1", 0.6, seeds=[0, 1, 2])
+    results("2b", "k2", 0.6, seeds=[1, 2, 3])
+    twins = [twin_of("2b", "k1"), twin_of("2b", "k2")]
+    first, second = paired(twins)
+    assert list(correct_by_seed(twins[1])) == [1, 2, 3]
+    assert first.shape == second.shape == (2, len(labels_of(twins[0].runs[0])))
+    assert np.array_equal(first[0], correct(twins[0], 1))
+    assert paired([*twins, twin_of("2b", "k3")]) is None
+
+
+def test_accuracies_have_an_interval_from_two_seeds_on(results):
+    for row, accuracy, seeds in (("c3d-module", 0.5, [0]), ("r-2-1-d-module", 0.6, [0, 1]), ("ct-module", 0.7, None)):
+        results("2a", row, accuracy, seeds=seeds)
+    found = accuracy_table("2a")
+    assert list(found.index) == list(table("2a").rows)
+    assert found["seeds"].tolist() == [1, 2, 0, 5]
+    assert found["accuracy"].tolist() == pytest.approx([50, 60, float("nan"), 70], abs=0.1, nan_ok=True)
+    assert found["low"].notna().tolist() == found["high"].notna().tolist() == [False, True, False, True]
+    assert found.loc["ct-module", "low"] < 70 < found.loc["ct-module", "high"]
+
+
+def test_predictions_of_other_clips_are_refused(results, edited):
+    results("2b", "k1", 0.6)
+    run = run_of("2b", "k1").seeded(1)
+    with edited(run_file(run.name)) as content:
+        content["predictions"] = {"1x1": encode(labels_of(run)[:100])}
+    with pytest.raises(ValueError, match=f"{run.name}: predictions of other clips"):
+        correct(twin_of("2b", "k1"), 1)
+
+
+@pytest.mark.parametrize("part", ["predictions", "provenance"])
+def test_an_outcome_that_lacks_a_part_is_damaged(own_results, edited, part):
+    name = run_of("2b", "k1").name
+    assert outcome(name)["data"]
+    with edited(run_file(name)) as content:
+        del content[part]
+    with pytest.raises(ValueError, match=rf"{name}\.json is damaged"):
+        outcome(name)
+    (own_results / run_file(name)).unlink()
+    assert outcome(name) is None

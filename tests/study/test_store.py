@@ -1,28 +1,98 @@
-import pytest
-from study.provenance import code_hash, config_hash, write_json
+import json
+import os
 
-from study import provenance
+import numpy as np
+import pytest
+
+from ctnet import micro
+from ctnet.micro import drawing
+from ctnet.models import network_version
+from study.costs import cost_file
+from study.paper import table
+from study.runs import run_file, twins_of
+from study.store import (
+    BEHAVIOUR,
+    behaviour,
+    config_hash,
+    decode,
+    encode,
+    is_stale,
+    provenance,
+    read,
+    results_dir,
+    stale,
+    write,
+)
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
-    (tmp_path / "models").mkdir()
-    file = tmp_path / "models" / "net.py"
-
-    def hashed(text):
-        code_hash.cache_clear()
-        file.write_text(text)
-        return code_hash("models")
-
-    yield hashed
-    code_hash.cache_clear()
+def folder(tmp_path, monkeypatch):
+    """An empty folder of results."""
+    (tmp_path / "published").mkdir()
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    return tmp_path
 
 
-def test_code_hash_sees_code_and_nothing_else(package):
-    before = package('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    assert package('"""Other."""\n\n\ndef f(x):\n    # a comment\n    return (x + 1)\n') == before
-    assert package("def f(x):\n    return x + 2\n") != before
+# -- Files -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_and_what_is_not_there_is_none(folder):
+    assert read("runs/a.json") is None
+    assert write("runs/a.json", {"a": [1, "ä"]}) == folder / "runs" / "a.json"
+    assert read("runs/a.json") == {"a": [1, "ä"]}
+
+
+def test_a_file_is_parsed_once_as_long_as_its_time_stays(folder):
+    path = write("a.json", {"a": 1})
+    first = read("a.json")
+    assert read("a.json") is first
+    path.write_text('{"a": 2}')
+    os.utime(path, ns=(0, 10**18))
+    assert read("a.json") == {"a": 2}
+    path.unlink()
+    assert read("a.json") is None
+
+
+def test_what_was_just_written_is_read_however_quickly(folder):
+    """Times of files are too coarse to tell two that were written right after one another."""
+    for number in range(100):
+        write("a.json", {"a": number % 10})
+        assert read("a.json") == {"a": number % 10}
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"{", "Expecting"), (b"[]", "no object"), (b'"\xff"', "utf-8")])
+def test_a_damaged_file_is_named_in_one_line_with_what_to_do(folder, content, reason):
+    (folder / "a.json").write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"a.json is damaged .*{reason}.*: restore it with git, or delete"
+        ) as error:
+            read("a.json")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["status"]])
+def test_commands_name_a_damaged_file_in_one_line(own_results, run_study, arguments):
+    path = own_results / "published" / "table_2g.json"
+    path.write_text("{")
+    code, out, errors = run_study(*arguments)
+    assert (code, out, errors.count("\n")) == (2, "", 1)
+    assert f"study: {path} is damaged (Expecting" in errors
+    assert "restore it with git" in errors
+
+
+def test_a_file_is_written_whole_or_not_at_all(folder):
+    path = write("new/result.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write("new/result.json", {"a": object()})
+    assert read("new/result.json") == {"a": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_without_results_the_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="no results in .*nowhere: .* set CTNET_RESULTS"):
+        results_dir()
 
 
 def test_config_hash_does_not_depend_on_the_order_of_keys():
@@ -30,11 +100,78 @@ def test_config_hash_does_not_depend_on_the_order_of_keys():
     assert config_hash({"a": 1}) != config_hash({"a": 2})
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "folder" / "result.json"
-    write_json(path, {"a": 1})
-    before = path.read_text()
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert path.read_text() == before
-    assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+def test_predictions_survive_as_text():
+    predictions = np.array([0, 3, 255, 23])
+    assert decode(encode(predictions)).tolist() == [0, 3, 255, 23]
+    assert len(encode(np.zeros(2016, np.int64))) < 2700
+
+
+# -- Versions of behaviour ---------------------------------------------------------------------------------------------
+
+
+def made(**versions):
+    """A result that these versions of behaviour made, and today's of the engine."""
+    return {"provenance": {"behaviour": behaviour(["engine"]) | versions}}
+
+
+def test_every_part_has_a_version_and_that_of_drawing_is_the_caches():
+    assert set(behaviour(BEHAVIOUR)) == {"drawing", "data", "engine", "cost", "saliency"}
+    assert all(version >= 1 for version in behaviour(BEHAVIOUR).values())
+    assert behaviour(["drawing"]) == {"drawing": drawing.VERSION}
+
+
+def test_a_result_of_todays_versions_is_not_stale():
+    networks = ["tsn_r50_twin", "ctnet_r50", "tsn_r50_twin"]
+    assert behaviour([], networks) == {"networks": {"ctnet_r50": 1, "tsn_r50_twin": 1}}
+    recorded = json.loads(json.dumps({"provenance": provenance(BEHAVIOUR, networks, 1.0)}))
+    assert recorded["provenance"]["behaviour"] == behaviour(BEHAVIOUR, networks)
+    assert not is_stale(recorded)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(made(**{part: version - 1}) for part, version in behaviour(BEHAVIOUR).items()),
+        made(networks={"ctnet_r50": network_version("ctnet_r50") - 1, "tsn_r50": network_version("tsn_r50")}),
+        made(networks={"a_network_that_is_gone": 1}),
+        made(a_part_that_nobody_knows=1),
+        {"provenance": {"behaviour": {}}},
+        {"provenance": {"code": "0123456789abcdef"}},
+    ],
+    ids=str,
+)
+def test_a_result_of_other_versions_or_of_none_is_stale(content):
+    assert is_stale(content)
+
+
+def test_a_raised_version_makes_old_results_stale_and_no_others(folder, monkeypatch):
+    write("runs/a.json", {"provenance": provenance(["drawing", "engine"], ["ctnet_r50"], 1.0)})
+    write("runs/b.json", {"provenance": provenance(["engine"], ["ctnet_r50"], 1.0)})
+    files = ["runs/a.json", "runs/b.json", "runs/not there.json"]
+    assert list(stale(files)) == []
+    monkeypatch.setattr(micro, "VERSION", micro.VERSION + 1)
+    assert list(stale(files)) == ["runs/a.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "find", "advice"),
+    [
+        ("2a", lambda: cost_file(table("2a").rows["csn-module"].networks[0]), "measure again with --live"),
+        ("2b", lambda: run_file(next(iter(twins_of("2b").values())).names(0)[0]), "run `python -m study confirm`"),
+        ("fig3", lambda: "saliency.json", "run `python -m study saliency`"),
+    ],
+)
+def test_the_command_tells_what_rests_on_stale_results(own_results, edited, run_study, name, find, advice):
+    with edited(find()) as content:
+        content["provenance"]["behaviour"] = dict.fromkeys(content["provenance"]["behaviour"], 0) | {"networks": {}}
+    code, _, errors = run_study("verify", "--table", name)
+    assert code == 0
+    assert f"claims rest on results of older versions of behaviour: {advice}\n" in errors
+
+
+def test_a_number_is_kept_with_the_circumstances_it_was_made_in():
+    kept = provenance(["cost"], [], 1.234)
+    assert kept["seconds"] == 1.23
+    assert kept["versions"].keys() == {"python", "ctnet", "torch", "torchvision", "fvcore", "numpy"}
+    assert kept["hardware"]["cpu"]
+    assert kept["made"].endswith("+00:00")

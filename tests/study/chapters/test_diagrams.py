@@ -1,6 +1,5 @@
 from functools import cache
 
-import matplotlib
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +17,7 @@ from study.chapters.diagrams import (
     draw_tensor_excitation,
     draw_tensorization,
 )
-from study.chapters.style import COLORS, PALETTE, set_style, tint
+from study.chapters.style import COLORS, tint
 from study.chapters.zoo import METHODS, draw_block
 
 PLAIN = {"excitation": "none", "pointwise": False}
@@ -202,18 +201,3 @@ def test_network_of_another_backbone_is_drawn_and_left_as_it_was():
 
 def test_notebook_shows_a_diagram_without_pyplot():
     assert draw_ct_block(MODULES["k1"])._repr_png_().startswith(b"\x89PNG")
-
-
-def test_set_style_sets_size_and_palette():
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        plain = matplotlib.rcParams["figure.dpi"]
-        set_style()
-        assert matplotlib.rcParams["figure.dpi"] > plain
-        colors = matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
-        assert [to_hex(color) for color in colors] == [color.lower() for color in PALETTE]
-
-
-def test_a_tint_lies_between_white_and_the_colour():
-    assert tint("#0072B2", 1) == "#0072b2"
-    assert tint("#0072B2", 0) == "#ffffff"

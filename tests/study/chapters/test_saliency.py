@@ -6,14 +6,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from study.outcomes import labels_of
-from study.published import results_dir
-from study.runner import encode, run_file
 
 import ctnet
 from ctnet.data import sample_sparse
 from ctnet.micro import MicroSomething64
-from study.chapters import figure3
+from study.chapters import saliency as chapter
+from study.paper import table
+from study.runs import labels_of, run_file
+from study.saliency import MEASURES, content, pictured_runs
+from study.store import encode, results_dir
 
 NAMES = ("R(2+1)D", "CSN", "CT-Net")
 
@@ -27,10 +28,12 @@ def predict(tmp_path, monkeypatch):
 
     def write(wrong):
         for name, clips in wrong.items():
-            run = figure3._RUNS[name]
+            (run,) = (run for row, run in pictured_runs().items() if table("fig3").rows[row].label == name)
             labels = labels_of(run)
             labels = np.where(np.isin(np.arange(len(labels)), clips), (labels + 1) % 24, labels)
-            run_file(run.name).write_text(json.dumps({"predictions": {"1x1": encode(labels)}, "provenance": {}}))
+            (tmp_path / run_file(run.name)).write_text(
+                json.dumps({"predictions": {"1x1": encode(labels)}, "provenance": {}})
+            )
 
     return write
 
@@ -45,16 +48,16 @@ def predict(tmp_path, monkeypatch):
 )
 def test_clips_are_the_first_on_which_one_network_stands_alone(predict, wrong, expected):
     predict(dict(zip(NAMES, wrong, strict=True)))
-    assert figure3.disagreements() == expected
+    assert chapter.disagreements() == expected
 
 
 def test_nothing_is_chosen_or_drawn_before_all_networks_are_there(predict):
     predict({"CSN": [1]})
-    assert figure3.disagreements() == (None, None)
-    assert figure3.pictured_networks() == {}
-    for figure in (figure3.plot_clip({}, 3), figure3.plot_clips({}, [1, 2]), figure3.plot_video({}, "nowhere.mp4")):
+    assert chapter.disagreements() == (None, None)
+    assert chapter.pictured_networks() == {}
+    for figure in (chapter.plot_clip({}, 3), chapter.plot_clips({}, [1, 2]), chapter.plot_video({}, "nowhere.mp4")):
         assert figure.texts[0].get_text() == "not run yet"
-    assert figure3.plot_clip({"CSN": None}, None).texts[0].get_text() == "no such clip"
+    assert chapter.plot_clip({"CSN": None}, None).texts[0].get_text() == "no such clip"
 
 
 @cache
@@ -67,17 +70,19 @@ def networks():
 
 
 def test_a_clip_is_shown_at_the_size_of_the_larger_twins():
-    figure = figure3.plot_clip(networks(), 5)
+    figure = chapter.plot_clip(networks(), 5)
     pictures = [axes.images[0].get_array() for axes in figure.axes[:-1]]
     assert len(pictures) == 4 * 8
-    frames = figure3._split().draw(5)[0][sample_sparse(24, 8)[0]]
+    recipe = pictured_runs()["ct-module-pwconv-te"].recipe
+    split = MicroSomething64.split("val", recipe.val_clips, difficulty=recipe.difficulty)
+    frames = split.draw(5)[0][sample_sparse(24, 8)[0]]
     for picture, frame in zip(pictures[:8], frames, strict=True):
         np.testing.assert_array_equal(picture[:: len(picture) // 64, :: len(picture) // 64], frame)
-    assert figure.texts[0].get_text() == f"Clip 5: {figure3._truth(5)}"
+    assert figure.texts[0].get_text() == f"Clip 5: {MicroSomething64.classes[split.label(5)].name}"
 
 
 def test_several_clips_have_a_strip_for_each_network_and_captions_beside_one_another():
-    figure = figure3.plot_clips(networks(), [4, 8, 15])
+    figure = chapter.plot_clips(networks(), [4, 8, 15])
     assert len(figure.axes) == 3 * 4
     assert sum(text.get_text().startswith("CSN: ") for text in figure.texts) == 3
     for left, right in zip(figure.texts[:4], figure.texts[4:8], strict=True):
@@ -86,7 +91,37 @@ def test_several_clips_have_a_strip_for_each_network_and_captions_beside_one_ano
 
 
 def test_the_random_sample_is_always_the_same():
-    numbers = figure3.random_clips()
+    numbers = chapter.random_clips()
     assert len(set(numbers)) == 12
-    assert numbers == figure3.random_clips()
+    assert numbers == chapter.random_clips()
     assert max(numbers) < 2016
+
+
+def test_the_table_has_networks_variants_and_controls():
+    frame = chapter.saliency_table().data.set_index("Network")
+    kept = content()
+    assert list(frame.index[:3]) == list(NAMES)
+    assert len(frame) == 3 * len(kept["means"].keys() & {"trained", "positive", "larger", "untrained"}) + 2
+    mean, low, high = kept["means"]["trained"]["csn-module"]["scatter"]
+    assert frame.loc["CSN", MEASURES["scatter"]] == f"{mean:.1f} ± {(high - low) / 2:.1f}"
+    assert frame.loc["Uniform map", MEASURES["scatter"]] == "100.0"
+    assert "not run yet" not in frame.to_string()
+
+
+def test_differences_are_drawn_for_every_measure_that_is_compared():
+    figure = chapter.plot_saliency_differences()
+    assert [axes.get_title() for axes in figure.axes] == [MEASURES[key] for key in table("fig3").orders]
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [len(pairs) for pairs in table("fig3").orders.values()]
+
+
+def test_the_card_tells_claim_runs_and_command():
+    html = chapter.saliency_card().data
+    assert table("fig3").claim in html
+    assert f"{sum(len(seeds) for seeds in content()['runs'].values())} networks to measure, 3 of 3 larger ones" in html
+    assert "<code>python -m study saliency</code>" in html
+
+
+def test_before_it_is_measured_the_chapter_says_so(predict):
+    assert set(chapter.saliency_table().data.iloc[:, 1:].to_numpy().ravel()) == {"not run yet"}
+    assert chapter.plot_saliency_differences().texts[0].get_text() == "not run yet"
+    assert "8 not run yet" in chapter.saliency_card().data

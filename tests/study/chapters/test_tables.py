@@ -1,66 +1,66 @@
-import json
+"""The book's tables show printed and measured numbers as they are, and a verdict in words for each."""
+
 import re
+from collections import Counter
+from dataclasses import replace
 from html import escape
-from itertools import compress
 
-import matplotlib as mpl
 import pytest
-from study.experiments import NOT_REPRODUCED, ROWS
-from study.published import published_table
-from study.runner import run_file
-from study.twins import TWINS, runs_of
 
-from study.chapters import plots, tables
-from study.chapters.protocol import runs_table
-from study.costs import networks, record
-from study.exact import PEER_RULE, tolerance
+from study.chapters import tables
+from study.claims import VERDICTS
+from study.costs import cost_file, costs_of
+from study.exact import COLUMNS, tolerance
 from study.ledger import claims
+from study.paper import TABLES, table
+from study.runs import runs_of, trained_tables
 
-mpl.use("agg")
-
-
-def kept_costs(table):
-    return {key: record(network)["cost"] for key, network in networks([table]).items()}
+MEASURED = [name for name in TABLES if table(name).networks]
 
 
-def cells(table):
-    return tables.cost_table(table, kept_costs(table)).data
+def kept_costs(name):
+    return costs_of(table(name).rows)
 
 
-@pytest.mark.parametrize("table", ROWS)
-def test_cost_tables_say_for_every_row_whether_it_was_measured(table):
-    frame = cells(table)
+def cells(name):
+    return tables.cost_table(name, kept_costs(name)).data
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_cost_tables_say_for_every_row_whether_it_was_measured(name):
+    frame, rows = cells(name), table(name).rows.values()
     verdicts = frame["GFLOPs", "verdict"]
     allowed = {"reproduced", "differs", "paper inconsistent", "not reproduced", "not measured", "not printed"}
-    allowed |= {"inconclusive"} if table == "6" else set()  # a figure that is not legible
-    assert len(frame) == len(published_table(table))
+    allowed |= {"inconclusive"} if any(row.unreadable for row in rows) else set()
+    assert len(frame) == len(rows)
     assert set(verdicts) <= allowed
     measured = frame["GFLOPs", "measured"] != "–"
-    assert list(measured) == [row in ROWS[table] for row in published_table(table).index]
-    reasons = [row in NOT_REPRODUCED.get(table, {}) for row in published_table(table).index]
-    assert list(verdicts[~measured] == "not reproduced") == list(compress(reasons, ~measured))
+    assert list(measured) == [bool(row.networks) for row in rows]
+    assert list(verdicts == "not reproduced") == [bool(row.not_measured) for row in rows]
     assert set(verdicts[~measured]) <= {"not reproduced", "not measured", "not printed"}
 
 
-@pytest.mark.parametrize("table", ["3", "4"])
-def test_both_counts_are_shown_with_the_one_that_is_printed(table):
-    costs = kept_costs(table)
-    frame = tables.counts_table(table, costs).data.set_index("Row")
-    assert len(frame) == len(ROWS[table])
-    shown = frame.loc[{"3": "TSM, 2D R50, 8 frames", "4": "I3D, Inception, 64xN/AxN/A"}[table]]
-    assert shown.iloc[1] == {"3": "33", "4": "108"}[table]
-    assert shown["Rounds to the printed figure"] == {"3": "both", "4": "neither"}[table]
+@pytest.mark.parametrize(
+    ("name", "row", "printed", "rounds"),
+    [("3", "TSM, 2D R50, 8 frames", "33", "both"), ("4", "I3D, Inception, 64xN/AxN/A", "108", "neither")],
+)
+def test_both_counts_are_shown_with_the_one_that_is_printed(name, row, printed, rounds):
+    frame = tables.counts_table(name, kept_costs(name)).data.set_index("Row")
+    assert len(frame) == sum(bool(row.networks) for row in table(name).rows.values())
+    shown = frame.loc[row]
+    assert shown.iloc[1] == printed
+    assert shown["Rounds to the printed figure"] == rounds
     assert (frame["All operators"].astype(float) > frame["Convolutions and linear layers"].astype(float)).all()
     assert set(frame["Rounds to the printed figure"]) >= {"neither", "all operators", "convolutions and linear layers"}
 
 
-@pytest.mark.parametrize("table", ROWS)
-def test_published_accuracies_stand_under_a_heading_that_says_so(table):
-    frame = cells(table)
-    for group, name in frame.columns:
-        if "Top" in name:
+@pytest.mark.parametrize("name", MEASURED)
+def test_published_accuracies_stand_under_a_heading_that_says_so(name):
+    frame = cells(name)
+    for group, heading in frame.columns:
+        if "Top" in heading:
             assert group == "Accuracy in %: published, not run here"
-    assert any("Top-1" in name for _, name in frame.columns)
+    assert any("Top-1" in heading for _, heading in frame.columns)
 
 
 def test_a_table_shows_the_printed_digits_and_the_difference():
@@ -99,9 +99,14 @@ def test_the_summary_accounts_for_every_claim():
 def test_the_findings_count_what_the_ledger_holds():
     decided = claims()
     text = tables.findings(decided).data
-    peers = [claim for claim in decided if claim.kind == "exact" and claim.rule == PEER_RULE]
-    reproduced = sum(claim.verdict == "reproduced" for claim in peers)
-    assert f"Of {len(peers)} GFLOPs of other methods, {reproduced} reproduced" in text
+    numbers = [claim for claim in decided if claim.kind == "exact" and claim.column in COLUMNS]
+    theirs = [claim for claim in numbers if "other method" in claim.topics]
+    reproduced = [claim for claim in numbers if claim.verdict == "reproduced"]
+    assert f"of {len(numbers) - len(theirs)} printed GFLOPs and parameters" in text
+    assert (
+        f"Of {len(theirs)} GFLOPs of other methods, {len(set(map(id, theirs)) & set(map(id, reproduced)))} re" in text
+    )
+    assert f"Among the reproduced, {sum('fitted' in claim.topics for claim in reproduced)} are" in text
     assert "of the 276 that the paper prints, 276 not run here." in text
     tested = [claim for claim in decided if claim.kind == "direction"]
     assert f"of {len(tested)} orderings" in text
@@ -109,13 +114,29 @@ def test_the_findings_count_what_the_ledger_holds():
     assert f"of {len(runs_of())} training runs are done" in text
 
 
-@pytest.mark.parametrize("table", [*ROWS, "5"])
-def test_cards_tell_claim_time_and_command(table):
-    html = tables.card(table).data
-    assert published_table(table).attrs["claim"] in html
-    assert (f"python -m study verify --table {table} --live" in html) == (table in ROWS)
-    assert (f"python -m study run --table {table}" in html or "python -m study repeat RUN" in html) == (table in TWINS)
-    assert table == "5" or re.search(r"costs \d+ s", html)
+def test_findings_and_summary_read_what_a_claim_is_and_not_how_it_is_worded():
+    decided = claims()
+    reworded = [
+        replace(claim, subject=str(n), statement=f"gflops {n}", note="of another method", rule="differs")
+        for n, claim in enumerate(decided)
+    ]
+
+    def counts(found):
+        kept = [line for line in tables.findings(found).data.splitlines() if "Directions that are" not in line]
+        return kept, tables.summary(found).data.to_dict()
+
+    assert counts(reworded) == counts(decided)
+
+
+@pytest.mark.parametrize("name", [*MEASURED, "5"])
+def test_cards_tell_claim_time_and_command(name):
+    html = tables.card(name).data
+    assert table(name).claim
+    assert table(name).claim in html
+    assert (f"python -m study verify --table {name} --live" in html) == (name in MEASURED)
+    command = f"python -m study run --table {name}" in html or "python -m study repeat RUN" in html
+    assert command == (name in trained_tables())
+    assert name == "5" or re.search(r"costs \d+ s", html)
 
 
 def test_the_ledger_shows_every_claim_with_its_rule():
@@ -128,57 +149,32 @@ def test_the_ledger_shows_every_claim_with_its_rule():
     assert "<td>+30.4</td><td>twins +" in html  # of two networks on other clips
 
 
-def test_figures_of_claims_are_short():
-    assert tables.figure(4.77e-7) == "5e-07"
-    assert tables.figure(37.3204) == "37.32"
-    assert tables.figure([8, 64]) == "8, 64"
-    assert tables.figure({"mean": -0.01, "low": -0.04, "high": 0.02}) == "+0.0 (0.0 to 0.0)"
+def test_the_ledger_says_what_rests_on_old_results(own_results, edited):
+    fresh = tables.ledger_table(claims(["2e"])).data
+    (network,) = table("2e").rows["blocks-4"].networks
+    with edited(cost_file(network)) as content:
+        content["provenance"]["behaviour"]["cost"] = 0
+    assert tables.ledger_table(claims(["2e"])).data.count("reproduced (stale)") == 1 + fresh.count("reproduced (stale)")
+
+
+def test_other_methods_are_read_and_the_papers_own_networks_measured(own_results, edited):
+    """Kept costs of both are wrong: only what is read shows it."""
+    with edited("published/table_3.json") as content:
+        content["rows"] = [row for row in content["rows"] if row["id"] in ("tsn-8", "tsm-8")]
+        content |= {"twins": {}, "orders": {}}
+    for row in table("3").rows.values():
+        with edited(cost_file(row.networks[0])) as content:
+            content["cost"]["gmacs"] = 1.0
+    found = tables.measure_table("3")
+    assert found["tsm-8"].gmacs == 1
+    assert found["tsn-8"].gmacs == pytest.approx(32.88, abs=0.01)
+
+
+def test_verdicts_are_counted_from_the_best_to_the_worst():
+    found = Counter({"differs": 2, "reproduced": 3, "inconclusive": 1})
+    assert tables.count_verdicts(found) == "3 reproduced, 1 inconclusive, 2 differs"
+    assert tables.count_verdicts(Counter(VERDICTS)).split(", ") == [f"1 {verdict}" for verdict in VERDICTS]
 
 
 def test_source_is_the_packages_own():
     assert "def tolerance" in tables.source(tolerance).data
-
-
-def test_stage_bars_add_up_to_the_backbones_cost():
-    costs = {"TSN": next(iter(kept_costs("2e").values()))}
-    figure = plots.plot_stages(costs)
-    widths = sum(bar.get_width() for container in figure.axes[0].containers for bar in container)
-    assert widths == pytest.approx(costs["TSN"].gmacs - costs["TSN"].by_operator["linear"], rel=1e-3)
-    assert figure.axes[0].get_legend().texts[0].get_text() == "stem"
-
-
-def test_differences_are_drawn_for_every_measured_row():
-    figure = plots.plot_differences("8", kept_costs("8"))
-    (points,) = (c for c in figure.axes[0].collections if len(c.get_offsets()) == 4)
-    assert all(abs(x) < 0.1 for x, _ in points.get_offsets())
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
-        f"{method}, {backbone}" for backbone in ("ResNet-50", "InceptionV3") for method in ("TSN", "CT-Net")
-    ]
-
-
-def test_a_curve_shows_measured_and_published_points():
-    figure = plots.plot_curve({1: 2.0, 2: 4.0, 4: 8.0}, {2: 4.1}, "setting", log=True, baseline=("TSN", 9.0))
-    (axes,) = figure.axes
-    assert axes.lines[0].get_ydata().tolist() == [2.0, 4.0, 8.0]
-    assert axes.collections[0].get_offsets().tolist() == [[2.0, 4.1]]
-    assert {text.get_text() for text in axes.get_legend().texts} == {"measured here", "published", "TSN"}
-
-
-def test_tradeoff_draws_every_method_that_prints_both_numbers():
-    frame = published_table("4")
-    figure = plots.plot_published_tradeoff(frame, "gflops", "top1", "top-1")
-    drawn = {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines}
-    assert sum(drawn.values()) == int(frame[["gflops", "top1"]].notna().all(axis=1).sum()) == 21
-    assert "I3D" not in drawn
-
-
-def test_a_figure_shows_itself_as_png():
-    assert plots.plot_curve({1: 1.0}, {1: 1.0}, "x")._repr_png_().startswith(b"\x89PNG")
-
-
-def test_the_table_of_runs_counts_files_and_those_of_earlier_code():
-    kept = [json.loads(path.read_text()) for name in runs_of() if (path := run_file(name)).exists()]
-    table = runs_table()
-    assert table.data.iloc[-1]["Done"] == str(len(kept))
-    earlier = sum("confirmed" in content["provenance"] for content in kept)
-    assert f" {earlier} of the runs that are done were made by earlier code" in table.caption

@@ -1,13 +1,10 @@
-import sys
-
 import matplotlib as mpl
 import pytest
-from study.published import training_settings
 
 from ctnet.engine import RECIPES, get_recipe, recipe
 from study.chapters import training
-from study.chapters.shell import shell
 from study.chapters.training import recipe_table, settings
+from study.paper import training_settings
 
 mpl.use("agg")
 
@@ -63,22 +60,3 @@ def test_runs_show_every_loss_and_the_accuracies_that_were_taken():
     assert left.lines[1].get_ydata()[:2] == pytest.approx([3.0, (0.9 * 3 + 2) / 1.9])
     assert right.lines[0].get_xydata().tolist() == [[2, 25], [4, 50]]
     assert right.lines[1].get_ydata() == pytest.approx([100 / 24] * 2)
-
-
-def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    shell("python -m study status", tmp_path)
-    assert "\x1b" not in capsys.readouterr().out
-    shell("ctnet models \\\n  --json", tmp_path)
-    out = capsys.readouterr().out
-    assert out.startswith("$ ctnet models \\\n  --json\n[")
-    assert "ctnet_r50_twin" in out
-
-
-def test_commands_that_end_otherwise_than_expected_stop_a_chapter(tmp_path, capsys):
-    shell("ctnet data info nowhere", tmp_path, status=2)
-    assert "ctnet: nowhere: holds no known annotation files" in capsys.readouterr().out
-    with pytest.raises(RuntimeError, match="status 2"):
-        shell("ctnet data info nowhere", tmp_path)
-    with pytest.raises(ValueError, match="no command"):
-        shell(f"{sys.executable} -c 1", tmp_path)

@@ -1,5 +1,6 @@
 """What the zoo draws and tells is what the networks are and what the runs say."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -9,12 +10,22 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
-from ctnet.analysis import Cost
 from ctnet.models.tensor_conv import TensorSeparableConv
-from study.chapters import zoo
 from study.chapters.blocks import Lanes
 from study.chapters.style import COLORS
-from study.chapters.zoo import METHODS, block_of, compare, draw_block, plot_zoo, undirected_limit, zoo_table
+from study.chapters.zoo import (
+    METHODS,
+    block_of,
+    compare,
+    compare_twins,
+    draw_block,
+    networks,
+    plot_zoo,
+    undirected_limit,
+    zoo_table,
+)
+from study.costs import kept, measure
+from study.paper import Network, table
 
 
 def accuracies(**known):
@@ -49,7 +60,7 @@ def shown_layers(method):
     return {box.layer for box in boxes if box.layer}
 
 
-@pytest.mark.parametrize("method", zoo.ZOO)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_layer_of_a_block_is_drawn(method):
     block, shown = block_of(method), shown_layers(method)
     for layer in shown:
@@ -105,39 +116,44 @@ def test_a_diagram_tells_cost_and_accuracy_as_far_as_known(method, twin):
     assert f"30.0 GFLOPs, 20.0 M parameters, twin: {twin}" in texts(drawn(method))
 
 
-def test_costs_are_counted_at_one_size_for_all_and_twins_at_theirs(monkeypatch):
-    counted = []
+def test_the_zoo_is_the_methods_that_are_declared():
+    assert list(networks()) == list(METHODS) == list(table("zoo").rows)
 
-    def measure(network):
-        counted.append(network)
-        return Cost(float(network.size) + list(METHODS).index(network.model.partition("_")[0]), 0.0, 0.5, {}, {})
 
-    monkeypatch.setattr(zoo, "measure", measure)
-    monkeypatch.setattr(zoo, "accuracy_table", lambda table: accuracies(tsm=(61.0, 60.0, 62.0, 3)))
-    found = compare()
-    of_twins = {network.model.endswith("_twin"): set() for network in counted}
-    for network in counted:
-        of_twins[network.model.endswith("_twin")].add((network.size, network.frames, network.classes))
-    assert of_twins == {False: {(224, 8, 174)}, True: {(32, 8, 24)}}
-    assert sorted(network.model.partition("_")[0] for network in counted) == sorted(2 * list(METHODS))
-    assert found["gflops"].tolist() == [224.0 + number for number in range(len(METHODS))]
-    assert found["twin_gmacs"].tolist() == [32.0 + number for number in range(len(METHODS))]
+def test_twins_are_counted_at_their_size_and_have_the_accuracies_of_their_runs(results):
+    results("zoo", "tsm", 0.61)
+    found = compare_twins()
     assert list(found.index) == list(METHODS)
-    assert found.loc["tsm", ["params", "accuracy"]].tolist() == [0.5, 61.0]
+    assert found.loc["tsm", "accuracy"] == pytest.approx(61, abs=0.1)
     assert found["accuracy"].isna().sum() == len(METHODS) - 1
+    for method in ("tsn", "ctnet"):
+        twin = Network(f"{method}_r50_twin", size=32, classes=24)
+        assert found.loc[method, "twin_gmacs"] == measure(twin).gmacs
+
+
+def test_methods_are_counted_at_one_size_whatever_their_rows_are_about(own_results, edited):
+    """TSM's cost at 224 is kept, as that of a row of Table 3."""
+    with edited("published/zoo.json") as content:
+        content["rows"] = [row for row in content["rows"] if row["id"] == "tsm"]
+    assert [network.size for network in networks().values()] == [256]
+    found, kept_cost = compare().loc["tsm"], kept(table("3").rows["tsm-8"].networks[0])
+    assert (found["gflops"], found["params"]) == pytest.approx((kept_cost.gmacs, kept_cost.params_m))
+    assert found["twin_gmacs"] == compare_twins().loc["tsm", "twin_gmacs"]
 
 
 def test_the_table_says_what_was_not_run():
     html = zoo_table(compared(tsm=(61.24, 59.0, 63.0, 3), tim=(60.0, None, None, 1))).to_html()
     assert html.count("not run yet") == len(METHODS) - 2
     assert "59.0 to 63.0" in html
-    assert all(method.name in html and method.place in html for method in METHODS.values())
+    assert all(set(row.printed.values()) <= set(re.findall(">([^<]+)<", html)) for row in table("zoo").rows.values())
 
 
 @pytest.mark.parametrize("known", [{}, {"tsm": (61.0, 59.0, 63.0, 3), "tim": (60.0, None, None, 1)}], ids=len)
 def test_the_plot_has_a_line_for_every_method_from_the_cheapest_to_the_dearest(known):
     left, right = plot_zoo(compared(**known)).axes
-    assert [label.get_text() for label in left.get_yticklabels()] == [m.name for m in reversed(METHODS.values())]
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        row.label.split(", ")[0] for row in reversed(table("zoo").rows.values())
+    ]
     assert left.yaxis_inverted()
     words = [text.get_text() for text in right.texts]
     assert words.count("not run yet") == len(METHODS) - len(known)

@@ -1,0 +1,75 @@
+"""Tables and figures of twins show what runs have left, and say what was not run."""
+
+import matplotlib as mpl
+import pytest
+
+from study.chapters.accuracy import conclusion, direction_table, directions_of, named, plot_directions, twin_table
+from study.directions import directions
+from study.paper import table
+from study.runs import trained_tables, twins_of
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def some(results):
+    """Runs of three of the four modules of Table 2a."""
+    for row, accuracy in (("c3d-module", 0.5), ("r-2-1-d-module", 0.6), ("ct-module", 0.7)):
+        results("2a", row, accuracy)
+
+
+def test_accuracies_are_shown_with_interval_and_seeds(some):
+    frame = twin_table("2a").data.set_index("Twin of")
+    assert list(frame.index) == [row.label for row in table("2a").rows.values()]
+    assert frame.loc["CT-Module", "Top-1 on the Micro dataset, %"] == "70.0"
+    assert frame.loc["CSN-Module"].tolist() == ["not run yet", "–", "0 of 5"]
+    assert frame.loc["CT-Module", "Seeds"] == "5 of 5"
+
+
+def test_directions_are_shown_with_their_verdicts(some):
+    styled = direction_table("2a")
+    frame = styled.data
+    assert frame["Verdict on the direction"].tolist() == ["supported", "supported", "not run yet"]
+    assert frame["Twins, points"].tolist() == ["+20.0", "+10.0", "–"]
+    assert frame["Printed, points"].tolist() == ["+1.2", "+0.3", "+0.5"]
+    assert "verdict-supported" in styled.to_html()
+
+
+def test_printed_and_twins_differences_are_drawn_beside_one_another(some):
+    printed, twins = plot_directions("2a").axes
+    assert printed.collections[0].get_offsets()[:, 0].tolist() == pytest.approx([1.2, 0.3, 0.5])
+    assert twins.containers[0].lines[0].get_xdata() == pytest.approx([20, 10], abs=0.1)
+
+
+def test_a_conclusion_says_what_follows_and_what_was_not_run(some):
+    text = conclusion("2a").data
+    assert "**On rendered stand-ins for the datasets the twins support that** accuracy is higher with CT-Module" in text
+    assert "**Not run yet is whether** accuracy is higher with CT-Module than with CSN-Module" in text
+    assert "contradict" not in text
+
+
+def test_where_nothing_is_decided_the_visible_difference_is_told(results):
+    for row in ("k1", "k2"):
+        results("2b", row, 0.6, spread=0.01)
+    (direction,) = [direction for direction in directions_of("2b") if direction.verdict == "inconclusive"]
+    assert f"a real difference of {direction.visible:.1f} points" in conclusion("2b").data
+
+
+@pytest.mark.parametrize("name", [name for name in trained_tables() if name not in ("fig3", "zoo")])
+def test_every_table_has_a_line_for_each_twin_and_direction(name):
+    assert len(twin_table(name).data) == len(twins_of(name))
+    asked = [direction for direction in directions() if direction.table == name]
+    assert directions_of(name) == asked
+    assert len(direction_table(name).data) == len(asked) == len(plot_directions(name).axes[0].get_yticks())
+
+
+def test_twins_on_several_datasets_tell_on_which():
+    shown = twin_table("7").data["Twin of"].tolist()
+    assert "CT-Module, 2D R50, MicroKinetics" in shown
+    assert "CT-Module, 2D R50, MicroSomething with 8000 clips" in shown
+    assert twin_table("5").data["Twin of"].tolist()[0] == "TSN, MicroUCF", "and not its printed backbone"
+
+
+def test_measures_that_print_nothing_have_no_column_for_it():
+    assert "Printed, points" not in direction_table("fig3").data
+    assert (named("fig3"), named("2a")) == ("Figure 3", "Table 2a")

@@ -1,0 +1,26 @@
+"""Chapters show commands as a reader sees them, and stop when one ends otherwise than expected."""
+
+import sys
+
+import pytest
+
+from study.chapters.shell import shell
+
+
+def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shell("ctnet models \\\n  --json", tmp_path)
+    out = capsys.readouterr().out
+    assert out.startswith("$ ctnet models \\\n  --json\n[")
+    assert "ctnet_r50_twin" in out
+    shell("ctnet models --help", tmp_path)
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_commands_that_end_otherwise_than_expected_stop_a_chapter(tmp_path, capsys):
+    shell("ctnet data info nowhere", tmp_path, status=2)
+    assert "ctnet: nowhere: holds no known annotation files" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="status 2"):
+        shell("ctnet data info nowhere", tmp_path)
+    with pytest.raises(ValueError, match="no command"):
+        shell(f"{sys.executable} -c 1", tmp_path)

@@ -1,0 +1,145 @@
+"""What was measured of where networks look is read back, decides the claims of Figure 3, and is shown."""
+
+import numpy as np
+import pytest
+import torch
+
+import ctnet
+from ctnet.analysis.overlay import explain
+from study import store
+from study.chapters.accuracy import direction_table, directions_of
+from study.chapters.saliency import plot_saliency, plot_saliency_differences, saliency_card, saliency_table
+from study.runs import runs_of, seeds_of
+from study.saliency import FILE, MEASURES, content, informative, measured, measured_runs, pack, pictured_runs, uniform
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    """A folder of results, and a function that keeps a made-up measurement in it: means of the networks' values."""
+    (tmp_path / "published").symlink_to(store.results_dir() / "published")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+
+    def write(means, measure="energy_share", clips=60, runs=None):
+        rng = np.random.default_rng(0)
+        names = {row: [run.name for run in found] for row, found in measured_runs().items()}
+        values = {
+            row: {
+                key: [
+                    pack(np.clip((means.get(row, 0.5) if key == measure else 0.5) + rng.normal(0, 0.05, clips), 0, 1))
+                    for _ in seeds
+                ]
+                for key in MEASURES
+            }
+            for row, seeds in names.items()
+        }
+        area = np.where(np.arange(clips) % 3 == 0, 1, 0.625)
+        made = {
+            "clips": clips,
+            "runs": runs or names,
+            "uniform": {"mask_area": pack(np.full(clips, 0.1)), "action_area": pack(area)},
+            "values": values,
+            "means": {
+                "trained": {row: {key: [1.0, 0.5, 1.5] for key in MEASURES} for row in names},
+                "best": {"masks": {key: [2.0] for key in MEASURES}},
+            },
+            "provenance": {"seconds": 1.0, "hardware": {"cpu": "one"}, "behaviour": {"saliency": 0}},
+        }
+        store.write(FILE, made)
+
+    return write
+
+
+CT, CSN, R21D = "ct-module-pwconv-te", "csn-module", "r-2-1-d-module"
+
+
+def test_what_is_measured_are_the_twins_of_the_tables_that_the_rows_name():
+    models = {row: {run.recipe.model for run in runs} for row, runs in measured_runs().items()}
+    assert models == {R21D: {"r2plus1d_r50_twin"}, CSN: {"csn_r50_twin"}, CT: {"ctnet_r50_twin"}}
+    assert {run.recipe.dataset for runs in measured_runs().values() for run in runs} == {"MicroSomething"}
+    for row, where in ((R21D, "2a"), (CSN, "2a"), (CT, "2g")):
+        seeds = [run.recipe.seed for run in measured_runs()[row]]
+        assert seeds == list(seeds_of(where))
+        assert {run.name for run in measured_runs()[row]} <= runs_of([where]).keys()
+    assert {row: run.recipe.dataset for row, run in pictured_runs().items()} == dict.fromkeys(
+        models, "MicroSomething64"
+    )
+
+
+def test_values_are_read_back_to_a_thousandth_without_clips_that_tell_nothing(keep):
+    keep({CT: 0.6}, "action_share", clips=60)
+    kept = content()
+    assert informative(kept).sum() == 40
+    shapes = {measure: measured(kept, CT, measure).shape for measure in MEASURES}
+    assert shapes == dict.fromkeys(MEASURES, (5, 60)) | {"action_share": (5, 40)}
+    assert measured(kept, CT, "action_share").mean() == pytest.approx(0.6, abs=0.01)
+    assert measured(kept, CSN, "action_share").mean() == pytest.approx(0.5, abs=0.01)
+    values = np.linspace(0, 1, 60)
+    kept["values"][CT]["scatter"] = [pack(values)]
+    np.testing.assert_allclose(measured(kept, CT, "scatter"), [values], atol=0.0005001)
+    found = {measure: uniform(kept, measure) for measure in MEASURES}
+    assert list(found.values()) == pytest.approx([10.0, 10.0, 62.5, 100.0, 0.0])
+
+
+def verdicts():
+    return {(direction.subject, direction.column): direction.verdict for direction in directions_of("fig3")}
+
+
+@pytest.mark.parametrize(
+    ("measure", "means", "turned"),
+    [
+        ("energy_share", {CT: 0.6, R21D: 0.6}, {(f"{CT} > {CSN}", "energy_share"): "supported"}),
+        ("pointing_game", {CT: 0.4}, {(f"{CT} > {row}", "pointing_game"): "contradicted" for row in (CSN, R21D)}),
+        ("action_share", {R21D: 0.6}, {(f"{CT} > {R21D}", "action_share"): "contradicted"}),
+        ("scatter", {CSN: 0.6}, {(f"{CSN} > {row}", "scatter"): "supported" for row in (R21D, CT)}),
+        ("temporal_concentration", {CT: 0.9}, {}),
+        ("scatter", {CSN: 0.501}, {}),
+    ],
+)
+def test_a_verdict_follows_the_kept_values_and_touches_no_other(keep, measure, means, turned):
+    keep(means, measure)
+    assert verdicts() == dict.fromkeys(verdicts(), "inconclusive") | turned
+
+
+def test_nothing_is_decided_without_a_measurement_of_todays_runs(keep):
+    for _ in range(2):
+        assert set(verdicts().values()) == {"not run yet"}
+        assert "not run yet" in saliency_card().data
+        assert set(saliency_table().data.iloc[:, 1]) == {"not run yet"}
+        assert plot_saliency_differences().texts[0].get_text() == "not run yet"
+        keep({CT: 0.9}, runs={row: ["another"] for row in (CT, CSN, R21D)})
+
+
+def test_tables_and_figure_show_what_is_kept(keep):
+    keep({CT: 0.6})
+    table = saliency_table().data
+    assert table.Network.tolist() == ["R(2+1)D", "CSN", "CT-Net", "The masks themselves, on 2×2", "Uniform map"]
+    assert table.iloc[-1, 1:].tolist() == ["10.0", "10.0", "62.5", "100.0", "0.0"], (
+        "frames of action where there are others"
+    )
+    assert table.iloc[0, 1] == "1.0 ± 0.5"
+    shown = direction_table("fig3").data
+    assert shown["Twins, points"].str.match(r"[+-]\d+\.\d").all()
+    assert f"{sum(shown['Verdict on the direction'] == 'supported')} supported" in saliency_card().data
+    figure = plot_saliency_differences()
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (36, 64)])
+def test_the_figure_has_a_row_for_the_video_and_each_network_and_one_bar(shape):
+    frames = torch.randint(0, 256, (8, 3, *shape)).byte()
+    model = ctnet.create_model("tsn_r50_twin", num_classes=24).eval()
+    explanations = [explain(name, model, frames, size=32) for name in ("first", "second")]
+    figure = plot_saliency(explanations)
+    figure.canvas.draw()
+    pictures = np.array(figure.axes[:-1]).reshape(3, 8)
+    assert all(len(axes.images) == 1 for axes in figure.axes)
+    box = pictures[1, 0].get_window_extent()
+    assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[1:3] == [explanation.caption for explanation in explanations]
+    for text in figure.texts:
+        extent = text.get_window_extent()
+        assert extent.x0 >= -1
+        assert extent.x1 <= figure.bbox.x1
+        for axes in figure.axes:
+            assert not extent.overlaps(axes.get_window_extent()), text
