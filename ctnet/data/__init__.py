@@ -19,7 +19,6 @@ from ctnet.data.video import VideoError, count_frames, read_frames
 
 VERSION = 1
 """Of reading videos: to be raised whenever the same file, recipe and seed give other frames or clips."""
-"""Of the clips: to be raised whenever the same file, recipe and seed give other frames or other pixels."""
 
 __all__ = [
     "DATASETS",
