@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import ctnet
 from ctnet.engine import View
 from ctnet.models import list_models
 from study.paper import DATASETS, FILES, TABLES, Network, all_rows, half_a_digit, table, text_claims, training_settings
@@ -219,3 +220,12 @@ def test_a_changed_file_is_read_again(own_results, edited):
     with edited("published/table_2g.json") as content:
         row_of(content)["printed"]["top1"] = 47.4
     assert table("2g").rows["ct-module"].printed["top1"] == 47.4
+
+
+def test_the_figures_of_the_reason_why_tsn_on_inception_is_not_reproduced():
+    model = ctnet.create_model("tsn_inceptionv3", num_classes=400)
+    small, large = (25 * ctnet.count_cost(model, size=size, frames=1).gmacs for size in (224, 299))
+    reason = table("4").rows["tsn-25x10x1"].not_measured
+    assert f"{small:.0f} GFLOPs in InceptionV3 at 224" in reason
+    assert f"299 x 299 takes {large:.0f}" in reason
+    assert f"{large * (224 / 299) ** 2:.0f} is those {large:.0f} times (224 / 299)^2" in reason

@@ -1,0 +1,33 @@
+import pytest
+import torch
+import torchvision
+
+import ctnet
+
+
+def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    source = torchvision.models.resnet50()
+    for value in source.state_dict().values():  # also statistics, which no pass over a picture may touch
+        if value.is_floating_point() and value.dim() == 1:
+            value.uniform_(0.5, 1.5)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(source.state_dict(), folder / torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url.rpartition("/")[2])
+    model = ctnet.create_model("ctnet_r50", weights="imagenet")
+    ours, theirs = model.backbone.state_dict(), source.state_dict()
+    shared = [name for name in ours if ".module." not in name]
+    assert len(shared) > 0.8 * len(theirs)
+    for name in shared:
+        torch.testing.assert_close(ours[name], theirs[name], msg=name, rtol=0, atol=0)
+
+
+def test_without_a_network_imagenet_weights_fail_with_one_line(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("name resolution failed")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    with pytest.raises(RuntimeError, match=r"cannot download the ImageNet weights.*weights=None"):
+        ctnet.create_model("ctnet_r50", weights="imagenet")

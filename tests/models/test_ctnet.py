@@ -1,0 +1,84 @@
+import pytest
+import torch
+import torchvision
+
+import ctnet
+from ctnet.models import BLOCKS, CTModule, create_backbone, select_convs
+from ctnet.models.ctnet import INCEPTION_CONVS
+from ctnet.models.tensor_conv import OnClips
+
+REPLACED = {
+    0: [],
+    1: ["4.1"],
+    4: ["3.1", "3.3", "3.5", "4.1"],
+    6: ["2.1", "2.3", "3.1", "3.3", "3.5", "4.1"],
+    7: ["1.1", "2.1", "2.3", "3.1", "3.3", "3.5", "4.1"],
+    12: ["1.1", "1.2", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2"],
+}
+"""Table 2e: the blocks, by layer and number, that the printed costs are of."""
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_the_replaced_blocks(blocks):
+    model = ctnet.create_model("ctnet_r50_twin", blocks=blocks)
+    replaced = [name for name, module in model.named_modules() if isinstance(module, CTModule)]
+    assert replaced == [f"backbone.layer{place}.conv2.module" for place in REPLACED[blocks]]
+
+
+@pytest.mark.parametrize(
+    ("cnn", "rule", "expected"),
+    [
+        ("r50", "odd", ["layer1.1", "layer2.1", "layer2.3", "layer3.1", "layer3.3", "layer3.5", "layer4.1"]),
+        ("r18", "odd", [f"layer{s}.{b}" for s in (1, 2, 3, 4) for b in (0, 1)]),
+        ("r50_twin", "after_first", [f"layer{place}" for place in REPLACED[12]]),
+        ("r50_twin", {"layer3": (1, 5)}, ["layer3.1", "layer3.5"]),
+        ("r50_twin", ["layer2.2.conv2"], ["layer2.2"]),
+        ("r50_twin", "none", []),
+    ],
+)
+def test_rules(cnn, rule, expected):
+    picked = select_convs(create_backbone(cnn), rule)
+    assert [name.rpartition(".")[0] for name in picked] == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("even", "unknown rule"),
+        ({"layer9": (1,)}, "not there"),
+        ({"layer4": (7,)}, "not there"),
+        (["layer1.1.conv9"], "cannot replace layer1.1.conv9"),
+        (["layer2.0.conv2"], "stride 1"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(rule, message):
+    with pytest.raises(ValueError, match=message):
+        select_convs(create_backbone("r50_twin"), rule)
+
+
+@pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2"])
+def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
+    cnn = getattr(torchvision.models, builder)()
+    before = {key: value.clone() for key, value in cnn.state_dict().items()}
+    model = ctnet.tensorize(cnn, rule="odd", excitation="te")
+    assert model.head.out_features == 1000
+    assert any(isinstance(module, CTModule) for module in model.modules())
+    assert model(torch.randn(1, 3, 2, 64, 64)).shape == (1, 1000)
+    assert before.keys() == cnn.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in cnn.state_dict().items())
+    assert not any(isinstance(module, OnClips) for module in cnn.modules())
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_tensorize_keeps_the_normalisation_of_inception(pretrained):
+    cnn = torchvision.models.inception_v3(init_weights=False, transform_input=pretrained)
+    model = ctnet.tensorize(cnn, INCEPTION_CONVS)
+    named = ctnet.create_model("ctnet_inceptionv3").input_mean
+    assert (model.input_mean == named) == pretrained
+
+
+def test_replaced_convolution_takes_its_batch_norm_along():
+    model = ctnet.create_model("ctnet_r50_twin")
+    block = model.backbone.layer1[1]
+    assert isinstance(block.bn2, torch.nn.Identity)
+    assert isinstance(model.backbone.layer1[0].bn2, torch.nn.BatchNorm2d)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+import torchvision
+
+import ctnet
+from ctnet.engine import load_model, save_model
+from ctnet.models import network_version, register_module, registry
+
+CLIPS = {
+    "i3d_inception": (5, 3),
+    "corrnet_r50": (8, 8),
+    "slowfast_r50_4x16": (16, 8),
+    "slowfast_r50_8x8": (8, 4),
+}
+"""Frames of a longer and a shorter clip, for networks that not every T fits."""
+
+
+DEEPER = {"corrnet_r101", "ip_csn_r152", "ir_csn_r152", "slowfast_r101_8x8", "slowfast_r101_16x8"}
+"""Networks that are left out: of the same blocks as one with fewer layers."""
+
+
+@pytest.mark.parametrize("name", [name for name in ctnet.list_models() if name not in DEEPER])
+def test_every_model_scores_clips_of_any_length_and_trains_every_parameter(name):
+    model = ctnet.create_model(name, num_classes=7)
+    size = 96 if "inceptionv3" in name else 32
+    longer, shorter = CLIPS.get(name, (5, 2))
+    model.eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 3, longer, size, size)).shape == (2, 7)
+    model.train()
+    scores = model(torch.randn(2, 3, shorter, size, size))
+    torch.nn.functional.cross_entropy(scores, torch.tensor([1, 4])).backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert scores.shape == (2, 7)
+    assert without == []
+
+
+def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
+    def mine(in_channels, out_channels, kernel=3):
+        return torch.nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
+
+    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
+    register_module("mine", version=3)(mine)
+    assert network_version("mine_r50_twin") == 3
+    assert "mine_r50" in ctnet.list_models()
+    model = ctnet.create_model("mine_r50_twin", num_classes=3, kernel=5)
+    assert sum(isinstance(module, torch.nn.Conv3d) and module.kernel_size[0] == 5 for module in model.modules()) == 7
+    save_model(tmp_path / "mine.safetensors", model)
+    assert load_model(tmp_path / "mine.safetensors").config == model.config
+    with pytest.raises(ValueError, match="no option sizes; there are kernel, blocks"):
+        ctnet.create_model("mine_r50_twin", sizes=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ctnet.create_model("ctnet_r52"), "unknown model 'ctnet_r52'"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
+        (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
+        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "no option blocks; there are none"),
+        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
+        (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "weights must be"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),
+        (lambda: ctnet.create_model("tsm_r50_twin", sizes=3), "no option sizes; there are none"),
+        (lambda: ctnet.tensorize(torch.nn.Conv2d(3, 8, 3)), "no linear head"),
+        (lambda: ctnet.tensorize(torchvision.models.mobilenet_v2()), "'odd' finds no dense 3 x 3 convolution"),
+        (lambda: ctnet.tensorize(torch.nn.Sequential(torch.nn.Linear(3, 8)), "none"), "where the features"),
+    ],
+)
+def test_bad_requests_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
