@@ -129,3 +129,10 @@ def test_imports_point_one_way():
     for path in (ROOT / "ctnet" / "models").rglob("*.py"):
         for package in re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE):
             assert package in {"torch", "torchvision", "ctnet"} | sys.stdlib_module_names, path
+
+
+def test_the_files_that_contributors_are_sent_to_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"\b((?:book|ctnet|results|study|tests)/[\w./]+\w)", text)
+    assert len(named) > 20
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
