@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from dataset_trees import add_junk, make_folders
+from video_files import write_video
 
 from ctnet.data import load_videos
 from ctnet.engine import Scores, View, eval_data, evaluate, load_model, load_recipe, predict, save_model
@@ -167,3 +169,26 @@ def test_recipes_can_be_listed_and_shown(run):
     assert "kinetics" in run("train", "--list")[1]
     shown = json.loads(run("train", "kinetics", "lr=0.5", "--show")[1])
     assert (shown["lr"], shown["epochs"]) == (0.5, 110)
+
+
+def test_training_leaves_out_what_is_no_video_and_says_so(tmp_path):
+    root, video = tmp_path / "own", write_video(tmp_path / "video.mp4")
+    make_folders(root, video)
+    told = []
+    for folder in ("train/tea", "train/coffee", "val/tea"):
+        told += [f"{folder}/{name}" for name in add_junk(root / folder, video)]
+    (root / "train" / "coffee").rename(root / "train" / "pour left")
+    (root / "val" / "coffee").rename(root / "val" / "pour left")
+    (tmp_path / "skip.txt").write_text(f"{root}/train/tea/a.mp4\nnothing.mp4\n")
+    command = [sys.executable, "-m", "ctnet.cli", "train", "kinetics", "dataset=folders", f"root={root}", *FIELDS]
+    command += ["model=tsn_r50_twin", "frames=2", "batch_size=2", "epochs=1", "workers=2", f"skip={tmp_path}/skip.txt"]
+    done = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, check=True)
+    said = done.stdout + done.stderr
+    left_out = len(told) // 3
+    assert f"training: {2 * left_out} left out, 3 used: train/pour left/" in said
+    assert f"validation: {left_out} left out, 2 used: val/tea/" in said
+    assert "training: 1 of 3 skipped" in said
+    assert f"training: 1 entries of {tmp_path}/skip.txt match no video: nothing.mp4" in said
+    assert "training: flip=true gives clips of these classes a wrong label: pour left" in said
+    assert "of 2 videos" in done.stdout
+    assert Scores.load(tmp_path / "run" / "scores.npz").names == ["val/pour left/e.mp4", "val/tea/d.mp4"]

@@ -43,7 +43,8 @@ def record_anew(record: Path, name: str, version: int, probe: dict[str, Any]) ->
     """Write the record, unless the version has to be raised first."""
     if record.exists() and json.loads(record.read_text())["version"] == version:
         sys.exit(f"{record} is of version {version} already: raise {name} first, if behaviour has changed")
-    record.write_text(json.dumps({"version": version, "probe": probe}, indent=1) + "\n")
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in probe.items())
+    record.write_text(f'{{"version": {version}, "probe": {{\n{lines}\n}}}}\n')
 
 
 def digest(*parts: Any) -> str:

@@ -109,6 +109,6 @@ def _examine(path: Path, min_frames: int, every_frame: bool) -> str | None:
         read_frames(path, indices, short_side=16)
     except VideoError as error:
         return str(error)
-    except Exception as error:  # whatever else one file brings about, the others are checked
+    except (OSError, ValueError, ArithmeticError, MemoryError) as error:  # one file ends no check of the others
         return printable(f"{path}: {error or type(error).__name__}")
     return None

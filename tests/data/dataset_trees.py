@@ -1,6 +1,7 @@
 """Small copies of the official dataset directories, all videos the same."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,6 +96,24 @@ def make_folders(root: Path, video: Path) -> None:
     names = ["train/tea/b.mp4", "train/tea/a.mp4", "train/coffee/c.mp4", "val/tea/d.mp4", "val/coffee/e.mp4"]
     put(video, root, [*names, "train/tea/.hidden.mp4"])
     write(root / "train" / "README.txt", "not a class")
+
+
+def add_junk(folder: Path, video: Path) -> list[str]:
+    """Each sort of what lies among videos and is none; returns the names that are worth telling."""
+    for name in ("notes.txt", "a.srt", "a.info.json", "Thumbs.db", "desktop.ini", "cover.jpg", "b.PNG", "list.m3u8"):
+        (folder / name).write_text("#EXTM3U\n#EXTINF:1,\nhttp://192.0.2.1/a.ts\n")
+    for name in ("song.mp3", "song.m4a", "README", "poster.gif", "song.ogg"):
+        (folder / name).write_bytes(b"ID3" + bytes(2000))
+    for name in ("rest.mp4.part", "old.mp4.bak"):
+        put(video, folder, [name])
+    (folder / "to nothing.mp4").symlink_to("nowhere.mp4")
+    (folder / "empty folder").mkdir()
+    put(video, folder, ["deeper/a.mp4"])
+    os.mkfifo(folder / "pipe.mp4")
+    told = sorted(path.name for path in folder.iterdir() if path.name not in ("a.mp4", "b.mp4", ".hidden.mp4"))
+    for name in (".DS_Store", "._a.mp4", ".hidden.mp4"):
+        (folder / name).write_text("hidden")
+    return told
 
 
 MAKERS = {

@@ -1,4 +1,8 @@
+import os
+import sys
+
 import pytest
+from PIL import Image
 from video_files import draw_frames, write_video
 
 from ctnet.data import DATASETS, VideoDataset, check, eval_transform, info, load_videos, sample_sparse
@@ -80,3 +84,71 @@ def test_check_looks_at_every_frame_if_asked(make_tree, tmp_path):
     picture.write_bytes(picture.read_bytes()[:200])
     assert check(root, workers=0, progress=False) == {}
     assert set(check(root, workers=0, progress=False, every_frame=True)) == {picture.parent}
+
+
+def test_one_bad_entry_is_one_line_and_ends_no_check(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    tea = root / "train" / "tea"
+    video = tea / "a.mp4"
+    (tea / "link.mp4").symlink_to("nowhere.mp4")
+    os.symlink(os.fsencode(video), os.fsencode(tea) + b"/caf\xe9.mp4")
+    (tea / "two\nlines\tand a tab.mp4").write_bytes(video.read_bytes()[:2000])
+    os.link(tea / "two\nlines\tand a tab.mp4", os.fsencode(tea) + b"/\xff.mp4")
+    for name, odd in (("png", "png"), ("dangling", None)):
+        folder = tea / name
+        folder.mkdir()
+        for i, frame in enumerate(draw_frames(9), 1):
+            Image.fromarray(frame).save(folder / f"{i}.jpg")
+        (folder / "9.jpg").unlink()
+        if odd:
+            Image.new("RGB", (64, 48)).save(folder / "9.jpg", odd)
+        else:
+            (folder / "9.jpg").symlink_to("nowhere")
+    skip = tmp_path / "skip.txt"
+    skip.write_text("what was there\n")
+    bad = check(root, workers=0, progress=False, every_frame=True, skip_list=skip)
+    names = {os.fsencode(path.relative_to(tea)) for path in bad}
+    assert names == {b"two\nlines\tand a tab.mp4", b"\xff.mp4", b"png", b"dangling"}
+    assert all("\n" not in reason and reason.encode() for reason in bad.values())
+    clips = VideoDataset(load_videos(root, "train"), sample_sparse, eval_transform(), skip=skip)
+    assert {os.fsencode(name) for name in clips.names} == {
+        *(b"train/tea/a.mp4", b"train/tea/b.mp4", b"train/tea/caf\xe9.mp4", b"train/coffee/c.mp4"),
+    }
+    assert not [note for note in clips.notes if "match no video" in note]
+
+
+@pytest.mark.parametrize("place", ["folder", "under/a/file"])
+def test_the_list_s_place_is_tried_before_the_work(make_tree, tmp_path, place, capfd):
+    root = make_tree("folders", tmp_path / "set")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "under").write_text("a file")
+    with pytest.raises(OSError, match=place.split("/")[0]):
+        check(root, workers=0, skip_list=tmp_path / place)
+    assert "video" not in capfd.readouterr().err
+
+
+def test_what_was_in_the_list_is_kept_when_a_check_is_cut_short(make_tree, tmp_path, monkeypatch):
+    root = make_tree("folders", tmp_path / "set")
+    skip = tmp_path / "skip.txt"
+    skip.write_text("what was there\n")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["ctnet.data.check"], "read_frames", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        check(root, workers=0, progress=False, skip_list=skip)
+    assert skip.read_text() == "what was there\n"
+
+
+@pytest.mark.parametrize("numbers", [{"min_frames": 0}, {"seconds": 0}, {"workers": -1}])
+def test_numbers_out_of_range_are_refused(make_tree, tmp_path, numbers):
+    with pytest.raises(ValueError, match="at least 1"):
+        check(make_tree("folders", tmp_path), **numbers)
+
+
+def test_a_video_that_takes_too_long_is_one_line(make_tree, tmp_path):
+    root = make_tree("folders", tmp_path)
+    bad = check(root, workers=1, progress=False, seconds=1e-4)
+    assert bad
+    assert all(reason == f"{path}: takes more than 0.0001 s" for path, reason in bad.items())

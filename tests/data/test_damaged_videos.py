@@ -5,22 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from damage import FORMATS, OTHERS, WAYS, run
 from video_files import decode_all, write_video
 
 from ctnet.data import VideoError, count_frames, read_frames
 
-FORMATS = {
-    "mp4": ("video.mp4", {}),
-    "mp4, index first": ("front.mp4", {"muxer": {"movflags": "faststart"}}),
-    "mp4, fragments": ("fragments.mp4", {"muxer": {"movflags": "frag_keyframe+empty_moov"}}),
-    "webm": ("video.webm", {"encoder": "libvpx-vp9"}),
-    "webm, no duration": ("live.webm", {"encoder": "libvpx-vp9", "muxer": {"live": "1"}}),
-    "mkv": ("video.mkv", {}),
-    "mkv with sound": ("sound.mkv", {"audio": True}),
-    "avi": ("video.avi", {"encoder": "mpeg4"}),
-    "avi with B-frames": ("b.avi", {"encoder": "mpeg4", "bf": "2"}),
-    "ts": ("video.ts", {}),
-}
 WITHOUT_LENGTH = {"webm, no duration", "ts"}  # a truncated file is a shorter file
 
 
@@ -130,3 +119,13 @@ def test_two_thousand_opens_leave_nothing_behind(tmp_path):
         use()
     assert len(os.listdir("/proc/self/fd")) == handles
     assert resident_megabytes() - memory < 10
+
+
+def test_a_sample_of_all_damage_brings_about_no_fault(tmp_path):
+    """The first of the ten thousand that `python tests/data/damage.py` counts."""
+    rows = run(tmp_path, range(150), seconds=300)
+    assert len(rows) == 150
+    assert [row for row in rows if row[3].startswith("fault")] == []
+    assert {row[2] for row in rows} == set(WAYS)
+    assert len({row[1] for row in rows}) == len(FORMATS) + len(OTHERS) + 1
+    assert {row[3] for row in rows} >= {"error", "frames"}

@@ -1,8 +1,7 @@
 import json
-import os
 
 import pytest
-from dataset_trees import MAKERS, put
+from dataset_trees import MAKERS, add_junk, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -360,24 +359,6 @@ def test_upper_case_and_other_containers_are_videos(make_tree, tmp_path):
     assert [path.name for path in load_videos(root, "train").paths[1:]] == [
         *("a.mp4", "b.mp4", "c.MP4", "d.MoV", "e.mkv", "no ending")
     ]
-
-
-def add_junk(folder, video):
-    """Each sort of what lies among videos and is none; returns the names that are worth telling."""
-    for name in ("notes.txt", "a.srt", "a.info.json", "Thumbs.db", "desktop.ini", "cover.jpg", "b.PNG", "list.m3u8"):
-        (folder / name).write_text("#EXTM3U\n#EXTINF:1,\nhttp://192.0.2.1/a.ts\n")
-    for name in ("song.mp3", "song.m4a", "README", "poster.gif", "song.ogg"):
-        (folder / name).write_bytes(b"ID3" + bytes(2000))
-    for name in ("rest.mp4.part", "old.mp4.bak"):
-        put(video, folder, [name])
-    (folder / "to nothing.mp4").symlink_to("nowhere.mp4")
-    (folder / "empty folder").mkdir()
-    put(video, folder, ["deeper/a.mp4"])
-    os.mkfifo(folder / "pipe.mp4")
-    told = sorted(path.name for path in folder.iterdir() if path.name not in ("a.mp4", "b.mp4", ".hidden.mp4"))
-    for name in (".DS_Store", "._a.mp4", ".hidden.mp4"):
-        (folder / name).write_text("hidden")
-    return told
 
 
 def test_what_is_no_video_is_left_out_of_folders_and_told(make_tree, tmp_path):
