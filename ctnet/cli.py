@@ -94,7 +94,7 @@ def data_info(root: Root, dataset: Dataset = None, as_json: Json = False) -> Non
         [split, *(str(counts[key]) for key in ("videos", "classes", "left_out"))]
         for split, counts in found["splits"].items()
     ]
-    print_table(["Split", "Videos", "Classes with a video", "Annotations left out"], rows)
+    print_table(["Split", "Videos", "Classes with a video", "Left out"], rows)
 
 
 @data.command("check")
