@@ -6,7 +6,7 @@ from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_mo
 from ctnet.models.ctnet import BLOCKS, register_module, replace_convs, select_convs, tensorize
 from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
 from ctnet.models.official import load_official_checkpoint, read_official_checkpoint
-from ctnet.models.registry import create_model, list_models, network_family, network_version, register
+from ctnet.models.registry import create_model, list_models, network_version, register
 from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
 from ctnet.models.tsn import TSN, VideoModel
 
@@ -24,7 +24,6 @@ __all__ = [
     "csn_module",
     "list_models",
     "load_official_checkpoint",
-    "network_family",
     "network_version",
     "peers",
     "r2plus1d_module",

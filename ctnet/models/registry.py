@@ -61,11 +61,6 @@ def network_version(name: str) -> int:
     return _entry(name).version
 
 
-def network_family(name: str) -> Family:
-    """Family of a network, by a name of `list_models`."""
-    return _entry(name).family
-
-
 def _entry(name: str) -> Entry:
     if name not in NETWORKS:
         raise ValueError(f"unknown model {name!r}; {did_you_mean(name, NETWORKS)} `ctnet models` lists all")
