@@ -1,19 +1,17 @@
 """The command line: parses, calls, prints. Errors that a user can cause are one line, exit code 2."""
 
 import json
+import os
 import sys
-import time
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
-
-if TYPE_CHECKING:
-    from ctnet.engine import Scores
 
 app = typer.Typer(
     help="CT-Net (ICLR 2021): networks, costs, training, saliency.",
@@ -110,7 +108,10 @@ def data_check(
 ) -> None:
     """Find unreadable, truncated and short videos; exit with 1 when there are any."""
     from ctnet.data import check
+    from ctnet.files import check_file
 
+    if skip_list is not None:
+        check_file(skip_list)
     bad = check(root, dataset, min_frames, every_frame, workers, skip_list, not as_json, seconds)
     if as_json:
         print(json.dumps({str(path): reason for path, reason in bad.items()}, indent=1))
@@ -187,89 +188,38 @@ def test_checkpoints(
         ),
     ],
     view: Annotated[list[str] | None, typer.Option(help="Crops x clips, such as 3x2; may repeat.")] = None,
-    scores: Annotated[Path | None, typer.Option(help="Directory to keep the scores in.")] = None,
-    record: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TABLE/ROW",
-            help="Keep the result in results/full-scale, as that of a row of the paper such as 3/ct-net-8x3x2.",
-        ),
+    scores: Annotated[
+        Path | None, typer.Option(help="Directory to keep the scores in, with what tells where they come from.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
-    from ctnet import count_cost
-    from ctnet.engine import Scores, View, choose_precision, distributed, eval_data, evaluate, fuse, load_model
-    from ctnet.engine import load_recipe as recipe_of
-    from ctnet.engine.recipe import BATCH
-    from study.fullscale import find_target, keep
+    from ctnet.engine import View, distributed, score_files
 
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
-    paths = [Path(text) for text in targets if text not in changes]
-    views = [View.parse(name) for name in view or ["1x1"]]
-    if not paths:
-        raise ValueError("name a checkpoint to test")
-    recipes = {path: recipe_of(path).parse(changes) for path in paths if path.suffix != ".npz"}
-    if record and len(recipes) < len(paths):
-        raise ValueError("--record needs the networks themselves: kept scores do not tell how they were trained")
-    if not recipes and (view or changes):
-        raise ValueError("kept scores are of videos as they were looked at: leave out --view and fields of recipes")
-    kept = {path: Scores.load(path) for path in paths if path not in recipes}
-    fields = [text.partition("=")[0] for text in changes]
-    row = find_target(record, list(recipes.values()), views, fields) if record else None
-    lines = [{"model": str(path), "frames": "", "gmacs": None} | _accuracies(each) for path, each in kept.items()]
+    files = [Path(text) for text in targets if text not in changes]
     with distributed() as place:
-        for looked in views:
-            found, cost, start = list(kept.values()), 0.0, time.perf_counter()
-            for path, recipe in recipes.items():
-                model = load_model(path)
-                dataset = eval_data(recipe, model, looked)
-                if row:
-                    row.check_videos(len(dataset.classes), len(dataset))
-                size = looked.size or recipe.test_size or recipe.size
-                gmacs = count_cost(model, size=size, frames=recipe.frames).gmacs * looked.crops * looked.clips
-                precision = choose_precision(recipe.precision, place.device, testing=True)
-                found.append(
-                    evaluate(
-                        model.to(place.device),
-                        dataset,
-                        place,
-                        batch_size=recipe.clips_per_device or min(recipe.batch_size, BATCH),
-                        precision=precision,
-                        workers=recipe.workers,
-                        progress=True,
-                    )
-                )
-                cost += gmacs
-                shown = {"model": str(path), "frames": f"{recipe.frames}x{looked}", "gmacs": round(gmacs, 4)}
-                lines.append(shown | _accuracies(found[-1]))
-                if scores and place.first:
-                    found[-1].save(scores / f"{path.parent.name}-{path.stem}-{looked}.npz")
-            if len(found) > 1:
-                known = {} if kept else {"frames": f"x{looked}", "gmacs": round(cost, 4)}
-                fused = {"model": f"all {len(found)}, fused", "frames": "", "gmacs": None} | known
-                lines.append(fused | _accuracies(fuse(found)))
-            if row and place.first:
-                file = keep(row, fuse(found), recipes, looked, place, time.perf_counter() - start)
-    if place.first and as_json:
-        print(json.dumps(lines, indent=1))
-    elif place.first:
-        rows = [
-            [
-                line["model"],
-                line["frames"],
-                f"{line['gmacs']:.2f}" if line["gmacs"] else "",
-                *(f"{line[k]:.2%}" for k in ("top1", "top5")),
-            ]
-            for line in lines
+        tested = score_files(files, changes, [View.parse(name) for name in view or []], scores, progress=True)
+    if not place.first:
+        return
+    if as_json:
+        lines = [
+            {"model": line.model, "frames": line.frames, "gmacs": line.gmacs and round(line.gmacs, 4)}
+            | {f"top{k}": line.scores.accuracy(k) for k in (1, 5)}
+            | {"videos": len(line.scores.labels)}
+            for line in tested
         ]
-        print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
-        if row:
-            print(f"kept in {file}")
-
-
-def _accuracies(scores: "Scores") -> dict[str, Any]:
-    return {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "videos": len(scores.labels)}
+        return print(json.dumps(lines, indent=1))
+    rows = [
+        [
+            line.model,
+            line.frames,
+            f"{line.gmacs:.2f}" if line.gmacs else "",
+            *(f"{line.scores.accuracy(k):.2%}" for k in (1, 5)),
+        ]
+        for line in tested
+    ]
+    print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
 
 
 @app.command()
@@ -318,9 +268,10 @@ def saliency(
     checkpoint: Annotated[list[Path], typer.Option(help="Weights of a network; several are drawn side by side.")],
     out: Annotated[Path, typer.Option(help="Picture to write: .png gives a strip of frames, .gif and .mp4 move.")],
     label: Annotated[str | None, typer.Option(help="Class to look for; the one predicted unless given.")] = None,
+    method: Annotated[str, typer.Option(help="tubes (Saliency Tubes) or grad_cam, for any network.")] = "tubes",
     as_json: Json = False,
 ) -> None:
-    """Draw where networks see a class in a video (Saliency Tubes)."""
+    """Draw where networks see a class in a video (Saliency Tubes, or Grad-CAM)."""
     from ctnet.analysis.overlay import checked_path, explain, sampled_frames, save_explanations
     from ctnet.engine import load_model, load_recipe
     from ctnet.engine.loading import sampler
@@ -331,7 +282,7 @@ def saliency(
         model, recipe = load_model(path), load_recipe(path)
         name = path.stem if len({other.stem for other in checkpoint}) == len(checkpoint) else str(path)
         frames = sampled_frames(video, sampler(recipe))
-        explanations.append(explain(name, model, frames, label, recipe.test_size or recipe.size))
+        explanations.append(explain(name, model, frames, label, recipe.test_size or recipe.size, method))
     save_explanations(out, explanations)
     if as_json:
         keys = ("name", "label", "score")
@@ -341,15 +292,35 @@ def saliency(
 
 
 def execute(application: typer.Typer, name: str) -> NoReturn:
-    """Run a command line, turning errors that a user can cause into one line; exits."""
+    """Run a command line, turning errors into one line; exits.
+
+    With CTNET_DEBUG=1 in the environment the traceback of an error is shown instead.
+    """
     try:
         sys.exit(application(standalone_mode=False, prog_name=name) or 0)
-    except TyperException as error:
-        message = error.format_message()
-    except (ValueError, OSError, RuntimeError) as error:
-        message = str(error)
+    except Exception as error:
+        if os.environ.get("CTNET_DEBUG") == "1":
+            raise
+        message = describe_error(error)
     print(f"{name}: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def describe_error(error: Exception) -> str:
+    """An error in one line; one that is no fault of the user's says where it happened, and how to see more of it."""
+    if isinstance(error, TyperException):
+        message = error.format_message()
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        message = f"not enough memory ({error})"
+    elif isinstance(error, ValueError | OSError | RuntimeError):
+        message = str(error)
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        message = f"internal error: {type(error).__name__}: {error} ({place}); CTNET_DEBUG=1 shows all of it"
+    return " ".join(message.split()) or type(error).__name__
 
 
 def main() -> None:

@@ -87,12 +87,12 @@ def _count_executed(model: "nn.Module", shape: tuple[int, ...]) -> tuple[dict[st
     """`_count` of the model itself, on a clip of zeros on the device that its parameters are on."""
     import torch
 
+    from ctnet.models.modes import evaluating
+
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    training = model.training
     try:
-        return _count(model.eval(), torch.zeros(shape, device=device))
+        with evaluating(model):
+            return _count(model, torch.zeros(shape, device=device))
     except (RuntimeError, TypeError) as error:
         _, _, frames, height, width = shape
         raise ValueError(f"the model cannot process a clip of {frames} x {height} x {width}: {error}") from error
-    finally:
-        model.train(training)

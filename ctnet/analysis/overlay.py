@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ctnet.analysis.saliency import saliency_tubes
+from ctnet.analysis.saliency import grad_cam, saliency_tubes
 from ctnet.data import eval_transform, read_frames, sample_sparse
 from ctnet.errors import did_you_mean
+from ctnet.files import check_file, replacing
 from ctnet.micro import write_video
 from ctnet.models import VideoModel
 
@@ -51,8 +52,19 @@ class Explanation(NamedTuple):
         return f"{self.name}: {self.label}, {100 * self.score:.0f} %"
 
 
-def explain(name: str, model: VideoModel, frames: Tensor, label: str | None = None, size: int = 256) -> Explanation:
-    """Show a network the central square of a video's frames, and take the Saliency Tubes of a class.
+METHODS: dict[str, Callable[[VideoModel, Tensor, Tensor], Tensor]] = {"tubes": saliency_tubes, "grad_cam": grad_cam}
+"""Name -> map of saliency from a model, clips and labels."""
+
+
+def explain(
+    name: str,
+    model: VideoModel,
+    frames: Tensor,
+    label: str | None = None,
+    size: int = 256,
+    method: str = "tubes",
+) -> Explanation:
+    """Show a network the central square of a video's frames, and find where it sees a class.
 
     Args:
         name: of the network, for the caption.
@@ -60,10 +72,13 @@ def explain(name: str, model: VideoModel, frames: Tensor, label: str | None = No
         frames: uint8 (T, 3, H, W), such as `sampled_frames`.
         label: the class, one of the model's `classes`, or its number if it has none; the predicted one unless given.
         size: side of the square that the network is given, in pixels.
+        method: "tubes" for Saliency Tubes, or "grad_cam", which any head will do for.
 
     Raises:
-        ValueError: for an unknown class.
+        ValueError: for an unknown class or method, or a head that Saliency Tubes do not know.
     """
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r} to find saliency; {did_you_mean(method, METHODS)}")
     classes = model.classes or [str(number) for number in range(model.head.out_features)]
     if label is not None and label not in classes:
         raise ValueError(f"{name} knows no class {label!r}; {did_you_mean(label, classes)}")
@@ -72,7 +87,7 @@ def explain(name: str, model: VideoModel, frames: Tensor, label: str | None = No
     with torch.no_grad():
         scores = model(clip).softmax(1)[0]
     number = int(scores.argmax()) if label is None else classes.index(label)
-    tubes = saliency_tubes(model, clip, torch.tensor([number]))[0]
+    tubes = METHODS[method](model, clip, torch.tensor([number]))[0]
     return Explanation(name, classes[number], float(scores[number]), frames, tubes)
 
 
@@ -137,12 +152,14 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: for a suffix other than .png, .gif and .mp4.
         FileNotFoundError: when there is no folder to put it into.
+        OSError: when it cannot be written there.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder")
+    check_file(path)
     return path
 
 
@@ -152,7 +169,11 @@ def save_explanations(path: str | os.PathLike[str], explanations: Sequence[Expla
     Raises:
         ValueError, FileNotFoundError: as `checked_path` does.
     """
-    path = checked_path(path)
+    with replacing(checked_path(path)) as scratch:
+        _save(scratch, explanations)
+
+
+def _save(path: Path, explanations: Sequence[Explanation]) -> None:
     if path.suffix == ".png":
         _page(overlays(explanations, COLUMNS, side=160), down=True).save(path)
         return

@@ -5,13 +5,13 @@ uniform.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ctnet.models import VideoModel
+from ctnet.models.modes import evaluating
 
 VERSION = 1
 """Of maps and measures: to be raised whenever the same features give other ones."""
@@ -49,7 +49,7 @@ def grad_cam(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool = True
     maps agree. By default only evidence for the class counts, as in Selvaraju et al.
     """
     _check(model, clips, labels)
-    with _evaluating(model):
+    with evaluating(model):
         with torch.no_grad():
             features = model.forward_features(clips)
         with torch.enable_grad():
@@ -70,7 +70,7 @@ def class_evidence(model: VideoModel, clips: Tensor, labels: Tensor) -> Tensor:
         Of the features' size, (N, T', h, w), with either sign.
     """
     _check(model, clips, labels)
-    with _evaluating(model):
+    with evaluating(model):
         features = model.forward_features(clips)
     weights = model.head.weight[labels]  # (N, C)
     if weights.shape[1] != features.shape[1]:
@@ -157,18 +157,6 @@ def _distribution(tubes: Tensor) -> Tensor:
     """Maps (N, T, H, W) that sum to 1 over each clip."""
     total = tubes.sum((1, 2, 3), keepdim=True)
     return torch.where(total > 0, tubes / total, 1 / tubes[0].numel())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards every module's own again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _check(model: VideoModel, clips: Tensor, labels: Tensor) -> None:

@@ -5,17 +5,21 @@ from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, evaluate, fuse, predict
 from ctnet.engine.loading import Batches, View, eval_data, train_data
 from ctnet.engine.recipe import RECIPES, Recipe, get_recipe
+from ctnet.engine.testing import Tested, score_files
 from ctnet.engine.training import choose_precision, train
+from ctnet.engine.version import VERSION
 
 VERSION = 1
 """Of training and testing: to be raised whenever the same recipe, seed and data give other losses or scores."""
 
 __all__ = [
     "RECIPES",
+    "VERSION",
     "Batches",
     "Place",
     "Recipe",
     "Scores",
+    "Tested",
     "View",
     "choose_precision",
     "convert_official",
@@ -29,6 +33,7 @@ __all__ = [
     "load_recipe",
     "predict",
     "save_model",
+    "score_files",
     "train",
     "train_data",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ctnet.engine.loading import load_split
 from ctnet.engine.recipe import Recipe
-from ctnet.files import PathLike, replacing
+from ctnet.files import PathLike, check_file, replacing
 from ctnet.models import VideoModel, create_model, load_official_checkpoint, read_official_checkpoint
 
 FORMAT = "ctnet-1"
@@ -137,6 +137,7 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
         FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read, or is of another network or another number of classes.
     """
+    check_file(out)
     state_dict = read_official_checkpoint(Path(source))
     heads = [value for key, value in state_dict.items() if key.endswith("new_fc.weight")]
     classes = load_split(recipe, "val").class_names if recipe.root else None
@@ -189,7 +190,9 @@ def _read(path: PathLike, tensors: bool) -> tuple[dict[str, Tensor], dict[str, A
             names = file.keys() if tensors else ()
             held = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no file of weights ({error})") from error
+        raise ValueError(
+            f"{path} is damaged or no file of weights ({error}); `ctnet convert` reads those of the authors' code"
+        ) from error
     try:
         if metadata["format"] != FORMAT:
             raise KeyError("format")

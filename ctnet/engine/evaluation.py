@@ -1,23 +1,26 @@
 """Scores of a network on a dataset, and what follows from them: accuracies, confusion, ensembles."""
 
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 from tqdm.auto import tqdm
 
 from ctnet.data import VideoDataset, VideoList
 from ctnet.engine.distributed import Place
-from ctnet.engine.loading import View, eval_data
+from ctnet.engine.loading import Loader, View, eval_data
 from ctnet.engine.recipe import Recipe
 from ctnet.files import replacing
 from ctnet.models import VideoModel
+from ctnet.models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,15 @@ class Scores:
         labels: int64 (N,).
         names: of the videos.
         classes: names of the classes.
+        about: where the scores come from, as `ctnet test --scores` records it: hash of the weights, recipe, fields of
+            it that were changed for the test, view, precision, devices, seconds, versions, identity of the data.
     """
 
     probabilities: NDArray[np.float32]
     labels: NDArray[np.int64]
     names: list[str]
     classes: list[str]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -72,6 +78,7 @@ class Scores:
                 labels=self.labels,
                 names=np.array(self.names),
                 classes=np.array(self.classes),
+                about=np.array(json.dumps(self.about)),
             )
 
     @classmethod
@@ -79,7 +86,9 @@ class Scores:
         """Read what `save` wrote; raises FileNotFoundError, or ValueError for a file of another kind."""
         try:
             with np.load(path, allow_pickle=False) as held:
-                return cls(held["probabilities"], held["labels"], held["names"].tolist(), held["classes"].tolist())
+                about = json.loads(str(held["about"])) if "about" in held else {}
+                names, classes = held["names"].tolist(), held["classes"].tolist()
+                return cls(held["probabilities"], held["labels"], names, classes, about)
         except FileNotFoundError:
             raise
         except (KeyError, OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
@@ -92,10 +101,8 @@ def fuse(several: Sequence[Scores]) -> Scores:
     Raises:
         ValueError: when the scores are of other videos or classes.
     """
+    check_alike(several)
     first = several[0]
-    for other in several[1:]:
-        if other.names != first.names or other.classes != first.classes or not (other.labels == first.labels).all():
-            raise ValueError("scores of different videos or classes cannot be fused")
     return Scores(
         np.mean([scores.probabilities for scores in several], axis=0, dtype=np.float32),
         first.labels,
@@ -104,7 +111,15 @@ def fuse(several: Sequence[Scores]) -> Scores:
     )
 
 
-@torch.inference_mode()
+def check_alike(several: Sequence[Scores | VideoDataset]) -> None:
+    """Refuse scores, or datasets that are to be scored, of which the videos or classes differ; raises ValueError."""
+    first = several[0]
+    for other in several[1:]:
+        same_videos = other.names == first.names and list(other.labels) == list(first.labels)
+        if not same_videos or other.classes != first.classes:
+            raise ValueError("scores of different videos or classes cannot be fused")
+
+
 def evaluate(
     model: VideoModel,
     dataset: VideoDataset,
@@ -127,19 +142,18 @@ def evaluate(
         progress: show a bar.
     """
     place = place or Place(next(model.parameters()).device)
-    training = model.training
-    model.eval()
     mine = range(len(dataset))[place.rank :: place.world]
     views = len(dataset[0][0]) if len(dataset) and dataset[0][0].dim() == 5 else 1
     batches = BatchSampler(mine, max(1, batch_size // views), drop_last=False)
-    loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, pin_memory=place.device.type == "cuda")
+    loaded = Loader(dataset, batches, workers, place)
     rows = [torch.zeros(0, len(dataset.classes), device=place.device)]
-    for clips, _ in tqdm(loader, desc="testing", unit="batch", disable=not (progress and place.first), leave=False):
-        clips = clips.to(place.device, non_blocking=True)
-        with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
-            scores = model(clips.flatten(0, -5))  # (N * views, classes)
-        rows.append(scores.float().softmax(-1).unflatten(0, (len(clips), -1)).mean(1))
-    model.train(training)
+    bar = tqdm(loaded, desc="testing", unit="batch", disable=not (progress and place.first), leave=False)
+    with evaluating(model), torch.inference_mode():
+        for clips, _ in bar:
+            clips = clips.to(place.device, non_blocking=True)
+            with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
+                scores = model(clips.flatten(0, -5))  # (N * views, classes)
+            rows.append(scores.float().softmax(-1).unflatten(0, (len(clips), -1)).mean(1))
     probabilities = place.interleave(torch.cat(rows), len(dataset)).cpu().numpy()
     return Scores(probabilities, np.array(dataset.labels), dataset.names, dataset.classes)
 

@@ -1,18 +1,20 @@
 """From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
 
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms import v2
 
 from ctnet.data import (
     DATASETS,
     VideoDataset,
+    VideoError,
     VideoList,
     eval_transform,
     left_right_swap,
@@ -67,7 +69,11 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
 
 
 def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDataset | None = None) -> VideoDataset:
-    """Clips to train a model on: sampled, cropped and flipped at random as the recipe says, and normalised for it."""
+    """Clips to train a model on: sampled, cropped and flipped at random as the recipe says, and normalised for it.
+
+    Raises:
+        ValueError: when no video is left.
+    """
     videos = load_split(recipe, "train") if videos is None else videos
     swap = left_right_swap(videos.class_names) if recipe.flip else None
     normalisation = model.input_mean, model.input_std
@@ -83,7 +89,7 @@ def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDatas
     )
     if recipe.flip and (unmatched := unmatched_left_right(videos.class_names)):
         clips.notes.append(f"flip=true gives clips of these classes a wrong label: {some(unmatched)}")
-    return clips
+    return _not_empty(clips, recipe, "train")
 
 
 def eval_data(
@@ -98,13 +104,23 @@ def eval_data(
         videos: what to read.
 
     Raises:
-        ValueError: when the model knows its classes and the dataset has others.
+        ValueError: when the model knows its classes and the dataset has others, or no video is left.
     """
     videos, view = load_split(recipe, "val") if videos is None else videos, view or View()
     if model.classes is not None and model.classes != videos.class_names:
         raise ValueError(f"the network was trained for other classes than those of {recipe.root or recipe.dataset}")
     transform, short_side = _eval_transform(recipe, model, view)
-    return VideoDataset(videos, sampler(recipe, view.clips), transform, short_side=short_side, skip=recipe.skip or None)
+    clips = sampler(recipe, view.clips)
+    dataset = VideoDataset(videos, clips, transform, short_side=short_side, skip=recipe.skip or None)
+    return _not_empty(dataset, recipe, "test")
+
+
+def _not_empty(dataset: VideoDataset, recipe: Recipe, use: str) -> VideoDataset:
+    """The dataset, which must hold a video; raises ValueError."""
+    if not len(dataset):
+        where = recipe.root or recipe.dataset
+        raise ValueError(f"{where} has no video to {use} on: {dataset.left_out} were left out, see `ctnet data info`")
+    return dataset
 
 
 def _eval_transform(recipe: Recipe, model: VideoModel, view: View) -> tuple[v2.Compose, int]:
@@ -174,13 +190,81 @@ class Batches(Sampler[list[int]]):
                 yield [next(share) for _ in range(piece)]
 
 
-def loader(dataset: VideoDataset, batches: Sampler[list[int]], recipe: Recipe, place: Place) -> DataLoader:
+def loader(dataset: VideoDataset, batches: Sampler[list[int]], recipe: Recipe, place: Place) -> "Loader":
     """Batches of clips from the recipe's number of worker processes."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=recipe.workers,
-        pin_memory=place.device.type == "cuda",
-        persistent_workers=recipe.workers > 0,
-        generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
-    )
+    return Loader(dataset, batches, recipe.workers, place, persistent=recipe.workers > 0)
+
+
+class Loader:
+    """Batches of clips from worker processes; an error in one of them is raised here, as it was there.
+
+    Args:
+        dataset: what to read.
+        batches: indices of each batch.
+        workers: number of processes; 0 reads in this one.
+        place: of this process.
+        persistent: keep the processes between two passes.
+    """
+
+    def __init__(
+        self,
+        dataset: VideoDataset,
+        batches: Sampler[list[int]],
+        workers: int,
+        place: Place,
+        persistent: bool = False,
+    ) -> None:
+        self.loader = DataLoader(
+            _Items(dataset),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=place.device.type == "cuda",
+            persistent_workers=persistent,
+            generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            if isinstance(batch, _Failure):
+                raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
+            yield batch
+
+
+class _Failure(NamedTuple):
+    """An error in place of a batch."""
+
+    error: Exception
+    trace: str
+
+
+class _Items(Dataset[Any]):
+    """The items of a dataset, or the error that one of them led to."""
+
+    def __init__(self, videos: VideoDataset) -> None:
+        self.videos = videos
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        items = []
+        for index in indices:
+            try:
+                items.append(self.videos[index])
+            except Exception as error:
+                return [_Failure(_named(error, self.videos.names[index]), traceback.format_exc())]
+        return items
+
+
+def _named(error: Exception, name: str) -> Exception:
+    """The error, to be sent to another process; one that does not name the video gets its name."""
+    message = " ".join(str(error).split())
+    named = message if name in message else f"{name}: {message or type(error).__name__}"
+    if not isinstance(error, ValueError | OSError | RuntimeError):
+        return error  # a mistake in the program
+    return type(error)(named) if isinstance(error, VideoError) else ValueError(named)
+
+
+def _collate(items: list[Any]) -> Any:
+    return items[0] if isinstance(items[0], _Failure) else default_collate(items)

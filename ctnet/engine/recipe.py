@@ -165,7 +165,10 @@ EXECUTION = frozenset(
         "tensorboard",
     }
 )
-"""Fields that may change when a run is resumed."""
+"""Fields that change how a run is executed, not what it learns: they may change when it is resumed."""
+
+REPAIRS = frozenset({"skip", "missing"})
+"""Fields that leave out videos which cannot be read: they may change when a run is resumed too, which it records."""
 
 
 @cache

@@ -25,7 +25,8 @@ from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
 from ctnet.engine.optimizers import build_optimizer
-from ctnet.engine.recipe import EXECUTION, Recipe
+from ctnet.engine.recipe import EXECUTION, REPAIRS, Recipe
+from ctnet.files import check_folder, remove_scratch, write_text
 from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
 
@@ -39,6 +40,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)  # of every step so far
+    changes: list[dict[str, Any]] = field(default_factory=list)  # to what the run reads, when it was resumed
     epochs: list[dict[str, float]] = field(default_factory=list)  # a row for each finished epoch
 
 
@@ -60,11 +62,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe.
         RuntimeError: when the loss is no longer finite.
     """
+    check_folder(out)
     with distributed() as place:
         if place.device.type == "cpu":
             keep_freed_memory()
         run = Run(recipe, Path(out), place, resume)
-        if run.progress.epoch == recipe.epochs and (run.out / SCORES).exists():
+        if run.is_finished:
             return Scores.load(run.out / SCORES)
         if progress and place.first:
             for use, clips in (("training", run.train_set), ("validation", run.test_set)):
@@ -103,8 +106,7 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
             run.note(losses, step + 1)
             losses = []
             bar.set_postfix(loss=f"{done.losses[-1]:.3f}")
-            if step + 1 < steps:
-                run.save()
+            run.save()  # at an epoch's end too: testing may fail
     bar.close()
 
 
@@ -146,14 +148,21 @@ class Run:
 
     def __init__(self, recipe: Recipe, out: Path, place: Place, resume: bool) -> None:
         self.recipe, self.out, self.place = recipe, out, place
+        if place.first:
+            for name in (STATE, MODEL, SCORES, f"{METRICS}.csv", f"{METRICS}.json"):
+                remove_scratch(out / name)
         self.precision = choose_precision(recipe.precision, place.device)
         torch.manual_seed(recipe.seed)
         videos = load_split(recipe, "train")
         self.classes = videos.class_names
-        self.model = channels_last(build_model(recipe, self.classes).to(place.device))
+        held = resume and (out / STATE).exists()  # the state has all weights: those to begin with are not needed
+        start = recipe.override({"init": "none"}) if held else recipe
+        self.model = channels_last(build_model(start, self.classes).to(place.device))
         self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
         self._check_schedule()
+        if recipe.tensorboard:
+            summary_writer()
         self.loader = loader(self.train_set, self.batches, recipe, place)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
@@ -169,6 +178,11 @@ class Run:
         recipe, steps = self.recipe, self.batches.steps
         if not any(recipe.lr_at((step + 1) / steps) for step in range(recipe.epochs * steps)):
             raise ValueError(f"a run of one step has rate 0: raise epochs, or lower batch_size={recipe.batch_size}")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are trained and everything is written."""
+        return self.progress.epoch == self.recipe.epochs and all((self.out / name).exists() for name in (MODEL, SCORES))
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it was chosen."""
@@ -256,6 +270,8 @@ class Run:
         self.save()
         if self.place.first:
             self._write_metrics()
+            if self.recipe.tensorboard:
+                write_tensorboard(self.out / "tensorboard", row)
 
     def _write_metrics(self) -> None:
         rows = self.progress.epochs
@@ -264,16 +280,16 @@ class Run:
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        (self.out / f"{METRICS}.csv").write_text(table.getvalue())
-        (self.out / f"{METRICS}.json").write_text(
-            json.dumps({"recipe": self.recipe.to_dict(), "epochs": rows, "losses": self.progress.losses})
-        )
-        if self.recipe.tensorboard:
-            write_tensorboard(self.out / "tensorboard", rows[-1])
+        write_text(self.out / f"{METRICS}.csv", table.getvalue())
+        content = {"recipe": self.recipe.to_dict(), "epochs": rows, "losses": self.progress.losses}
+        if self.progress.changes:
+            content["changes"] = self.progress.changes
+        write_text(self.out / f"{METRICS}.json", json.dumps(content))
 
     def finish(self) -> None:
         """Write the trained model and its scores. The state stays, and says that the run is done."""
         if self.place.first:
+            self._write_metrics()
             save_model(self.out / MODEL, self.model, self.classes, self.recipe)
             assert self.scores is not None
             self.scores.save(self.out / SCORES)
@@ -318,7 +334,7 @@ class Run:
         ours = json.loads(json.dumps(self.recipe.to_dict()))  # as in the file, tuples as lists
         other = [
             f"{key} is {theirs[key]!r} there and {ours[key]!r} here"
-            for key in ours.keys() - EXECUTION
+            for key in sorted(ours.keys() - EXECUTION - REPAIRS)
             if ours[key] != theirs[key]
         ]
         if classes != self.classes:
@@ -338,6 +354,10 @@ class Run:
                 self.optimizer.state[parameter][part] = like.to(parameter.device).copy_(value)
         self.scaler.load_state_dict(scaler)
         self.progress = progress
+        for key in sorted(REPAIRS | {"root"}):
+            if ours[key] != theirs[key]:
+                moment = {"epoch": progress.epoch + 1, "step": progress.step}
+                progress.changes.append({"field": key, "before": theirs[key], "now": ours[key], **moment})
 
 
 def build_model(recipe: Recipe, classes: list[str]) -> VideoModel:
@@ -442,12 +462,17 @@ class _StatisticsKept:
                 layer.get_buffer(name).copy_(buffer)
 
 
-def write_tensorboard(folder: Path, row: dict[str, float]) -> None:
-    """Add a row of metrics to a TensorBoard log."""
+def summary_writer() -> Any:
+    """TensorBoard's writer; raises ValueError where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("tensorboard=true needs a package: pip install 'ctnet[tensorboard]'") from error
-    with SummaryWriter(str(folder)) as writer:
+    return SummaryWriter
+
+
+def write_tensorboard(folder: Path, row: dict[str, float]) -> None:
+    """Add a row of metrics to a TensorBoard log."""
+    with summary_writer()(str(folder)) as writer:
         for name, value in row.items():
             writer.add_scalar(name, value, int(row["epoch"]))

@@ -13,12 +13,16 @@ from ctnet.models.tensor_conv import OnClips
 # y and z of sub-operation 2; sx, tx and cx are the spatial, temporal and channel attention.
 _HALVES = {"conv1_x": "0.spatial", "conv1_z": "0.temporal", "conv2_y": "1.spatial", "conv2_z": "1.temporal"}
 _ATTENTIONS = {"s": "excite_spatial", "t": "excite_temporal", "c": "excite_channel"}
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of parallel and of compiled networks, around one another
 _ATTENTION_PARTS = {"fc1.0": "reduce.conv.conv", "fc1.1": "reduce.bn", "fc2.0": "expand.conv"}
 
 
+LISTED = 5  # entries that an error names
+
+
 def convert_official_key(key: str) -> str:
-    """Name in this package of a parameter in the authors' code; the key itself, "module." removed, if there is none."""
-    key = key.removeprefix("module.").replace("new_fc.", "head.").replace("base_model.", "backbone.")
+    """Name in this package of a parameter in the authors' code; the key itself, without wrappers, if there is none."""
+    key = _WRAPPERS.sub("", key).replace("new_fc.", "head.").replace("base_model.", "backbone.")
     key = re.sub(r"(layer\d\.\d+)\.conv([13])\.0\.", r"\1.conv\2.", key)
     key = re.sub(r"(layer\d\.\d+)\.conv([13])\.1\.", r"\1.bn\2.", key)
     inside = re.fullmatch(r"(.*layer\d\.\d+\.conv2)\.(\w+)\.(.*)", key)
@@ -78,21 +82,38 @@ def read_official_checkpoint(path: str | Path) -> dict[str, Tensor]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damage leads to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
+        raise ValueError(f"{path} is not a checkpoint that can be read safely: {_reason(path, error)}") from error
     return _state_dict(checkpoint, str(path))
 
 
+def _reason(path: str | Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do; torch would advise to execute what it holds."""
+    with Path(path).open("rb") as file:
+        beginning = file.read(512).lstrip().lower()
+    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page; download the file that the page leads to"
+    if "WeightsUnpickler error" in str(error):
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        return (
+            f"it holds {found[1] if found else 'other objects'} besides tensors; where you trust it, load it and write "
+            'its weights alone: torch.save(checkpoint["state_dict"], FILE)'
+        )
+    return "it is damaged, or no file that torch.save wrote"
+
+
 def _state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
-    """The state dict in what a file held."""
-    found = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not found or not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(f"{source} holds no state dict")
-    return found
+    """The state dict in what a file held: all of it, or what is under one of the usual names."""
+    held = checkpoint if isinstance(checkpoint, dict) else {}
+    for found in (held, *(held.get(name) for name in ("state_dict", "model_state_dict", "model_state", "model"))):
+        if found and isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values()):
+            return found
+    raise ValueError(f"{source} holds no state dict")
 
 
 def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str, Tensor]) -> None:
     """Load weights of the authors' code into `model`, using every entry and setting every parameter.
+
+    Only the number of batches that batch normalisation has seen may be missing; old files lack it.
 
     Args:
         model: such as ``create_model("ctnet_r50", num_classes=174)``; the checkpoint does not depend on T.
@@ -101,14 +122,16 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file cannot be read as a checkpoint, or does not fit: the message lists every entry that
-            is missing, left over or of another shape. The model is then unchanged.
+        ValueError: when the file cannot be read as a checkpoint, or does not fit: the message counts the entries that
+            are missing, left over or of another shape, and lists the first five. The model is then unchanged.
     """
     if isinstance(checkpoint, dict):
         source, state_dict = "the state dict", _state_dict(checkpoint, "the state dict")
     else:
         source, state_dict = str(checkpoint), read_official_checkpoint(checkpoint)
     converted, ours = convert_official_state_dict(state_dict, model), model.state_dict()
+    counters = {key: value for key, value in ours.items() if key.endswith("num_batches_tracked")}
+    converted = counters | converted
     problems = [f"missing {key}" for key in ours if key not in converted]
     problems += [f"left over {key}" for key in converted if key not in ours]
     problems += [
@@ -117,5 +140,6 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
         if key in converted and converted[key].shape != value.shape
     ]
     if problems:
-        raise ValueError(f"{source} does not fit this model, {len(problems)} entries differ: " + "; ".join(problems))
+        listed = "; ".join(problems[:LISTED]) + ("; ..." if len(problems) > LISTED else "")
+        raise ValueError(f"{source} does not fit this model, {len(problems)} entries differ: {listed}")
     model.load_state_dict(converted)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ctnet.models.modes import evaluating
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -167,7 +168,5 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
 @torch.no_grad()
 def _num_features(stages: Stages) -> int:
     """Channels of the stages' feature map, from one pass over an empty picture."""
-    training = stages.training
-    channels = int(stages.eval()(torch.zeros(1, 3, 96, 96), 1).shape[1])
-    stages.train(training)
-    return channels
+    with evaluating(stages):
+        return int(stages(torch.zeros(1, 3, 96, 96), 1).shape[1])

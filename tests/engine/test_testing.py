@@ -1,0 +1,91 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ctnet
+from ctnet.engine import Scores, View, save_model, score_files
+from ctnet.engine.loading import load_split
+from ctnet.engine.testing import data_identity, distinct_names
+
+
+@pytest.fixture(scope="module")
+def networks(tiny, tmp_path_factory):
+    """Two untrained networks in folders of one name."""
+    folder, classes = tmp_path_factory.mktemp("networks"), load_split(tiny, "val").class_names
+    paths = [folder / name / "seed0" / "model.safetensors" for name in ("a", "b")]
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        save_model(path, ctnet.create_model(tiny.model, len(classes), tiny.frames), classes, tiny)
+    return paths
+
+
+def test_lines_are_those_of_every_view_and_of_the_ensemble(networks, tiny, tmp_path):
+    lines = score_files(networks, ["workers=0"], [View(), View(3, 2)], tmp_path)
+    a, b = map(str, networks)
+    assert [line.model for line in lines] == [a, b, "all 2, fused"] * 2
+    assert [line.frames for line in lines] == ["2x1x1", "2x1x1", "x1x1", "2x3x2", "2x3x2", "x3x2"]
+    assert lines[3].gmacs == pytest.approx(6 * lines[0].gmacs)
+    assert lines[5].gmacs == lines[3].gmacs + lines[4].gmacs
+    mean = (lines[0].scores.probabilities + lines[1].scores.probabilities) / 2
+    np.testing.assert_allclose(lines[2].scores.probabilities, mean, rtol=1e-6)
+    names = ["a-seed0-model-1x1.npz", "a-seed0-model-3x2.npz", "b-seed0-model-1x1.npz", "b-seed0-model-3x2.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+    again = score_files([tmp_path / names[0], tmp_path / names[2]])
+    assert [line.gmacs for line in again] == [None] * 3
+    np.testing.assert_array_equal(again[2].scores.probabilities, lines[2].scores.probabilities)
+
+
+def test_kept_scores_tell_where_they_come_from(networks, tiny, tmp_path):
+    (line,) = score_files(networks[:1], ["workers=0", "test_size=24"], [View(3, 1)], tmp_path)
+    (path,) = tmp_path.iterdir()
+    about = Scores.load(path).about
+    assert about == json.loads(json.dumps(line.scores.about))
+    assert about["weights"] == hashlib.sha256(networks[0].read_bytes()).hexdigest()[:16]
+    assert about["recipe"] == tiny.override({"test_size": 24}).to_dict()
+    assert (about["changed"], about["view"], about["precision"]) == (["workers", "test_size"], "3x1", "float32")
+    assert about["devices"] == "1 x CPU"
+    assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert about["behaviour"]["engine"] == ctnet.engine.VERSION
+    assert about["data"] == data_identity(line.scores)
+    other = Scores(line.scores.probabilities, line.scores.labels[::-1], line.scores.names, line.scores.classes)
+    assert about["data"] != data_identity(other)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["r/a/model.st"], ["a-model"]),
+        (["r/a/s0/model.st", "r/b/s0/model.st"], ["a-s0-model", "b-s0-model"]),
+        (["r/a/model.st", "r/a/other.st"], ["a-model", "a-other"]),
+        (["r/a/x/m.st", "r/b/x/m.st", "s/a/x/m.st"], ["r-a-x-m", "r-b-x-m", "s-a-x-m"]),
+        (["r/-x/model.st"], ["x-model"]),
+        (["/model.st"], ["model"]),
+        (["r/a/model.st", "r/a/model.safetensors"], ["1-r-a-model", "2-r-a-model"]),
+    ],
+)
+def test_scores_of_different_files_have_different_names(paths, names, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    assert distinct_names([Path(path) for path in paths]) == names
+
+
+def test_what_cannot_be_done_is_refused_before_the_work(networks, tiny, tmp_path):
+    """Nothing of this reads a video: the networks' clips could not be read."""
+    unreadable = f"root={tmp_path / 'nothing'}"
+    (tmp_path / "file").touch()
+    other = Scores(np.zeros((1, 2), np.float32), np.zeros(1, np.int64), ["video"], ["a", "b"])
+    other.save(tmp_path / "other.npz")
+    for files, keep, message in [
+        ([], None, "name a checkpoint"),
+        (networks, tmp_path / "file", "no folder"),
+        ([*networks, tmp_path / "none"], None, "no weights at"),
+        ([networks[0], tmp_path / "other.npz"], None, "different videos or classes"),
+    ]:
+        with pytest.raises((ValueError, OSError), match=message):
+            score_files(files, ["workers=0"] if keep is None else [unreadable], keep=keep)
+    with pytest.raises(ValueError, match="leave out --view and fields"):
+        score_files([tmp_path / "other.npz"], views=[View()])
