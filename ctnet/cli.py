@@ -108,10 +108,7 @@ def data_check(
 ) -> None:
     """Find unreadable, truncated and short videos; exit with 1 when there are any."""
     from ctnet.data import check
-    from ctnet.files import check_file
 
-    if skip_list is not None:
-        check_file(skip_list)
     bad = check(root, dataset, min_frames, every_frame, workers, skip_list, not as_json, seconds)
     if as_json:
         print(json.dumps({str(path): reason for path, reason in bad.items()}, indent=1))

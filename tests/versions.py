@@ -17,10 +17,12 @@ def alike(kept: Any, found: Any) -> bool:
     return bool(kept == found)
 
 
-def check(record: Path, name: str, version: int, probe: dict[str, Any]) -> None:
+def check(
+    record: Path, name: str, version: int, probe: dict[str, Any], same: Callable[[Any, Any], bool] = alike
+) -> None:
     """Compare what the code gives today with the record, `version.json` beside a test; `name` tells the version."""
     command = f"PYTHONPATH=tests python tests/{record.parent.name}/test_version.py"
-    judge(json.loads(record.read_text()), name, version, probe, command)
+    judge(json.loads(record.read_text()), name, version, probe, command, same)
 
 
 def judge(

@@ -9,9 +9,6 @@ from ctnet.engine.testing import Tested, score_files
 from ctnet.engine.training import choose_precision, train
 from ctnet.engine.version import VERSION
 
-VERSION = 1
-"""Of training and testing: to be raised whenever the same recipe, seed and data give other losses or scores."""
-
 __all__ = [
     "RECIPES",
     "VERSION",

@@ -116,7 +116,8 @@ class Recipe:
     def parse(self, assignments: list[str]) -> "Recipe":
         """A recipe changed by "field=value" texts, such as lr=0.01, clip_grad=null, options={blocks: 4}.
 
-        Fields that are texts take what is behind "=" as it stands. Others are read as YAML whose numbers are decimal.
+        Fields that are texts take what is behind "=" as it stands, but for quotes around it. Others are read as YAML
+        whose numbers are decimal.
 
         Raises:
             ValueError: as `override` does, and for a text that is no change.
@@ -191,7 +192,8 @@ def _expected(kind: Any) -> str:
 
 def _read(text: str, value: str, kind: Any) -> Any:
     """The value of an assignment."""
-    if kind is str or get_origin(kind) is Literal:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if (kind is str or get_origin(kind) is Literal) and not quoted:
         return value
     from ctnet.engine.values import read_value  # YAML takes a while to import
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ctnet.analysis import count_cost
+from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
 from ctnet.engine.checkpoint import load_model, load_recipe
 from ctnet.engine.distributed import Place, distributed
@@ -146,7 +147,7 @@ def describe_network(network: Network) -> dict[str, Any]:
         "recipe": network.recipe.to_dict(),
         "changed": list(network.changed),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
-        "behaviour": {**drawing, "engine": VERSION, "networks": {name: network_version(name)}},
+        "behaviour": {**drawing, "data": DATA, "engine": VERSION, "networks": {name: network_version(name)}},
     }
 
 

@@ -6,6 +6,7 @@ import torch
 import ctnet
 from ctnet.data import (
     VideoDataset,
+    VideoError,
     eval_transform,
     left_right_swap,
     load_videos,
@@ -14,7 +15,7 @@ from ctnet.data import (
     train_transform,
 )
 from ctnet.engine import Batches, Place, View, eval_data, get_recipe, train_data
-from ctnet.engine.loading import load_split, loader, sampler
+from ctnet.engine.loading import Loader, load_split, loader, sampler
 from ctnet.micro import make
 
 CPU = torch.device("cpu")
@@ -167,3 +168,38 @@ def test_missing_and_skipped_videos_are_left_out_and_counted(tiny, tmp_path):
 def test_a_dataset_without_a_place_is_asked_for():
     with pytest.raises(ValueError, match="root=DIRECTORY"):
         ctnet.engine.train(ctnet.engine.get_recipe("somethingv2"), "/nowhere", progress=False)
+
+
+class Broken(torch.utils.data.Dataset):
+    """Videos of which the third leads to an error."""
+
+    names = ("one.mp4", "two.mp4", "three.mp4")
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise self.error
+        return torch.zeros(1), index
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (VideoError("/set/three.mp4: truncated"), VideoError, "/set/three.mp4: truncated"),
+        (RuntimeError("no such\nshape"), ValueError, "three.mp4: no such shape"),
+        (OSError(5, "Input/output error"), ValueError, "three.mp4: [Errno 5] Input/output error"),
+        (KeyError("a"), KeyError, "'a'"),
+    ],
+)
+def test_an_error_in_any_process_is_one_line_with_the_name_of_the_file(error, kind, message, workers):
+    batches = Loader(Broken(error), [[0], [1, 2]], workers, Place(CPU))
+    with pytest.raises(kind) as raised:
+        list(batches)
+    assert str(raised.value) == message
+    assert "__getitem__" in str(raised.value.__cause__)  # where it happened, for those who debug

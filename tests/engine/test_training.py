@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 import ctnet
+from ctnet.data import VideoError, load_videos
 from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
 from ctnet.engine.checkpoint import load_init, read_about, save_model
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import choose_precision, recompute_activations
-from ctnet.micro import MicroSomething
+from ctnet.micro import MicroSomething, make
 
 COMMAND = [sys.executable, "-m", "ctnet.cli", "train", "micro-something"]
 
@@ -43,7 +45,9 @@ def same(one, other):
 
 def arguments(recipe, out):
     defaults = ctnet.engine.get_recipe("micro-something").to_dict()
-    changed = [f"{k}={json.dumps(v)}" for k, v in recipe.to_dict().items() if v != defaults[k]]
+    changed = [
+        f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in recipe.to_dict().items() if v != defaults[k]
+    ]
     return [*changed, "--out", str(out)]
 
 
@@ -252,6 +256,83 @@ def test_a_run_killed_before_its_end_is_only_tested(whole, tiny, tmp_path, monke
     scores = train(tiny.override({"workers": 1}), tmp_path, progress=False)  # as many as there are now
     np.testing.assert_allclose(scores.probabilities, Scores.load(whole / "scores.npz").probabilities, rtol=1e-6)
     assert same(weights(tmp_path), weights(whole))
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "scores.npz", "metrics.json"])
+def test_what_a_finished_run_has_lost_is_written_again(lost, whole, tiny, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / lost).unlink()
+    (tmp_path / "model.safetensors").unlink(missing_ok=True)
+    monkeypatch.setattr(training, "train_one_epoch", None)
+    train(tiny, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+    assert losses(tmp_path) == losses(whole)
+    assert Scores.load(tmp_path / "scores.npz").accuracy() == Scores.load(whole / "scores.npz").accuracy()
+
+
+def test_an_interrupted_run_needs_no_initial_weights(whole, tiny, tmp_path):
+    init = tmp_path / "init.safetensors"
+    shutil.copy(whole / "model.safetensors", init)
+    recipe = tiny.override({"init": str(init), "epochs": 1, "save_every": 2})
+    train(recipe, tmp_path / "straight", progress=False)
+    train_until(3, recipe, tmp_path / "stopped")
+    init.unlink()
+    train(recipe, tmp_path / "stopped", progress=False)
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "straight"))
+
+
+def test_places_and_packages_are_tried_before_the_work(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "Run", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is no folder"):
+        train(tiny, tmp_path / "file")
+
+
+def test_what_killed_processes_left_is_removed(tiny, tmp_path):
+    left = tmp_path / f".state.{'0' * 32}.safetensors"
+    left.touch()
+    train(tiny.override({"epochs": 1}), tmp_path, progress=False)
+    assert not left.exists()
+
+
+@pytest.fixture
+def filmed(tiny, tmp_path):
+    """A recipe of three steps on video files."""
+    root = make("MicroSomething", tmp_path / "set", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    changes = {"dataset": "somethingv2", "root": str(root), "epochs": 1, "workers": 2, "save_every": 1}
+    return tiny.override(changes | {"train_clips": None, "val_clips": None, "difficulty": None})
+
+
+def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
+    bad = load_videos(filmed.root, "val").paths[5]
+    bad.write_bytes(bad.read_bytes()[:300])
+    with pytest.raises(VideoError, match=bad.name) as refused:
+        train(filmed, tmp_path / "run", progress=False)
+    assert "\n" not in str(refused.value)
+    progress = read_about(tmp_path / "run" / "state.safetensors")["progress"]
+    assert (progress["epoch"], progress["step"], len(progress["losses"])) == (0, 3, 3)
+
+    listed = tmp_path / "bad.txt"
+    listed.write_text(f"{bad.relative_to(filmed.root).as_posix()}\tdamaged\n")
+    repaired = filmed.override({"skip": str(listed)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", None)  # nothing is trained again
+        scores = train(repaired, tmp_path / "run", progress=False)
+    assert len(scores.labels) == 23
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert kept["changes"] == [{"field": "skip", "before": "", "now": str(listed), "epoch": 1, "step": 3}]
+    assert kept["recipe"]["skip"] == str(listed)
+    train(repaired, tmp_path / "straight", progress=False)
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_videos_is_refused_at_the_start(split, filmed, tmp_path):
+    videos = load_videos(filmed.root, split)
+    (tmp_path / "all.txt").write_text("".join(f"{name}\n" for name in videos.names))
+    with pytest.raises(ValueError, match=f"no video to {'train' if split == 'train' else 'test'} on: 24 were left out"):
+        train(filmed.override({"skip": str(tmp_path / "all.txt")}), tmp_path / "run", progress=False)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_used_directory_is_refused_by_a_run_that_is_to_be_new(whole, tiny):
