@@ -215,6 +215,26 @@ def warn_of_stale(decided: "list[Claim]") -> None:
             print(f"{count} claims rest on results of older versions of behaviour: {advice}", file=sys.stderr)
 
 
+@app.command("record")
+def record_scores(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCORES... TABLE/ROW",
+            help="Scores that `ctnet test --scores` kept, several for an ensemble, and the row that they are of, "
+            "such as 3/ct-net-8x3x2.",
+        ),
+    ],
+) -> None:
+    """File the scores of a full-scale run in results/full-scale, as the accuracy of a row of the paper."""
+    from study.record import record
+
+    *files, row = arguments
+    if not files or row.endswith(".npz"):
+        raise ValueError("give scores and the row that they are of: SCORES... TABLE/ROW, such as 3/ct-net-8x3x2")
+    print(f"kept in {record([Path(file) for file in files], row)}")
+
+
 def main() -> None:
     """Run `python -m study`."""
     execute(app, "study")

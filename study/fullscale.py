@@ -1,24 +1,19 @@
-"""Accuracies of full-scale runs: written by `ctnet test --record`, kept in `results/full-scale`, shown by the tables.
+"""Accuracies of full-scale runs: filed by `python -m study record` in `results/full-scale`, shown by the tables.
 
 Only a test of a row's own networks, on the whole validation split of the row's own dataset, is let in.
 """
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from ctnet.engine import RECIPES, Place, Recipe, Scores, View, choose_precision
+from ctnet.engine import RECIPES
 from ctnet.engine.recipe import EXECUTION
-from ctnet.errors import did_you_mean
 from study.claims import Claim
-from study.paper import DATASETS, Table, all_rows, half_a_digit, table
-from study.store import damaged, provenance, read, results_dir, write
+from study.paper import DATASETS, Table, half_a_digit, table
+from study.store import damaged, read, results_dir
 
-_RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`ctnet test --record`)"
+_RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`python -m study record`)"
 
 
 @dataclass(frozen=True)
@@ -78,97 +73,6 @@ class Target:
                 f"a row of the paper is filled from all of {self.dataset}: {whole.val} videos of {whole.classes} "
                 f"classes to test on, not {videos} of {classes}"
             )
-
-
-def find_target(name: str, recipes: Sequence[Recipe], views: Sequence[View], changed: Iterable[str] = ()) -> Target:
-    """The row that a test of networks fills, which must be a test of that very row.
-
-    Args:
-        name: table and row, such as "3/ct-net-8x3x2".
-        recipes: that trained the networks, one or those of an ensemble.
-        views: how videos are looked at; one.
-        changed: fields of the recipes that are others than in training.
-
-    Raises:
-        ValueError: for an unknown row, or one that is about other networks, another dataset or other views.
-    """
-    if others := set(changed) - EXECUTION - {"test_size", "skip", "missing"}:
-        raise ValueError(f"--record takes networks as they were trained: leave out {', '.join(sorted(others))}")
-    if len(views) > 1:
-        raise ValueError("--record fills one row: give one --view")
-    (view,) = views
-    known = {f"{row.table}/{row.id}": row for row in all_rows() if row.networks}
-    if name not in known:
-        raise ValueError(f"no row {name!r} that a run could fill; {did_you_mean(name, known)}")
-    row = known[name]
-
-    def wrong(what: str, there: object, here: object) -> ValueError:
-        return ValueError(f"row {name} is about {what} {there}, and this is a test of {here}")
-
-    datasets = {column.dataset for column in table(row.table).accuracies.values()}
-    found = {recipe.dataset for recipe in recipes}
-    if len(found) != 1 or not found <= datasets:
-        raise wrong("the dataset", " or ".join(sorted(map(str, datasets))), " and ".join(sorted(found)))
-    theirs = [_network(n.model, n.options, n.frames, n.size) for n in row.networks]
-    ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
-    if sorted(theirs) != sorted(ours):
-        raise wrong("the network", " + ".join(theirs), " + ".join(ours))
-    sides, trained = {recipe.size for recipe in recipes}, row.printed.get("train")
-    if trained is not None and sides != {trained}:
-        raise wrong("training at", f"{trained} pixels", " + ".join(map(str, sorted(sides))))
-    looked = f"{view.crops}x{view.clips}"
-    if (row.table, *found) in SEVERAL_CLIPS:
-        if looked == "1x1":
-            raise wrong("crops x clips", "of more than 1x1", looked)
-    elif looked != row.view:
-        raise wrong("crops x clips", row.view, looked)
-    return Target(row.table, row.id, found.pop())
-
-
-def _network(model: str, options: Mapping[str, Any], frames: int, size: int) -> str:
-    words = [f"{frames} frames", f"{size} pixels", *(f"{name} {options[name]}" for name in sorted(options))]
-    return f"{model} ({', '.join(words)})"
-
-
-def keep(
-    target: Target, scores: Scores, networks: Mapping[Path, Recipe], view: View, place: Place, seconds: float
-) -> Path:
-    """Write the result of a full-scale test, with all that tells where it comes from.
-
-    Args:
-        target: from `find_target`.
-        scores: of the network, or of the ensemble.
-        networks: file of weights -> recipe that trained it.
-        view: how videos were looked at.
-        place: of this process.
-        seconds: that the test took.
-
-    Returns:
-        The file.
-
-    Raises:
-        ValueError: when the scores are of a part of the dataset.
-    """
-    target.check_videos(len(scores.classes), len(scores.labels))
-    recipes = list(networks.values())
-    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
-    shares = {f"top{k}": scores.accuracy(k) for k in (1, 5)}
-    precisions = {choose_precision(recipe.precision, place.device, testing=True) for recipe in recipes}
-    content = {
-        **asdict(target),
-        "view": str(view),
-        "videos": len(scores.labels),
-        "metrics": shares,
-        "interval": {name: wilson(share, len(scores.labels)) for name, share in shares.items()},
-        "networks": [
-            {"weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16], "recipe": recipe.to_dict()}
-            for path, recipe in networks.items()
-        ],
-        "precision": " + ".join(sorted(str(precision).removeprefix("torch.") for precision in precisions)),
-        "provenance": provenance(PARTS, {recipe.model for recipe in recipes}, seconds)
-        | {"devices": f"{place.world} x {device}"},
-    }
-    return write(target.file, content)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from study.store import ROOT
+
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
 
 
 def shell(command: str, folder: Path, status: int = 0) -> None:
-    """Run a command line that begins with `ctnet`, and print it and what it says, without progress bars.
+    """Run a command line that begins with `ctnet` or `python -m study`, and print what it says, without progress.
 
     Args:
         command: one line, or several with a backslash at their ends.
@@ -21,10 +23,15 @@ def shell(command: str, folder: Path, status: int = 0) -> None:
         RuntimeError: when it ends with another status.
     """
     words = shlex.split(command.replace("\\\n", " "))
-    if words[0] != "ctnet":
-        raise ValueError(f"{words[0]!r} is no command of this package")
+    if words[0] == "ctnet":
+        module, arguments = "ctnet.cli", words[1:]
+    elif words[:3] == ["python", "-m", "study"]:
+        module, arguments = "study", words[3:]
+    else:
+        raise ValueError(f"{words[0]!r} is no command of this project")
     environment = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TQDM_DISABLE": "1"}
-    command_line = [sys.executable, "-m", "ctnet.cli", *words[1:]]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command_line = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")

@@ -4,12 +4,16 @@ import json
 import shutil
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ctnet.engine import Scores, get_recipe
+from ctnet.engine.testing import data_identity
 from study.paper import FILES
+from study.record import record
 from study.runs import labels_of, pictures, run_file, seeds_of, twins_of, weights_file
 from study.store import ROOT, behaviour, encode, results_dir
 from study.sweep import PARTS
@@ -111,3 +115,31 @@ def results(tmp_path, monkeypatch):
                 path.write_text(json.dumps(content))
 
     return write
+
+
+@pytest.fixture
+def fill(own_results, tmp_path):
+    """Fill a row by scores of a network that is right about so many videos, and has the others' labels second."""
+
+    def call(right, recipe=None, name="3/ct-net-8x3x2", videos=24_777, classes=174, **about):
+        recipe = recipe or get_recipe("somethingv2")
+        probabilities = np.tile(np.linspace(0.6, 0, classes, dtype=np.float32), (videos, 1))
+        probabilities[right:, 1] = 0.9
+        names = [str(number) for number in range(videos)]
+        scores = Scores(probabilities, np.zeros(videos, np.int64), names, [str(number) for number in range(classes)])
+        about = {
+            "weights": "9a129038d9a00aed",
+            "recipe": recipe.to_dict(),
+            "changed": ["root"],
+            "view": "3x2",
+            "precision": "float32",
+            "devices": "4 x H100",
+            "seconds": 12.3,
+            "versions": {"torch": "3.0"},
+            "behaviour": behaviour(["data", "engine"], [recipe.model]),
+            "data": data_identity(scores),
+        } | about
+        replace(scores, about=about).save(tmp_path / "scores.npz")
+        return record([tmp_path / "scores.npz"], name)
+
+    return call

@@ -17,6 +17,11 @@ def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypat
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_commands_of_the_reproduction_run_in_any_folder(tmp_path, capsys):
+    shell("python -m study record", tmp_path, status=2)
+    assert "Missing argument" in capsys.readouterr().out
+
+
 def test_commands_that_end_otherwise_than_expected_stop_a_chapter(tmp_path, capsys):
     shell("ctnet data info nowhere", tmp_path, status=2)
     assert "ctnet: nowhere: holds no known annotation files" in capsys.readouterr().out
