@@ -65,7 +65,9 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
         frames = {i: _read_picture(pictures[i], convert) for i in sorted(set(wanted))}
     else:
         with _demux(path) as video:
-            wanted = _resolve(path, indices, video.count() if callable(indices) or video.order else None)
+            wanted = _resolve(path, indices, _count(path, video) if callable(indices) or video.order else None)
+            if video.stream.width and video.stream.height:
+                convert.stored = video.stream.width, video.stream.height
             frames = {}
             for index, frame in video.decode(set(wanted)):
                 if frame.is_corrupt:
@@ -82,7 +84,13 @@ def count_frames(path: str | PathLike[str]) -> int:
     if path.is_dir():
         return len(_pictures(path))
     with _demux(path) as video:
-        return video.count()
+        return _count(path, video)
+
+
+def _count(path: Path, video: "_Video") -> int:
+    if not (count := video.count()):
+        raise VideoError(f"{path}: no frame of it decodes")
+    return count
 
 
 def why_no_video(path: Path) -> str:
@@ -274,10 +282,10 @@ def _check_whole(path: Path, container: InputContainer, video: _Video, demuxed: 
     structure cannot be followed to the end; a transport stream that was joined from pieces reports a packet at the
     seam as corrupt although all of its frames decode.
     """
-    if any(packet.is_corrupt for packet in video.packets) and (
-        container.format.name != "mpegts" or any(frame.is_corrupt for frame in video.all_frames())
-    ):
-        raise VideoError(f"{path}: damaged or truncated")
+    if any(packet.is_corrupt for packet in video.packets):
+        frames = list(video.all_frames()) if container.format.name == "mpegts" else []
+        if len(frames) < len(video.packets) or any(frame.is_corrupt for frame in frames):
+            raise VideoError(f"{path}: damaged or truncated")
     declared, end = _durations(container, video.stream, video.packets, demuxed)
     late = declared - end > max(declared / 20, 2 * declared / len(video.packets))
     if late and not is_complete(path, container.format.name, video.stream.frames - len(video.packets)):
@@ -295,7 +303,8 @@ def _presentation_order(
         or len(set(times)) < len(packets)  # missing or repeated
         or not packets[0].is_keyframe
         or min(times) < times[0]
-        or decoding != sorted(decoding)  # joined from pieces
+        or decoding != sorted(decoding)
+        or container.format.name == "mpegts"  # may be joined from pieces, or have lost any of them
         or context.field_order > 1  # neither unknown nor progressive
         or (container.format.name == "avi" and context.has_b_frames)  # AVI stores no presentation times
         or ((shows := _SHOWS_ONE_FRAME[codec]) and not all(shows(bytes(packet)) for packet in packets))
@@ -335,9 +344,9 @@ class _Turn(NamedTuple):
         pixels = pixels.swapaxes(0, 1) if self.transpose else pixels
         return pixels[:: -1 if self.reverse_y else 1, :: -1 if self.reverse_x else 1]
 
-    def size(self, frame: VideoFrame) -> tuple[int, int]:
-        """Width and height of an upright frame."""
-        return (frame.height, frame.width) if self.transpose else (frame.width, frame.height)
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of what is stored as width x height."""
+        return (height, width) if self.transpose else (width, height)
 
 
 def _turn_of(frame: VideoFrame) -> _Turn:
@@ -361,15 +370,16 @@ class _Converter:
     def __init__(self, short_side: int | None) -> None:
         self.short_side = short_side
         self.size: tuple[int, int] | None = None
+        self.stored: tuple[int, int] | None = None  # width and height that a file declares, if frames may differ
         self.first: tuple[int, int] | None = None  # width and height of the first frame, upright
         self.reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame, turn: _Turn) -> NDArray[Any]:
-        width, height = turn.size(frame)
         if self.size is None:
+            width, height = turn.size(*(self.stored or (frame.width, frame.height)))
             scale = self.short_side / min(width, height) if self.short_side else 1
             self.first, self.size = (width, height), (round(width * scale), round(height * scale))
-        width, height = reversed(self.size) if turn.transpose else self.size
+        width, height = turn.size(*self.size)
         return turn(
             self.reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1).to_ndarray()
         )
@@ -417,7 +427,7 @@ def _read_picture(path: Path, convert: _Converter) -> NDArray[Any]:
     if not frames or frames[0].is_corrupt:
         raise VideoError(f"{path}: damaged or truncated")
     turn = _Turn(*picture.turn)
-    pixels, size = convert(frames[0], turn), turn.size(frames[0])
+    pixels, size = convert(frames[0], turn), turn.size(frames[0].width, frames[0].height)
     if size != convert.first:
         raise VideoError(f"{path}: {size[0]} x {size[1]} pixels, unlike the frame before it; is it turned?")
     return pixels

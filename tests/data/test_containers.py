@@ -163,6 +163,44 @@ def test_transport_streams_joined_from_pieces_are_whole(tmp_path, encoder):
         np.testing.assert_array_equal(read_frames(joined, indices).permute(0, 2, 3, 1), reference[indices])
 
 
+@pytest.mark.parametrize("packet", range(15, 45, 3))
+def test_transport_streams_that_lost_something_are_read_from_their_start_or_refused(tmp_path, packet):
+    path = write_video(tmp_path / "a.ts")
+    data = path.read_bytes()
+    path.write_bytes(data[: packet * 188] + data[(packet + 3) * 188 :])
+    try:
+        frames = read_frames(path, lambda count: range(count))
+    except VideoError:
+        return
+    np.testing.assert_array_equal(frames.permute(0, 2, 3, 1), decode_all(path))
+
+
+def test_frames_of_several_sizes_come_out_in_that_of_the_file(tmp_path):
+    """VP9 may change its size within a stream; which frames are wanted must not tell the size."""
+    parts = [write_video(tmp_path / f"{n}.ivf", "libvpx-vp9", frames=draw_frames(8, 64, 48 - n)) for n in (0, 8)]
+    path = tmp_path / "joined.ivf"
+    path.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[32:])
+    for short_side in (None, 24):
+        every = read_frames(path, range(16), short_side)
+        assert every.shape[2:] == ((48, 64) if short_side is None else (24, 32))
+        for index in (2, 9, 15):
+            assert (read_frames(path, [index], short_side)[0] == every[index]).all()
+
+
+def test_packets_without_any_frame_are_no_video(tmp_path):
+    source, path = write_video(tmp_path / "a.avi", "mpeg4"), tmp_path / "empty.avi"
+    with av.open(str(source)) as reader, av.open(str(path), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for number in range(20):
+            packet = av.Packet(b"\0\0\1\xb6\x50\x4f")  # a picture that is not coded
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            writer.mux(packet)
+    for read in (lambda path: read_frames(path, lambda count: range(count)), count_frames):
+        with pytest.raises(VideoError, match="empty.avi: no frame of it decodes"):
+            read(path)
+
+
 # Pictures
 
 
