@@ -3,7 +3,9 @@
     nice python tests/data/damage.py --count 10000
 
 Every file is a small video that was cut, overwritten, mixed up or lengthened at random, read by `read_frames` in a
-process that may hang or die. It must give one line that names it, or frames that decoding it from its start gives too.
+process that may hang or die. It must give one line that names it, or as many frames as decoding it from its start does,
+none in the place of another. Damaged pixels are counted apart: codecs without checksums, VP8 above all, decode them to
+something, and to something else when they begin at another keyframe.
 """
 
 import argparse
@@ -94,17 +96,19 @@ def outcome(path: Path, rng: np.random.Generator) -> str:
         return "error" if path.name in str(error) and "\n" not in str(error) else f"fault: names no file: {error}"
     except Exception as error:  # what is counted here
         return f"fault: {type(error).__name__}: {error}"
-    if not same:
-        return "fault: other frames for other indices"
     if path.is_dir() or frames.shape[2:] != (48, 64):
-        return "frames"
+        return "frames" if same else "frames with damaged pixels"
     try:
         plain = list(decode_plainly(path))
     except ValueError:
         return "frames of one of several streams"  # which a damaged header made of one
     pixels = frames.permute(0, 2, 3, 1).numpy()
-    like = len(plain) == count and all(np.array_equal(a, b) for a, b in zip(plain, pixels, strict=True))
-    return "frames" if like else "fault: unlike decoding from the start"
+    if len(plain) != count:
+        return f"fault: {count} frames, not {len(plain)}"
+    unlike = [i for i in range(count) if not np.array_equal(pixels[i], plain[i])]
+    if any(np.array_equal(pixels[i], other) for i in unlike for other in plain):
+        return "fault: a frame in the place of another one"
+    return "frames with damaged pixels" if unlike or not same else "frames"
 
 
 def trial(sources: dict[str, bytes], pictures: Path, path: Path) -> str:
