@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from study.counting import count, counted, counted_before
 from study.paper import Network, Row
 from study.store import damaged, provenance, read, results_dir, write
 
@@ -18,25 +19,21 @@ def cost_file(network: Network) -> str:
 
 
 def measure(network: Network) -> "Cost":
-    """Build the network, full size, and count its cost."""
-    from ctnet.analysis import count_cost
-    from ctnet.models import create_model
-
-    model = create_model(network.model, num_classes=network.classes, **network.options)
-    return count_cost(model, size=network.size, frames=network.frames)
+    """The cost of the network at full size, counted once for today's code."""
+    return counted(network)
 
 
 def measure_and_keep(network: Network) -> "Cost":
     """Measure the network and write its file, with provenance."""
     start = time.perf_counter()
-    cost = measure(network)
+    cost = count(network)
     made = provenance(["cost"], [network.model], time.perf_counter() - start)
     write(cost_file(network), {"config": network.config(), "cost": asdict(cost), "provenance": made})
     return cost
 
 
 def record(network: Network) -> dict[str, Any]:
-    """What the file of a network holds: config, cost, provenance.
+    """What the file of a network holds: config, cost, provenance. A cost that today's code has counted goes before.
 
     Raises:
         FileNotFoundError: when the network was never measured.
@@ -50,9 +47,10 @@ def record(network: Network) -> dict[str, Any]:
     try:
         if content["config"] != network.config() or not content["provenance"].keys() >= {"behaviour", "seconds"}:
             raise ValueError("it is about another network")
-        return content | {"cost": Cost(**content["cost"])}
+        recorded = Cost(**content["cost"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
+    return content | {"cost": counted_before(network) or recorded}
 
 
 def kept(network: Network) -> "Cost":

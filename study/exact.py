@@ -1,17 +1,15 @@
 """What can be measured exactly: claims on costs, receptive fields and special cases, each with its verdict."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Any
 
-import torch
-
-from ctnet.analysis import progressive_fields, receptive_field
-from ctnet.models import CTModule, c3d_module, csn_module, r2plus1d_module
 from study.claims import Claim
 from study.costs import RowCost, cost_file, costs_of, kept
-from study.paper import PLAIN, Network, Row, half_a_digit, table
-from study.special_cases import SPECIAL_CASES, special_case_difference
+from study.fields import CHANNELS, measure_fields
+from study.measured import measured
+from study.paper import Network, Row, half_a_digit, table
 
 
 def tolerance(published: float) -> float:
@@ -167,37 +165,42 @@ def _order_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
         yield _check(name, "text", statement, order, gmacs, holds(gmacs), note, rule)
 
 
+_FIELD_CODE = ("ctnet/models", "ctnet/analysis/fields.py", "study/fields.py", "study/paper.py")
+_CASE_CODE = ("ctnet/models", "study/special_cases.py")
+
+
 def _field_claims() -> Iterator[Claim]:
     """Table 1 and the captions of Fig. 1, measured from gradients at C = 64."""
     rule = "where the gradient of one output is not zero"
-    channels = 64
-    for name, build in (("C3D", c3d_module), ("R(2+1)D", r2plus1d_module), ("CSN", csn_module)):
-        field = receptive_field(build(channels), channels)
-        measured = "x".join(map(str, field.extent))
-        yield _check("1", name, f"{name}: interact field 3^3", "3x3x3", measured, measured == "3x3x3", rule=rule)
+    found = measured("fields", measure_fields, _FIELD_CODE)
+    for name in ("C3D", "R(2+1)D", "CSN"):
+        extent = "x".join(map(str, found[name]["extent"]))
+        yield _check("1", name, f"{name}: interact field 3^3", "3x3x3", extent, extent == "3x3x3", rule=rule)
     for k in (1, 2, 3):
-        module = CTModule(channels, sizes=k, **PLAIN)
-        fields = progressive_fields(module, channels)
-        extent = f"{2 * k + 1}x" * 2 + f"{2 * k + 1}"
-        measured = "x".join(map(str, fields[-1].extent))
-        note = f"the parallel connection reaches {fields[-1].filled:.0%} of the positions in this box"
+        field = found[f"CT K={k}"]
+        expected, extent = f"{2 * k + 1}x" * 2 + f"{2 * k + 1}", "x".join(map(str, field["extent"]))
+        note = f"the parallel connection reaches {field['filled']:.0%} of the positions in this box"
         statement = f"CT-Module, K = {k}: interact field (2K+1)^3"
-        yield _check("1", f"CT K={k}", statement, extent, measured, measured == extent, note, rule)
-        reached = [field.channels for field in fields]
-        expected = [int(n) for n in torch.tensor(module.sizes).cumprod(0)]
+        yield _check("1", f"CT K={k}", statement, expected, extent, extent == expected, note, rule)
+        reached, products = field["channels"], list(accumulate(field["sizes"], mul))
         statement = f"CT-Module, K = {k}: C_1, then C_1 x C_2, ... = C channels interact"
-        holds = reached == expected and reached[-1] == channels
-        yield _check("1", f"CT K={k} channels", statement, expected, reached, holds, rule=rule)
+        holds = reached == products and reached[-1] == CHANNELS
+        yield _check("1", f"CT K={k} channels", statement, products, reached, holds, rule=rule)
 
 
 def _special_case_claims() -> Iterator[Claim]:
-    for name, (special_case, definition) in SPECIAL_CASES.items():
-        difference = special_case_difference(special_case, definition)
+    for name, difference in measured("special-cases", _special_cases, _CASE_CODE).items():
         statement = f"{name} is a special case of the CT-Module (section 3.3): outputs agree to 1e-5"
         rule = "largest difference of the outputs, with the same weights"
         yield _check(
             "3.3", name, statement, "equal", difference, difference <= 1e-5, rule=rule, topics=("special cases",)
         )
+
+
+def _special_cases() -> dict[str, float]:
+    from study.special_cases import SPECIAL_CASES, special_case_difference
+
+    return {name: special_case_difference(*pair) for name, pair in SPECIAL_CASES.items()}
 
 
 EVERY_SECOND_BLOCK = Network("ctnet_r101", {"blocks": "odd"}, frames=16, classes=400)

@@ -24,6 +24,7 @@ def without_full_scale(tmp_path_factory):
             (folder / path.name).symlink_to(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_RESULTS", str(folder))
+        patch.setenv("CTNET_MEASURED", str(tmp_path_factory.mktemp("measured")))  # not what a built book has left
         yield
 
 

@@ -1,6 +1,7 @@
 """The book's promises: notebooks without outputs, a build that fails with a cell, pages that need no network."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -48,39 +49,146 @@ def test_every_chapter_is_listed_once():
     assert sorted(listed) == sorted(present)
 
 
+BUILD = [Path(sys.executable).with_name("jupyter-book"), "build", "book/"]
+
+
 def build(folder):
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", "book/"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
+    paths = [str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables |= {"PYTHONPATH": os.pathsep.join(paths), "CTNET_RESULTS": str(folder / "results")}
+    return subprocess.run(BUILD, cwd=folder, capture_output=True, text=True, env=variables)
 
 
-@pytest.fixture
-def small_book(tmp_path):
-    """This book's settings around one chapter whose code a test gives."""
-    shutil.copy(ROOT / "_config.yml", tmp_path)
+def write_chapter(folder, name, code, text=""):
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code, "execution_count": None, "outputs": []}
+    title = f"# Title of {name}\n\n{text} $x^2$ {{cite:p}}`li2021ctnet`"
+    cells = [{"cell_type": "markdown", "id": "b", "metadata": {}, "source": title}, cell]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "book" / f"{name}.ipynb").write_text(json.dumps(notebook))
+
+
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory):
+    """This book's settings around three chapters: two use a package and one of two results, the third neither."""
+    folder = tmp_path_factory.mktemp("book")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    del config["sphinx"]["config"]["measure_first"]
+    (folder / "_config.yml").write_text(yaml.safe_dump(config))
     for part in ("_ext", "_static", "references.bib", "bibliography.md"):
         source = ROOT / "book" / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / "book" / part)
-    return tmp_path
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "book" / part)
+    (folder / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: first\nchapters:\n- file: second\n- file: third\n- file: bibliography\n"
+    )
+    (folder / "shapes").mkdir()
+    (folder / "shapes" / "__init__.py").write_text("")
+    (folder / "shapes" / "area.py").write_text("def area(side):\n    return side * side\n")
+    (folder / "results" / "published").mkdir(parents=True)
+    for number in (3, 5):
+        (folder / "results" / "published" / f"{number}.json").write_text(str(number))
+    note = "open('runs.txt', 'a').write('{} ');"
+    use = "from shapes.area import area; print('area', area(int(open('../results/published/{}.json').read())))"
+    write_chapter(folder, "first", note.format("first") + use.format(3))
+    write_chapter(folder, "second", note.format("second") + use.format(5))
+    write_chapter(folder, "third", note.format("third") + "6 * 7")
+    return folder
 
 
-def write_chapter(folder, code):
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code, "execution_count": None, "outputs": []}
-    title = {"cell_type": "markdown", "id": "b", "metadata": {}, "source": "# Title\n\n$x^2$ {cite:p}`li2021ctnet`"}
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    notebook = {"cells": [title, cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    (folder / "book" / "chapter.ipynb").write_text(json.dumps(notebook))
-    (folder / "book" / "_toc.yml").write_text("format: jb-book\nroot: chapter\nchapters:\n- file: bibliography\n")
+def executed(folder):
+    """The chapters that were executed since the last call, by name."""
+    notes = folder / "book" / "runs.txt"
+    found = sorted(notes.read_text().split()) if notes.exists() else []
+    notes.unlink(missing_ok=True)
+    return found
 
 
-def test_a_failing_cell_fails_the_build_every_time_and_a_mended_one_passes(small_book):
-    (small_book / "book").mkdir(exist_ok=True)
-    write_chapter(small_book, "1 / 0")
-    for _ in range(2):
-        assert build(small_book).returncode != 0
-    write_chapter(small_book, "6 * 7")
+def page(folder, name):
+    return (folder / "_build" / "html" / f"{name}.html").read_text()
+
+
+def pages(folder):
+    html = folder / "_build" / "html"
+    return {path.relative_to(html): path.read_bytes() for path in html.rglob("*") if path.is_file()}
+
+
+def test_a_book_is_built_from_what_changed(small_book):
+    """One story, since each step costs seconds: from nothing, nothing new, a text, a result, a function, a failure."""
     done = build(small_book)
     assert done.returncode == 0, done.stderr
-    assert "42" in (small_book / "_build" / "html" / "chapter.html").read_text()
+    assert executed(small_book) == ["first", "second", "third"]
+    assert "area 9" in page(small_book, "first")
+    assert "area 25" in page(small_book, "second")
+    assert "42" in page(small_book, "third")
+
+    before = pages(small_book)
+    assert build(small_book).returncode == 0
+    assert executed(small_book) == []
+    assert pages(small_book) == before
+
+    source = json.loads((small_book / "book" / "second.ipynb").read_text())["cells"][1]["source"]
+    write_chapter(small_book, "second", source, text="A new sentence.")
+    toc = small_book / "book" / "second.ipynb"
+    toc.write_text(toc.read_text().replace("Title of second", "Another title"))
+    assert build(small_book).returncode == 0
+    assert executed(small_book) == []  # no code cell has changed
+    assert "A new sentence." in page(small_book, "second")
+    assert "Another title" in page(small_book, "first")  # in the list of chapters beside it
+
+    (small_book / "results" / "published" / "5.json").write_text("7")
+    assert build(small_book).returncode == 0
+    assert executed(small_book) == ["second"]
+    assert "area 49" in page(small_book, "second")
+    assert "area 9" in page(small_book, "first")
+
+    (small_book / "shapes" / "area.py").write_text("def area(side):\n    return 2 * side\n")
+    assert build(small_book).returncode == 0
+    assert executed(small_book) == ["first", "second"]
+    assert "area 6" in page(small_book, "first")
+    assert "area 14" in page(small_book, "second")
+
+    before = pages(small_book)
+    write_chapter(small_book, "third", "6 * 7\n1 / 0")
+    write_chapter(small_book, "first", "import warnings\nwarnings.warn('look')")
+    for _ in range(2):
+        done = build(small_book)
+        assert done.returncode != 0
+        last = done.stderr.strip().splitlines()[-2:]
+        assert "first, code cell 1 (import warnings): wrote a warning" in last[0]
+        assert "third, code cell 1 (6 * 7): ZeroDivisionError: division by zero" in last[1]
+        assert pages(small_book) == before
+
+
+def test_a_build_that_is_killed_leaves_the_old_pages_and_the_next_is_whole(small_book):
+    write_chapter(small_book, "first", "print('before')")
+    write_chapter(small_book, "third", "print('before')")
+    assert build(small_book).returncode == 0
+    before = pages(small_book)
+    write_chapter(small_book, "first", "print('after')")
+    write_chapter(small_book, "third", "import time; time.sleep(5); print('after')")
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(small_book), str(ROOT)])}
+    variables |= {"CTNET_RESULTS": str(small_book / "results"), "CTNET_MEASURED": str(small_book / "measured")}
+    killed = subprocess.Popen(BUILD, cwd=small_book, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in killed.stdout:
+        if b"chapter 1 of" in line:
+            break
+    killed.kill()
+    killed.wait()
+    assert pages(small_book) == before
+    assert build(small_book).returncode == 0
+    assert "after" in page(small_book, "first")
+    assert "after" in page(small_book, "third")
+
+
+@pytest.fixture(scope="session")
+def whole_book():
+    """Skips unless this book's pages lie in `_build`, whole and of today's sources, code and results."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
+    told = subprocess.run(
+        [sys.executable, "-m", "study.building"], cwd=ROOT, capture_output=True, text=True, env=variables
+    )
+    if told.returncode:
+        pytest.skip(told.stdout.strip() or told.stderr.strip())
 
 
 class References(HTMLParser):
@@ -100,9 +208,8 @@ class References(HTMLParser):
             self.loaded.append(values.get("href"))
 
 
-@pytest.mark.skipif(not PAGES.is_dir(), reason="the book is not built: make book")
 @pytest.mark.parametrize("chapter", chapters())
-def test_built_pages_load_nothing_from_elsewhere_and_describe_their_pictures(chapter):
+def test_built_pages_load_nothing_from_elsewhere_and_describe_their_pictures(whole_book, chapter):
     text = (PAGES / f"{chapter}.html").read_text()
     page = References()
     page.feed(text)
@@ -115,9 +222,8 @@ def test_built_pages_load_nothing_from_elsewhere_and_describe_their_pictures(cha
     assert "Traceback" not in text
 
 
-@pytest.mark.skipif(not PAGES.is_dir(), reason="the book is not built: make book")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_figure_is_on_its_built_page(path):
+def test_every_figure_is_on_its_built_page(whole_book, path):
     sources = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     figures = sum(bool(re.search(r"^(draw|plot)_", source, re.MULTILINE)) for source in sources)
     assert (PAGES / f"{path.stem}.html").read_text().count("<figcaption>") == figures

@@ -38,7 +38,9 @@ def _configure(app: Sphinx, config: object) -> None:
 
 def _copy_mathjax(app: Sphinx) -> None:
     source = Path(jupyter_server_mathjax.__file__).parent / "static"
-    shutil.copytree(source, Path(app.outdir) / "_static" / "mathjax", dirs_exist_ok=True)
+    target = Path(app.outdir) / "_static" / "mathjax"
+    if not target.is_dir():  # it stays with the pages that are rendered again
+        shutil.copytree(source, target)
 
 
 def _drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:

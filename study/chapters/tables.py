@@ -12,32 +12,24 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from study.claims import HOLDS, VERDICTS, Claim, figure
-from study.costs import RowCost, costs_of, kept, measure, record
+from study.costs import RowCost, costs_of, measure, record
 from study.directions import directions
 from study.exact import COLUMNS, cost_claims, printed_count
 from study.fullscale import Accuracy, accuracies
 from study.ledger import claims
-from study.paper import Network, Row, table
+from study.paper import Row, table
 from study.runs import outcome, runs_of, twins_of
 from study.store import config_hash, stale
 
 if TYPE_CHECKING:
-    from ctnet.analysis import Cost
+    pass
 
 _ACCURACY = "Accuracy in %: published, not run here"
 
 
 def measure_table(name: str) -> dict[str, RowCost]:
-    """Costs of a table's rows by their ids.
-
-    Networks of this paper are built at full size and counted now. Those of other methods, some of which take a minute,
-    are read from `results/cost`; `python -m study verify --live` counts them again.
-    """
-
-    def cost(network: Network) -> "Cost":
-        return kept(network) if network.is_other_method else measure(network)
-
-    return costs_of(table(name).rows, cost)
+    """Costs of a table's rows by their ids, of networks that are built at full size and counted."""
+    return costs_of(table(name).rows, measure)
 
 
 def cost_table(name: str, costs: Mapping[str, RowCost]) -> Styler:

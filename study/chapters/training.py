@@ -1,6 +1,6 @@
 """The chapter on training: settings beside the paper's, learning rates, losses and accuracies of runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from ctnet.engine.training import build_model
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
 from study.chapters.tables import styled
 from study.paper import training_settings
-
-NEW = 0.1  # weight of a step's loss in the smoothed one
+from study.runs import outcome, seeds_of, twins_of
 
 
 def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
@@ -102,33 +101,48 @@ def plot_schedules(recipes: Mapping[str, Recipe]) -> Figure:
     return figure
 
 
-def plot_runs(runs: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
-    """Loss of every step, and accuracy on the validation clips after every epoch, of some runs.
+def finished_runs() -> dict[str, list[dict[str, Any]]]:
+    """What the runs of TSN's and CT-Net's twins in Table 2g have left, those of all seeds that are done."""
+    rows = {"TSN": "baseline-tsn", "CT-Net": "ct-module-pwconv-te"}
+    twins = {twin.row.id: twin for twin in twins_of("2g").values()}
+    return {
+        label: [content for seed in seeds_of("2g") if (content := outcome(twins[row].runs[0].seeded(seed).name))]
+        for label, row in rows.items()
+    }
+
+
+def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], chance: float) -> Figure:
+    """Loss, and accuracy on the validation clips, after every epoch: thin lines for runs, a thick one for their mean.
 
     Args:
-        runs: label -> content of a run's `metrics.json`; runs whose label begins with CT-Net get its colour.
+        runs: label -> contents of the runs' files, as `finished_runs` returns them; CT-Net gets its colour.
         chance: accuracy of guessing, from 0 to 1.
     """
     figure = BookFigure(figsize=(WIDTH, 3.0))
     left, right = figure.subplots(1, 2)
-    for label, run in runs.items():
+    for label, found in runs.items():
+        if not found:
+            continue
         color = COLORS["ct"] if label.startswith("CT-Net") else COLORS["measured"]
-        losses = np.array(run["losses"])
-        steps = np.arange(1, len(losses) + 1)
-        left.plot(steps, losses, color=color, linewidth=0.7, alpha=0.35)
-        left.plot(steps, pd.Series(losses).ewm(alpha=NEW).mean(), color=color, linewidth=2, label=label)
-        rows = [row for row in run["epochs"] if "val_top1" in row]
-        accuracies = [100 * row["val_top1"] for row in rows]
-        right.plot([row["epoch"] for row in rows], accuracies, "o-", color=color, linewidth=2, label=label)
+        epochs = [row["epoch"] for row in found[0]["epochs"]]
+        for axes, measure, scale in ((left, "train_loss", 1), (right, "val_top1", 100)):
+            curves = scale * np.array([[row[measure] for row in run["epochs"]] for run in found])  # (seeds, epochs)
+            axes.plot(epochs, curves.T, color=color, linewidth=0.8, alpha=0.45)
+            axes.plot(epochs, curves.mean(0), "o-", color=color, linewidth=2, label=label)
+            axes.set_xticks(epochs)
+            axes.set_xlabel("epoch")
     right.axhline(100 * chance, color=COLORS["plain"], linestyle="--", linewidth=1)
-    place = (rows[-1]["epoch"], 100 * chance)
+    place = (1, 100 * chance)
     right.annotate(
-        "chance", place, (0, -3), textcoords="offset points", ha="right", va="top", color=COLORS["published"]
+        "chance",
+        place,
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        color=COLORS["published"],
     )
-    right.set_xticks([row["epoch"] for row in rows], [f"{row['epoch']:.0f}" for row in rows])
-    left.set_xlabel("step")
-    left.set_ylabel("training loss (thick: smoothed)")
-    right.set_xlabel("epoch")
+    left.set_ylabel("training loss")
     right.set_ylabel("top-1 on validation clips, %")
     right.set_ylim(0)
     left.legend()

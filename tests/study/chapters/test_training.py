@@ -5,6 +5,7 @@ from ctnet.engine import RECIPES, get_recipe, recipe
 from study.chapters import training
 from study.chapters.training import recipe_table, settings
 from study.paper import training_settings
+from study.runs import seeds_of
 
 mpl.use("agg")
 
@@ -52,11 +53,21 @@ def test_schedules_are_the_recipes():
     assert axes.get_xlim() == (0, 110)
 
 
-def test_runs_show_every_loss_and_the_accuracies_that_were_taken():
-    rows = [{"epoch": 1}, {"epoch": 2, "val_top1": 0.25}, {"epoch": 4, "val_top1": 0.5}]
-    figure = training.plot_runs({"TSN": {"losses": [3.0, 2.0, 1.0], "epochs": rows}}, chance=1 / 24)
-    left, right = figure.axes
-    assert left.lines[0].get_ydata().tolist() == [3.0, 2.0, 1.0]
-    assert left.lines[1].get_ydata()[:2] == pytest.approx([3.0, (0.9 * 3 + 2) / 1.9])
-    assert right.lines[0].get_xydata().tolist() == [[2, 25], [4, 50]]
-    assert right.lines[1].get_ydata() == pytest.approx([100 / 24] * 2)
+def test_runs_show_every_seed_and_their_mean():
+    def run(*accuracies):
+        return {"epochs": [{"epoch": n, "train_loss": 4 - n, "val_top1": a} for n, a in enumerate(accuracies, start=1)]}
+
+    left, right = training.plot_runs({"TSN": [run(0.25, 0.5), run(0.75, 0.5)], "CT-Net": []}, chance=1 / 24).axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[3, 2]] * 3
+    assert [line.get_xydata().tolist() for line in right.lines[:3]] == [
+        [[1, 25], [2, 50]],
+        [[1, 75], [2, 50]],
+        [[1, 50], [2, 50]],
+    ]
+    assert right.lines[3].get_ydata() == pytest.approx([100 / 24] * 2)
+
+
+def test_the_chapter_shows_the_runs_of_all_seeds():
+    found = training.finished_runs()
+    assert {label: len(runs) for label, runs in found.items()} == dict.fromkeys(("TSN", "CT-Net"), len(seeds_of("2g")))
+    assert {run["config"]["model"] for run in found["TSN"]} == {"tsn_r50_twin"}

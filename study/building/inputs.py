@@ -1,0 +1,138 @@
+"""What a chapter has read, and whether it is today what it was then."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from importlib.util import source_from_cache
+from pathlib import Path
+
+from study.measured import value_state
+
+ABSENT = "absent"
+CHANGED = "changed while the chapter ran"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where chapters read what they depend on.
+
+    Attributes:
+        roots: folders whose files count: the clone, that of the packages, that of the results.
+        results: folder of the results.
+        measured: folder of `study.measured`.
+        build: folder that the book is built in; nothing in it counts but what is measured.
+    """
+
+    roots: tuple[Path, ...]
+    results: Path
+    measured: Path
+    build: Path
+    _digests: dict[tuple[Path, int, int], str] = field(default_factory=dict)
+
+    def states(self, log: Iterable[str], started: float | None = None) -> dict[str, str]:
+        """The state of everything that a chapter has read, by its path.
+
+        Args:
+            log: lines of `study.building.recording`.
+            started: when the chapter was started; what has changed since is `CHANGED`, a state that nothing has.
+        """
+        found: dict[str, str] = {}
+        for line in log:
+            kind, _, name = line.rstrip("\n").partition("\t")
+            if counted := self._counted(kind, Path(name)):
+                found[counted] = self.state(counted)
+        if any(Path(name.partition(" ")[2]).is_relative_to(self.results) for name in found):
+            found["results"] = self.state("results")
+        if started is not None:
+            for name, state in found.items():
+                path = Path(name.partition(" ")[2])
+                if name.startswith("file") and state != ABSENT and path.stat().st_ctime >= started:
+                    found[name] = CHANGED
+        return found
+
+    def unchanged(self, states: Mapping[str, str]) -> bool:
+        """Whether everything is in the state that it was in."""
+        return all(self.state(name) == state for name, state in states.items())
+
+    def _counted(self, kind: str, path: Path) -> str | None:
+        """The name of an input; None for what does not count: caches, and what is neither code nor result."""
+        if path.is_relative_to(self.measured):
+            return f"measured {path}" if path.suffix == ".json" and kind == "file" else None
+        if path.is_relative_to(self.build) or any(part in (".venv", ".git", "site-packages") for part in path.parts):
+            return None
+        if path.suffix == ".pyc":
+            try:
+                path = Path(source_from_cache(str(path)))
+            except ValueError:
+                return None
+        return f"{kind} {path}"
+
+    def state(self, name: str) -> str:
+        """The state of an input: a hash of a file's content, of a folder's names, or of a measured value."""
+        if name == "results":
+            return self._results()
+        kind, _, path = name.partition(" ")
+        if kind == "measured":
+            return value_state(Path(path))
+        return self._file(Path(path)) if kind == "file" else self._folder(Path(path))
+
+    def _file(self, path: Path) -> str:
+        try:
+            status = path.stat()
+            key = path, status.st_mtime_ns, status.st_size
+            if key not in self._digests:
+                self._digests[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+            return self._digests[key]
+        except OSError:
+            return ABSENT
+
+    def _folder(self, path: Path) -> str:
+        """Of a folder of results all names count, of another one those that an import could mean."""
+        try:
+            found = sorted(path.iterdir())
+        except OSError:
+            return ABSENT
+        if not path.is_relative_to(self.results):
+            found = [each for each in found if each.suffix == ".py" or (each / "__init__.py").is_file()]
+        return _hash(each.name for each in found)
+
+    def _results(self) -> str:
+        """All names of results: a chapter may ask whether one is there. And the weights, which are read unseen."""
+        files = sorted(path for path in self.results.rglob("*") if path.is_file())
+        return _hash(
+            f"{path.relative_to(self.results)} {'' if path.suffix == '.json' else self._file(path)}" for path in files
+        )
+
+
+def _hash(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def environment() -> str:
+    """Hash of what every chapter depends on: Python, the installed packages, and how chapters are executed."""
+    packages = sorted(f"{found.metadata['Name']}=={found.version}" for found in distributions())
+    own = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    return _hash([platform.python_version(), os.environ.get("CTNET_RESULTS", ""), *packages, *own])
+
+
+def tree_state(paths: Iterable[Path]) -> str:
+    """Hash of some files, and of all files in some folders, by name and content; caches left out."""
+    lines = []
+    for place in paths:
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts:
+                lines.append(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    return _hash(lines)
+
+
+def commit(root: Path) -> str:
+    """The commit of a clone, "+" behind it when files differ from it; empty outside a clone."""
+    run = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,142 @@
+"""What a process reads is noted, and a change of it, and of nothing else, is noticed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.building.execution import RECORDING
+from study.building.inputs import CHANGED, Places
+
+CODE = """
+import package.used, os
+from pathlib import Path
+def late():
+    import package.lazy
+late()
+Path("results/numbers/one.json").read_text()
+Path("results/new").exists()
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with a package and results, of which a process is to read a part."""
+    files = {
+        "package/__init__.py": "",
+        "package/used.py": "from package import deeper",
+        "package/deeper.py": "",
+        "package/lazy.py": "",
+        "package/unused.py": "",
+        "results/numbers/one.json": "1",
+        "results/numbers/two.json": "2",
+        "results/weights.bin": "w",
+        "notes.txt": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def places(clone):
+    return Places((clone,), clone / "results", clone / "_build" / "measured", clone / "_build")
+
+
+def read_by(code, clone, wrapped=False):
+    """The log of a process that runs some code, or of one that it starts."""
+    log = clone.parent / f"{clone.name}.log"
+    log.write_text("")
+    variables = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(RECORDING), str(clone)]),
+        "CTNET_RECORD": str(log),
+        "CTNET_RECORD_ROOTS": str(clone),
+    }
+    command = [sys.executable, "-c", code]
+    if wrapped:
+        command = [sys.executable, "-c", f"import subprocess; subprocess.run({command!r}, check=True)"]
+    subprocess.run(command, cwd=clone, env=variables, check=True)
+    return log.read_text().splitlines()
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "a process that it starts"])
+@pytest.mark.parametrize("times", [1, 2], ids=["from source", "from bytecode"])
+def test_all_that_was_read_is_noted(clone, places, wrapped, times):
+    for _ in range(times):
+        log = read_by(CODE, clone, wrapped)
+    files = {Path(name.removeprefix("file ")).name for name in places.states(log) if name.startswith("file ")}
+    assert files == {"__init__.py", "used.py", "deeper.py", "lazy.py", "one.json"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "package/used.py",
+        "package/deeper.py",
+        "package/lazy.py",
+        "results/numbers/one.json",
+        "results/weights.bin",
+        "results/new",
+        "results/other/new.json",
+        "package/lazy/__init__.py",
+        "json.py",
+    ],
+)
+def test_a_change_of_what_was_read_or_asked_for_is_noticed(clone, places, change):
+    states = places.states(read_by(CODE, clone))
+    assert places.unchanged(states)
+    (clone / change).parent.mkdir(parents=True, exist_ok=True)
+    (clone / change).write_text("changed = 1")
+    assert not places.unchanged(states)
+
+
+@pytest.mark.parametrize("change", ["package/unused.py", "results/numbers/two.json", "notes.txt", "book/new.txt"])
+def test_a_change_of_anything_else_is_not(clone, places, change):
+    states = places.states(read_by(CODE, clone))
+    (clone / change).parent.mkdir(parents=True, exist_ok=True)
+    (clone / change).write_text("changed = 1")
+    assert places.unchanged(states)
+
+
+@pytest.mark.parametrize("gone", ["package/lazy.py", "results/numbers/one.json", "results/numbers/two.json"])
+def test_what_is_gone_is_noticed(clone, places, gone):
+    states = places.states(read_by(CODE, clone))
+    (clone / gone).unlink()
+    assert not places.unchanged(states)
+
+
+def test_what_changed_while_it_was_read_counts_as_unknown(clone, places):
+    log = read_by(CODE, clone)
+    began = time.time()
+    assert CHANGED not in places.states(log, began + 1).values()
+    (clone / "package" / "used.py").write_text("later = 1")
+    states = places.states(log, began - 1)
+    assert not places.unchanged(states)
+
+
+def test_a_measured_value_counts_by_its_value_as_long_as_todays_code_has_measured_it(clone, places):
+    from study.measured import code_state
+
+    path = places.measured / "cost.json"
+    path.parent.mkdir(parents=True)
+
+    def keep(value, state):
+        path.write_text(json.dumps({"code": ["ctnet/analysis"], "state": state, "value": value}))
+
+    today = code_state(("ctnet/analysis",))
+    keep(37, today)
+    states = places.states(read_by(f"open({str(path)!r}).read()", clone))
+    assert places.unchanged(states)
+    keep(37, "of other code")
+    assert not places.unchanged(states)
+    keep(38, today)
+    assert not places.unchanged(states)
+    keep(37, today)
+    assert places.unchanged(states)

@@ -1,0 +1,76 @@
+"""Values are measured once for the code that decides them, whoever asks."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from study import measured as module
+from study.measured import code_state, fresh, measured, value
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A clone whose code a test may change."""
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setenv("CTNET_MEASURED", str(tmp_path / "measured"))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("a = 1")
+    (tmp_path / "other.py").write_text("b = 1")
+    code_state.cache_clear()
+    yield tmp_path
+    code_state.cache_clear()
+
+
+def test_a_value_is_measured_once(root):
+    calls = []
+
+    def ask():
+        return measured("cost", lambda: calls.append(1) or {"gmacs": 0.1 + 0.2}, ["code"])
+
+    assert [ask(), ask()] == [{"gmacs": 0.1 + 0.2}] * 2
+    assert (calls, value("cost"), fresh("cost")) == ([1], {"gmacs": 0.1 + 0.2}, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"), [("code/a.py", True), ("code/deep/new.py", True), ("other.py", False), ("code/a.txt", False)]
+)
+def test_it_is_measured_again_when_its_code_has_changed(root, change, again):
+    assert measured("cost", lambda: 1, ["code"]) == 1
+    (root / change).parent.mkdir(exist_ok=True)
+    (root / change).write_text("a = 2")
+    code_state.cache_clear()
+    assert fresh("cost") is not again
+    assert measured("cost", lambda: 2, ["code"]) == (2 if again else 1)
+
+
+def test_it_is_measured_again_when_it_depends_on_more_or_is_damaged(root):
+    measured("cost", lambda: 1, ["code"])
+    assert measured("cost", lambda: 2, ["code", "other.py"]) == 2
+    (root / "measured" / "cost.json").write_text('{"value": ')
+    assert measured("cost", lambda: 3, ["code", "other.py"]) == 3
+
+
+def test_processes_that_ask_together_measure_once(tmp_path):
+    code = """
+import time
+from study.measured import measured
+def slowly():
+    with open("calls", "a") as calls: calls.write("x")
+    time.sleep(1)
+    return 5
+assert measured("cost", slowly, ["study/measured.py"]) == 5
+"""
+    paths = os.pathsep.join([str(Path(module.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    variables = {**os.environ, "CTNET_MEASURED": str(tmp_path), "PYTHONPATH": paths}
+    with ThreadPoolExecutor(3) as pool:
+        runs = [
+            pool.submit(subprocess.run, [sys.executable, "-c", code], cwd=tmp_path, env=variables, check=True)
+            for _ in range(3)
+        ]
+        for run in runs:
+            run.result()
+    assert (tmp_path / "calls").read_text() == "x"
