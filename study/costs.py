@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from study.counting import count, counted, counted_before
-from study.paper import Network, Row
+from tqdm import tqdm
+
+from study.measured import fresh, measured, value
+from study.paper import TABLES, Network, Row
 from study.store import damaged, provenance, read, results_dir, write
 
 if TYPE_CHECKING:
@@ -18,9 +22,55 @@ def cost_file(network: Network) -> str:
     return f"cost/{network.model}-{network.key}.json"
 
 
+CODE = ("ctnet/models", "ctnet/analysis/cost.py", "ctnet/analysis/shapes.py")
+"""What decides the cost of a network."""
+
+
+def count(network: Network) -> "Cost":
+    """Build the network, at full size but without weights, and count its cost."""
+    import torch
+
+    from ctnet.analysis import count_cost
+    from ctnet.models import create_model
+
+    with torch.device("meta"):
+        model = create_model(network.model, num_classes=network.classes, **network.options)
+    return count_cost(model, size=network.size, frames=network.frames)
+
+
 def measure(network: Network) -> "Cost":
-    """The cost of the network at full size, counted once for today's code."""
-    return counted(network)
+    """The cost of a network, counted unless today's code has done that before, see `study.measured`."""
+    from ctnet.analysis.cost import Cost
+
+    return Cost(**measured(_counted(network), lambda: asdict(count(network)), CODE))
+
+
+def _counted(network: Network) -> str:
+    """What the cost of a network is called among the measured values."""
+    return f"cost-{network.model}-{network.key}"
+
+
+def measure_all(jobs: int, tell: Callable[[str], Any] = print) -> None:
+    """Count every network behind the tables and the text that today's code has not counted yet.
+
+    Args:
+        jobs: processes side by side.
+        tell: takes a line on what is to be done.
+    """
+    from study.exact import networks_of
+
+    left = [network for network in networks_of([*TABLES, "3.3"]).values() if not fresh(_counted(network))]
+    if left:
+        tell(f"counting the cost of {len(left)} networks, {jobs} side by side")
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+            for _ in tqdm(pool.map(measure, left), total=len(left), unit="network", disable=None):
+                pass
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def measure_and_keep(network: Network) -> "Cost":
@@ -47,14 +97,14 @@ def record(network: Network) -> dict[str, Any]:
     try:
         if content["config"] != network.config() or not content["provenance"].keys() >= {"behaviour", "seconds"}:
             raise ValueError("it is about another network")
-        recorded = Cost(**content["cost"])
+        cost = Cost(**content["cost"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
-    return content | {"cost": counted_before(network) or recorded}
+    return content | {"cost": Cost(**value(_counted(network))) if fresh(_counted(network)) else cost}
 
 
 def kept(network: Network) -> "Cost":
-    """The cost of a network as `results/cost` has it; raises as `record`."""
+    """The cost of a network as `record` tells it, and raises what that raises."""
     cost: Cost = record(network)["cost"]
     return cost
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctnet.engine import RECIPES
-from ctnet.engine.recipe import EXECUTION
+from ctnet.engine.recipe import EXECUTION, RECIPES
 from study.claims import Claim
 from study.paper import DATASETS, Table, half_a_digit, table
 from study.store import damaged, read, results_dir

@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
-from torch import nn
 
 from ctnet.micro.drawing import MOTIONS
-from ctnet.models import TSN, create_model
 from study.chapters.accuracy import accuracy_text
 from study.chapters.blocks import Box, Flow, Lanes, draw_flow
 from study.chapters.sheet import SMALL
@@ -22,6 +19,9 @@ from study.chapters.tables import styled
 from study.costs import measure
 from study.paper import Network, table
 from study.runs import accuracy_table
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Method(NamedTuple):
@@ -126,8 +126,12 @@ def networks() -> dict[str, Network]:
 
 
 @cache
-def block_of(method: str) -> nn.Module:
+def block_of(method: str) -> "nn.Module":
     """The second block of a method's second stage, which no method leaves as it was but TSN; without weights."""
+    import torch
+
+    from ctnet.models import TSN, create_model
+
     with torch.device("meta"):
         model = create_model(networks()[method].model)
     assert isinstance(model, TSN)

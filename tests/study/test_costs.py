@@ -1,15 +1,18 @@
 """Kept costs are those of today's networks, tell where they come from, and are named when they are damaged."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.analysis import Cost
 from ctnet.models import create_model
-from study.costs import RowCost, cost_file, costs_of, kept, measure, measure_and_keep, record
+from study.costs import RowCost, cost_file, costs_of, count, kept, measure, measure_and_keep, record
 from study.exact import networks_of
 from study.paper import TABLES, Network, Row, table
-from study.store import behaviour, is_stale
+from study.store import behaviour, is_stale, results_dir
 
 NETWORKS = networks_of([*TABLES, "3.3"])
 DIFFERENT = {(network.model, str(network.options)): network for network in NETWORKS.values()}
@@ -28,6 +31,12 @@ def test_kept_costs_are_of_todays_networks(key):
     layers = sum(flops for operator, flops in counted.items() if "bmm" not in str(operator))  # no attention
     assert layers / 2e9 == pytest.approx(cost.conv_linear_gmacs)
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(cost.params_m)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: f"{network.model}-{network.key}")
+def test_a_count_on_shapes_is_the_executed_one(network):
+    """Kept costs were counted with every operator executed, at full size: equal to the last digit."""
+    assert asdict(count(network)) == json.loads((results_dir() / cost_file(network)).read_text())["cost"]
 
 
 def test_every_network_is_kept_once_and_nothing_else(own_results):

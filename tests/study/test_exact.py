@@ -114,7 +114,7 @@ def test_no_claim_is_found_by_the_words_of_its_row(own_results, edited):
 
 def test_a_cost_passes_few_modules_on_its_way_to_a_verdict(own_results, passed):
     files = passed(lambda: list(cost_claims("2g", costs_of(table("2g").rows))))
-    assert files == {f"study/{module}.py" for module in ("paper", "store", "costs", "exact")}
+    assert files == {f"study/{module}.py" for module in ("paper", "store", "costs", "measured", "exact")}
 
 
 # -- Verdicts ----------------------------------------------------------------------------------------------------------
@@ -262,7 +262,8 @@ def test_special_cases_are_equal(name):
     assert special_case_difference(*SPECIAL_CASES[name]) <= 1e-5
 
 
-def test_a_special_case_with_another_kernel_would_be_noticed(monkeypatch):
+def test_a_special_case_with_another_kernel_would_be_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("CTNET_MEASURED", str(tmp_path))  # not what was measured before
     assert special_case_difference(_serial, r2plus1d) <= 1e-5  # serial with K = 1 is R(2+1)D
     monkeypatch.setitem(SPECIAL_CASES, "CSN", (SPECIAL_CASES["R(2+1)D"][0], _turned))
     decided = {claim.subject: claim.verdict for claim in exact_claims(["3.3"]) if "special cases" in claim.topics}
