@@ -305,8 +305,13 @@ def execute(application: typer.Typer, name: str) -> NoReturn:
 
 def describe_error(error: Exception) -> str:
     """An error in one line; one that is no fault of the user's says where it happened, and how to see more of it."""
+    from ctnet.engine import Recipe
+
     if isinstance(error, TyperException):
         message = error.format_message()
+        field = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+        if field in Recipe.__dataclass_fields__:
+            message += f"; fields of a recipe are written {field}=VALUE"
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, MemoryError):

@@ -15,10 +15,11 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Write a file or a folder at a path beside `path`, with the same suffix, that takes its place in the end.
+    """Write a file or a folder at another path, of the same name, that takes the place of `path` in the end.
 
-    When the block raises, nothing is left behind, and what was at `path` stays as it was. Missing folders above are
-    made. A folder can only take the place of an empty one.
+    It lies in a folder of its own beside `path`, with all that its writer may put there. When the block raises, nothing
+    is left behind, and what was at `path` stays as it was. Missing folders above are made. A folder can only take the
+    place of an empty one.
 
     Raises:
         OSError: when there is no room, or the place cannot be written to, in one line.
@@ -26,14 +27,16 @@ def replacing(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{_prefix(path)}{uuid4().hex}{path.suffix}")
+        folder = path.with_name(f"{_prefix(path)}{uuid4().hex}")
+        folder.mkdir()
         try:
+            scratch = folder / path.name
             yield scratch
             if scratch.is_file():
                 _sync(scratch)
             os.replace(scratch, path)
         finally:
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+            shutil.rmtree(folder)
     except OSError as error:
         if error.errno in FULL:
             raise OSError(error.errno, f"no room left to write {path} ({os.strerror(error.errno)})") from error
@@ -54,8 +57,8 @@ def write_text(path: PathLike, content: str) -> None:
 def remove_scratch(path: PathLike) -> None:
     """Remove what killed processes left of `path`, unfinished; only for a file that nobody else writes now."""
     path = Path(path)
-    for scratch in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * 32}{glob.escape(path.suffix)}"):
-        scratch.unlink(missing_ok=True)
+    for folder in path.parent.glob(f"{glob.escape(_prefix(path))}{'[0-9a-f]' * 32}"):
+        shutil.rmtree(folder)
 
 
 def check_file(path: PathLike) -> None:
@@ -81,7 +84,7 @@ def check_folder(path: PathLike) -> None:
 
 def _try(path: Path) -> None:
     """Write and remove a scratch file beside `path`."""
-    scratch = path.with_name(f"{_prefix(path)}{uuid4().hex}{path.suffix}")
+    scratch = path.with_name(f"{_prefix(path)}{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch.touch()
@@ -93,7 +96,7 @@ def _try(path: Path) -> None:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.stem[:200]}."
+    return f".{path.name[:50]}."
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
 from ctnet import cli, create_model, list_models, save_model
 from ctnet.engine import get_recipe
@@ -150,3 +151,64 @@ def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message
 def test_names_in_brackets_are_printed_as_they_are(capsys):
     cli.print_table(["Model"], [["runs[old]/model.safetensors"]])
     assert "runs[old]/model.safetensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [IndexError("list index"), KeyError("key"), TypeError("a\nb"), AssertionError()])
+def test_a_mistake_in_the_program_is_one_line_and_can_be_found(error, capsys, monkeypatch):
+    app = typer.Typer()
+
+    @app.command()
+    def fail():
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["ctnet"])
+    monkeypatch.delenv("CTNET_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        cli.execute(app, "ctnet")
+    message = capsys.readouterr().err
+    assert (stop.value.code, message.count("\n")) == (2, 1)
+    assert f"internal error: {type(error).__name__}" in message
+    assert "test_cli.py, line" in message
+    monkeypatch.setenv("CTNET_DEBUG", "1")
+    with pytest.raises(type(error)):
+        cli.execute(app, "ctnet")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "/a/b"), "/a/b: No space left on device"),
+        (OSError("own words"), "own words"),
+        (RuntimeError("first\n  second"), "first second"),
+        (MemoryError("1 TB"), "not enough memory (1 TB)"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_errors_are_told_in_one_line(error, message):
+    assert cli.describe_error(error) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("modles", "Did you mean 'models'?"),
+        ("train somethingv2 --lr 0.1 --out x", "fields of a recipe are written lr=VALUE"),
+        ("train somethingv2 --batch-size 8 --out x", "fields of a recipe are written batch_size=VALUE"),
+        ("train somethingv2 lr 0.1 --out x", "write field=value"),
+        ("train SomethingV2 --show", "did you mean 'somethingv2'?"),
+        ("train micro-something dataset=MicroSomethin --out x", "did you mean 'MicroSomething'?"),
+        ("test c.safetensors --veiw 3x2", "Possible options: --view"),
+        ("predict notes.txt", "Missing option '--checkpoint'"),
+        ("convert notes.txt --out .", "is a folder: give the name of a file"),
+        ("convert page.html --out c.safetensors", "it is a web page"),
+        ("train micro-something --out notes.txt", "notes.txt is no folder"),
+        ("data check . --dataset folders --skip-list .", "is a folder: give the name of a file"),
+    ],
+)
+def test_slips_are_answered_in_one_line(words, message, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "page.html").write_text("<html>")
+    code, out, err = run(*words.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err

@@ -26,7 +26,7 @@ from ctnet.data import (
 )
 from ctnet.engine.distributed import Place
 from ctnet.engine.recipe import Recipe
-from ctnet.errors import some
+from ctnet.errors import did_you_mean, some
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from ctnet.models import VideoModel
 
@@ -62,7 +62,10 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
         kind, level = MICRO_DATASETS[recipe.dataset], recipe.difficulty
         return kind(recipe.root or None, split, count=count, fold=recipe.fold, difficulty=level)
     if recipe.dataset not in DATASETS:
-        raise ValueError(f"unknown dataset {recipe.dataset!r}; known are {', '.join([*DATASETS, *MICRO_DATASETS])}")
+        known = [*DATASETS, *MICRO_DATASETS]
+        raise ValueError(
+            f"unknown dataset {recipe.dataset!r}; {did_you_mean(recipe.dataset, known)} There are {', '.join(known)}"
+        )
     if not recipe.root:
         raise ValueError(f"where does {recipe.dataset} lie? give its directory as root=DIRECTORY")
     return load_videos(recipe.root, "train" if split == "train" else "val", recipe.dataset, recipe.fold, recipe.missing)

@@ -1,15 +1,14 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kills import kill_at_random
 from safetensors.torch import load_file
 
 import ctnet
@@ -213,20 +212,39 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(stop, whole, tiny, tm
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, tiny, tmp_path):
-    """kill -9, as a cluster does it: in two rounds, at moments that no test chooses."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*COMMAND, *arguments(tiny.override({"save_every": 1}), tmp_path)]
-    state, kills = tmp_path / "state.safetensors", 0
-    for _ in range(2):
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
-            time.sleep(0.01)
-        time.sleep(float(np.random.default_rng().uniform(0, 0.3)))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills >= 1
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    """kill -9, as a cluster does it: at moments that no test chooses, with a process that loads data."""
+    recipe = tiny.override({"save_every": 1, "workers": 1})
+    kills = kill_at_random(recipe, tmp_path, 5, np.random.default_rng())
+    assert kills.total() >= 1
+    train(recipe, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from ctnet.engine import Recipe, train
+torch.set_num_threads(1)
+out = Path(sys.argv[1])
+size = (out / "state.safetensors").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+try:
+    train(Recipe(**eval(sys.argv[2])), out, progress=False)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_state(whole, tiny, tmp_path):
+    """A process that may write half a state stands for a disk with no more room."""
+    train_until(6, tiny.override({"save_every": 1}), tmp_path)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), repr(tiny.to_dict())]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.stdout == f"no room left to write {tmp_path / 'state.safetensors'} (File too large)\n", done.stderr
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    train(tiny, tmp_path, progress=False)
     assert same(weights(tmp_path), weights(whole))
 
 
@@ -289,8 +307,9 @@ def test_places_and_packages_are_tried_before_the_work(tiny, tmp_path, monkeypat
 
 
 def test_what_killed_processes_left_is_removed(tiny, tmp_path):
-    left = tmp_path / f".state.{'0' * 32}.safetensors"
-    left.touch()
+    left = tmp_path / f".state.safetensors.{'0' * 32}"
+    left.mkdir()
+    (left / "part").touch()
     train(tiny.override({"epochs": 1}), tmp_path, progress=False)
     assert not left.exists()
 

@@ -1,5 +1,8 @@
 """The authors' layout is rebuilt here literally, from what is known of it, and must load and agree."""
 
+import pathlib
+
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -8,7 +11,7 @@ from torch import nn
 import ctnet
 from ctnet.engine import convert_official, get_recipe, load_model, load_recipe
 from ctnet.micro import make
-from ctnet.models.official import convert_official_key, load_official_checkpoint
+from ctnet.models.official import convert_official_key, load_official_checkpoint, read_official_checkpoint
 
 
 def unit(in_channels, out_channels, kernel, groups):
@@ -180,3 +183,49 @@ def test_unreadable_files_are_refused_and_execute_nothing(content, tmp_path, cap
 def test_missing_file_is_named():
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
         load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), "nowhere.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.module.", "module._orig_mod."])
+def test_wrappers_are_taken_off_as_often_as_they_stand(prefix, state_dict):
+    wrapped = {prefix + key.removeprefix("module."): value for key, value in state_dict.items()}
+    model = ctnet.create_model("ctnet_r50")
+    load_official_checkpoint(model, wrapped)
+    torch.testing.assert_close(model.head.bias, state_dict["module.new_fc.bias"])
+
+
+def test_counters_of_batch_normalisation_may_be_missing(state_dict):
+    old = {key: value for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
+    assert len(old) < len(state_dict)
+    load_official_checkpoint(ctnet.create_model("ctnet_r50"), old)
+
+
+def test_a_long_list_is_cut_and_counted(state_dict):
+    with pytest.raises(ValueError, match=r"\d{3} entries differ") as refused:
+        load_official_checkpoint(ctnet.create_model("ctnet_r50"), {f"x.{key}": v for key, v in state_dict.items()})
+    assert len(str(refused.value)) < 600
+    assert str(refused.value).count("; ") == 5
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model_state", "model"])
+def test_usual_names_of_state_dicts(name, tmp_path):
+    torch.save({"epoch": 3, name: {"a": torch.ones(2)}}, tmp_path / "file")
+    assert read_official_checkpoint(tmp_path / "file")["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<!DOCTYPE html><html>", "it is a web page; download the file"),
+        ("\n <HTML>", "it is a web page"),
+        ("junk", "it is damaged, or no file that torch.save wrote"),
+        ({"best": np.float64(1), "state_dict": {}}, "it holds numpy.*scalar besides tensors"),
+        ({"cut": pathlib.PurePosixPath("a")}, "it holds pathlib.* besides tensors"),
+    ],
+)
+def test_the_advice_is_ours(content, message, tmp_path):
+    path = tmp_path / "file"
+    path.write_text(content) if isinstance(content, str) else torch.save(content, path)
+    with pytest.raises(ValueError, match=message) as refused:
+        read_official_checkpoint(path)
+    assert "weights_only" not in str(refused.value)
+    assert "\n" not in str(refused.value)
