@@ -5,7 +5,6 @@
 kills as many processes, over as many runs as that takes, and says when they were killed and how the runs ended.
 """
 
-import os
 import signal
 import sys
 import tempfile
@@ -53,7 +52,7 @@ def kill_at_random(recipe: Recipe, out: Path, kills: int, moments: np.random.Gen
         while process.is_alive() and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.4))
-        os.kill(process.pid or 0, signal.SIGKILL)
+        process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:
             assert process.exitcode == 0, "the run ended with an error"
