@@ -153,6 +153,19 @@ def test_names_in_brackets_are_printed_as_they_are(capsys):
     assert "runs[old]/model.safetensors" in capsys.readouterr().out
 
 
+def test_saliency_of_a_head_that_tubes_do_not_know(run, footage, tmp_path):
+    weights, out = tmp_path / "x3d.safetensors", tmp_path / "a.gif"
+    recipe = get_recipe("micro-something").override({"frames": 4, "model": "x3d_xl"})
+    save_model(weights, create_model("x3d_xl", num_classes=3, num_frames=4), ["a", "b", "c"], recipe)
+    command = ["saliency", str(footage[0]), "--checkpoint", str(weights), "--out", str(out)]
+    code, _, err = run(*command)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "use grad_cam" in err
+    code, shown, err = run(*command, "--method", "grad_cam")
+    assert (code, err, out.exists()) == (0, "", True)
+    assert shown.startswith("x3d: ")
+
+
 @pytest.mark.parametrize("error", [IndexError("list index"), KeyError("key"), TypeError("a\nb"), AssertionError()])
 def test_a_mistake_in_the_program_is_one_line_and_can_be_found(error, capsys, monkeypatch):
     app = typer.Typer()

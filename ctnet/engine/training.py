@@ -348,6 +348,8 @@ class Run:
             if key.startswith("optimizer."):
                 _, part, name = key.split(".", 2)
                 kept.setdefault(name, {})[part] = value
+        if kept.keys() - dict(self.model.named_parameters()).keys():
+            raise ValueError(f"{path} was written by another version, which kept its optimizer otherwise: start anew")
         for name, parameter in self.model.named_parameters():
             for part, value in kept.get(name, {}).items():
                 like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)

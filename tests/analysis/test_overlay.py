@@ -158,3 +158,12 @@ def test_pictures_that_cannot_be_written_are_refused(name, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         save_explanations(tmp_path / name, [explanation()])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_grad_cam_is_a_method_too():
+    frames = torch.randint(0, 256, (4, 3, 32, 32)).byte()
+    tubes, cam = (explain("tsn", network(), frames, NAMES[0], 32, method).tubes for method in ("tubes", "grad_cam"))
+    assert tubes.shape == cam.shape
+    assert not torch.equal(tubes, cam)
+    with pytest.raises(ValueError, match="no method 'gradcam' to find saliency; did you mean 'grad_cam'"):
+        explain("tsn", network(), frames, NAMES[0], 32, "gradcam")

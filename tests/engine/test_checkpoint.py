@@ -2,12 +2,15 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import ctnet
 from ctnet.data import load_videos
 from ctnet.engine import checkpoint, load_model, load_recipe, save_model
 from ctnet.micro import MicroSomething, make
+from ctnet.models.official import read_official_checkpoint
 
 
 def network(**options):
@@ -101,3 +104,30 @@ def test_a_converted_network_says_that_it_was_not_trained_here(tmp_path, monkeyp
     monkeypatch.setattr(checkpoint, "load_official_checkpoint", lambda model, state_dict: None)
     checkpoint.convert_official("theirs/net.pth.tar", tmp_path / "a.safetensors", ctnet.engine.get_recipe("kinetics"))
     assert load_recipe(tmp_path / "a.safetensors").init == "net.pth.tar"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A file of this package, a file of torch, and a place for damaged copies of them."""
+    folder = tmp_path_factory.mktemp("written")
+    save_model(folder / "ours", network(), ["a", "b", "c"], ctnet.engine.get_recipe("kinetics"))
+    torch.save({"state_dict": {"a": torch.arange(5.0)}, "epoch": 3}, folder / "theirs")
+    return (folder / "ours").read_bytes(), (folder / "theirs").read_bytes(), folder / "damaged"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_file_is_read_rightly_or_refused_in_one_line(written, data):
+    ours, theirs, path = written
+    content = bytearray(data.draw(st.sampled_from([ours, theirs, b""])))
+    for _ in range(data.draw(st.integers(0, 4))):
+        place = data.draw(st.integers(0, min(len(content), 3000)))
+        content[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    for read in (load_model, load_recipe, read_official_checkpoint):
+        message = "one line"
+        try:
+            read(path)
+        except ValueError as error:
+            message = str(error)
+        assert len(message.splitlines()) == 1

@@ -2,6 +2,8 @@ import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctnet.engine import RECIPES, Recipe, get_recipe
 from ctnet.models import list_models
@@ -152,3 +154,20 @@ def test_a_wrong_change_is_refused_in_one_line(text, message):
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'kinetics'"):
         get_recipe("kinetic")
+
+
+FIELDS = st.sampled_from([*Recipe().to_dict(), "lrr", ""])
+
+
+NUMBERS = st.floats().map(str) | st.integers().map(str)
+
+
+@given(FIELDS, NUMBERS | st.text() | st.sampled_from(["[1, 2]", "{a: [1]}", "null"]))
+def test_any_assignment_gives_a_recipe_or_one_line(name, value):
+    changed, message = None, "one line"
+    try:
+        changed = Recipe().parse([f"{name}={value}"])
+    except ValueError as error:
+        message = str(error)
+    assert len(message.splitlines()) == 1
+    assert changed is None or Recipe(**json.loads(json.dumps(changed.to_dict()))) == changed

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import ctnet
 from ctnet.data import VideoError, load_videos
 from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
-from ctnet.engine.checkpoint import load_init, read_about, save_model
+from ctnet.engine.checkpoint import load_init, read_about, read_tensors, save_model, write_tensors
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import choose_precision, recompute_activations
 from ctnet.micro import MicroSomething, make
@@ -266,6 +266,16 @@ def test_a_damaged_state_is_refused_in_one_line(damage, whole, tiny, tmp_path):
     with pytest.raises(ValueError, match=r"state\.safetensors is damaged") as refused:
         train(tiny, tmp_path, progress=False)
     assert "\n" not in str(refused.value)
+
+
+def test_a_state_whose_optimizer_cannot_be_read_is_refused(whole, tiny, tmp_path):
+    """Going on without its momentum would give other weights, and say nothing."""
+    tensors, about = read_tensors(whole / "state.safetensors")
+    older = {name.replace("optimizer.momentum_buffer.", "optimizer."): tensor for name, tensor in tensors.items()}
+    assert older.keys() != tensors.keys()
+    write_tensors(tmp_path / "state.safetensors", older, about)
+    with pytest.raises(ValueError, match="written by another version"):
+        train(tiny, tmp_path, progress=False)
 
 
 def test_a_run_killed_before_its_end_is_only_tested(whole, tiny, tmp_path, monkeypatch):
