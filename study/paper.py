@@ -13,8 +13,8 @@ from study.store import config_hash, damaged, read, results_dir
 
 TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
 """Tables of the paper."""
-FILES = {name: f"table_{name}" for name in TABLES} | {"fig3": "figure_3", "zoo": "zoo"}
-"""What is declared in `results/published`: the tables, the networks of Figure 3, and the methods of the zoo."""
+FILES = {name: f"table_{name}" for name in TABLES} | {"fig3": "figure_3", "zoo": "zoo", "pilot": "pilot"}
+"""What is declared in `results/published`: the tables, the networks of Figure 3, the zoo, and trials of recipes."""
 DATASETS = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",

@@ -48,7 +48,7 @@ class TwinRun:
         found: dict[str, Any] = {"start": self.start.name} if self.start else {}
         usual = Recipe().to_dict()
         changed = {name: value for name, value in self.recipe.to_dict().items() if value != usual[name]}
-        return found | {name: value for name, value in changed.items() if name not in EXECUTION}
+        return found | {name: value for name, value in changed.items() if name not in EXECUTION - {"precision"}}
 
     @cached_property
     def name(self) -> str:
@@ -169,9 +169,13 @@ def _twins(declared: Table) -> dict[tuple[str, str], Twin]:
     return found
 
 
+TRIALS = "pilot"
+"""Trials that choose a recipe: no verdict reads them, and they are run when they are asked for."""
+
+
 def trained_tables() -> list[str]:
-    """What twins are trained for."""
-    return [name for name in FILES if table(name).twins]
+    """What twins are trained for, but for `TRIALS`."""
+    return [name for name in FILES if table(name).twins and name != TRIALS]
 
 
 def seeds_of(name: str) -> range:
@@ -188,14 +192,14 @@ def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[s
     """The distinct runs of some tables, by name; those that others start from come first.
 
     Args:
-        tables: ids such as "2g"; all of them unless given.
+        tables: ids such as "2g"; all but `TRIALS` unless given.
         seeds: how many; each table's own number unless given, and at most.
 
     Raises:
         ValueError: for a table that has no twins, or for more seeds than a verdict reads.
     """
     known = trained_tables()
-    if unknown := [name for name in tables or () if name not in known]:
+    if unknown := [name for name in tables or () if name not in (*known, TRIALS)]:
         raise ValueError(f"no twins are trained for {', '.join(unknown)}; there are some for {', '.join(known)}")
     most = max((len(seeds_of(name)) for name in tables or known), default=0)
     if seeds and seeds > most:
