@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from study import saliency
 from study.claims import Claim
-from study.paper import DATASETS, Row, table
+from study.paper import DATASET_NAMES, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
 from study.statistics import Difference, difference_of_differences, holm, paired_difference
 from study.store import read, results_dir
@@ -110,7 +110,7 @@ def _accuracy(column: str, better: Row, worse: Row) -> Direction:
     twins = [twins_of(name)[row.id, column] for row in (better, worse)]
     *names, shared = _names_apart(*(twin.label for twin in twins))
     values = [row.printed[column] for row in (better, worse)]
-    several = DATASETS[about.columns[column].dataset or ""] if len(about.twins) > 1 else ""
+    several = DATASET_NAMES[about.columns[column].dataset or ""] if len(about.twins) > 1 else ""
     where = f" on {several}" if several else shared
     return Direction(
         name,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctnet.engine.recipe import EXECUTION, RECIPES
 from study.claims import Claim
-from study.paper import DATASETS, Table, half_a_digit, table
+from study.paper import DATASET_NAMES, Table, half_a_digit, table
 from study.store import damaged, read, results_dir
 
 _RULE = "the printed digits lie within the 95 % interval of a run on the real dataset (`python -m study record`)"
@@ -137,7 +137,7 @@ def accuracy_claims(name: str) -> Iterator[Claim]:
                     name,
                     row.id,
                     column,
-                    f"Table {name}, {row.label}: {value} % top-{told.k} on {DATASETS[dataset]}",
+                    f"Table {name}, {row.label}: {value} % top-{told.k} on {DATASET_NAMES[dataset]}",
                     value,
                     run and {"value": run.value, "low": run.low, "high": run.high},
                     run.verdict if run else "not run here",

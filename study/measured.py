@@ -5,7 +5,6 @@ code that it depends on, and the packages below, are what they were. Kept values
 folder `CTNET_MEASURED`; `make clean` removes them.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
+
+from ctnet.files import write_text
 
 ROOT = Path(__file__).parents[1]
 _PACKAGES = ("torch", "torchvision", "fvcore", "pytorchvideo", "numpy")
@@ -38,15 +41,12 @@ def measured(name: str, measure: Callable[[], Any], code: Iterable[str]) -> Any:
     parts = sorted(code)
     path = measured_dir() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_suffix(".lock")):
         kept = _read(path)
         if kept is None or kept["code"] != parts or kept["state"] != code_state(tuple(parts)):
             state = code_state(tuple(parts))
             kept = {"code": parts, "state": state, "value": json.loads(json.dumps(measure()))}
-            scratch = path.with_suffix(f".{os.getpid()}")
-            scratch.write_text(json.dumps(kept))
-            os.replace(scratch, path)
+            write_text(path, json.dumps(kept))
     return kept["value"]
 
 

@@ -15,7 +15,7 @@ TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6
 """Tables of the paper."""
 FILES = {name: f"table_{name}" for name in TABLES} | {"fig3": "figure_3", "zoo": "zoo", "pilot": "pilot"}
 """What is declared in `results/published`: the tables, the networks of Figure 3, the zoo, and trials of recipes."""
-DATASETS = {
+DATASET_NAMES = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",
     "kinetics": "Kinetics-400",
@@ -62,7 +62,7 @@ class Column:
     Attributes:
         heading: above it.
         unit: of its numbers; None where it tells what a row is.
-        dataset: of accuracies, one of `DATASETS`.
+        dataset: of accuracies, one of `DATASET_NAMES`.
         k: of top-k accuracies.
         shown: whether the book's tables have it.
     """
@@ -185,23 +185,33 @@ def table(name: str) -> Table:
 def _table(path: Path, stamp: int) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
-        return _declared(content)
+        return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
 
 
-def _declared(content: dict[str, Any]) -> Table:
-    columns = {name: Column(**about) for name, about in content["columns"].items()}
-    rows = {row["id"]: _row(content["table"], content["network"], **row) for row in content["rows"]}
-    if len(rows) < len(content["rows"]):
+def _declared(
+    *,
+    table: str,
+    title: str,
+    columns: dict[str, dict[str, Any]],
+    network: dict[str, Any],
+    rows: list[dict[str, Any]],
+    claim: str = "",
+    seeds: int = 0,
+    twins: dict[str, dict[str, Any]] | None = None,
+    orders: dict[str, list[list[str]]] | None = None,
+) -> Table:
+    about = {name: Column(**told) for name, told in columns.items()}
+    found = {row["id"]: _row(table, network, **row) for row in rows}
+    if len(found) < len(rows):
         raise ValueError("two rows have one id")
-    if wrong := [name for name, row in rows.items() if row.printed.keys() != columns.keys()]:
+    if wrong := [name for name, row in found.items() if row.printed.keys() != about.keys()]:
         raise ValueError(f"rows print other columns than the table has: {', '.join(wrong)}")
-    orders = {column: [(a, b) for a, b in pairs] for column, pairs in content.get("orders", {}).items()}
-    if unknown := {row for pairs in orders.values() for pair in pairs for row in pair} - rows.keys():
+    pairs = {column: [(a, b) for a, b in listed] for column, listed in (orders or {}).items()}
+    if unknown := {row for listed in pairs.values() for pair in listed for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
-    about = (content["table"], content["title"], content.get("claim", ""))
-    return Table(*about, columns, rows, content.get("seeds", 0), content.get("twins", {}), orders)
+    return Table(table, title, claim, about, found, seeds, twins or {}, pairs)
 
 
 def _row(

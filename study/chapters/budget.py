@@ -13,7 +13,7 @@ from ctnet.engine import get_recipe
 from study.chapters.tables import styled
 from study.costs import kept
 from study.fullscale import SIZES
-from study.paper import DATASETS, Row, table
+from study.paper import DATASET_NAMES, Row, table
 
 Range = tuple[float, float]
 """The least and the most."""
@@ -98,7 +98,7 @@ def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
                     lines.append(
                         {
                             f"Row of Table {' or '.join(tables)}": row.label,
-                            "Dataset": DATASETS[dataset],
+                            "Dataset": DATASET_NAMES[dataset],
                             "Training, GPU hours": span(found.train_hours),
                             "Testing, GPU hours": span(found.test_hours),
                             "Videos, GB": span(found.gigabytes),

@@ -88,6 +88,20 @@ def test_comparisons_that_are_not_complete_count_all_the_same(results):
     assert decided == {"not run yet", "under way"}
 
 
+def test_what_is_not_complete_makes_no_room_for_others(results):
+    """Four clear differences of which a seed is missing, and one that is clear alone, but not among five."""
+    for row, accuracy in (("blocks-12", 0.5), ("blocks-7", 0.51)):
+        results("2e", row, accuracy, spread=0.008)
+    for row, accuracy in (("blocks-0", 0.1), ("blocks-1", 0.2), ("blocks-4", 0.3), ("blocks-6", 0.4)):
+        results("2e", row, accuracy, seeds=range(4))
+    complete = found("2e", "blocks-7 > blocks-12")
+    others = [direction for direction in directions() if direction.table == "2e" and direction is not complete]
+    assert {direction.verdict for direction in others} == {"under way"}
+    assert all(direction.found.p < complete.found.p for direction in others)
+    assert LEVEL / 5 < complete.found.p < LEVEL
+    assert complete.verdict == "inconclusive"
+
+
 @pytest.mark.parametrize(
     ("better", "worse", "expected"), [(0.7, 0.3, "supported"), (0.3, 0.7, "contradicted"), (0.5, 0.5, "inconclusive")]
 )

@@ -7,7 +7,17 @@ import pytest
 import ctnet
 from ctnet.engine import View
 from ctnet.models import list_models
-from study.paper import DATASETS, FILES, TABLES, Network, all_rows, half_a_digit, table, text_claims, training_settings
+from study.paper import (
+    DATASET_NAMES,
+    FILES,
+    TABLES,
+    Network,
+    all_rows,
+    half_a_digit,
+    table,
+    text_claims,
+    training_settings,
+)
 from study.saliency import MEASURES
 from study.store import results_dir
 
@@ -40,7 +50,7 @@ def test_every_number_has_a_unit_and_every_accuracy_a_dataset(name):
     for column, about in declared.columns.items():
         assert about.heading
         assert (about.unit == "percent") == (about.dataset is not None)
-        assert about.dataset is None or about.dataset in DATASETS
+        assert about.dataset is None or about.dataset in DATASET_NAMES
         if about.unit is None:
             assert not any(isinstance(row.printed[column], float) for row in declared.rows.values())
     assert list(declared.accuracies) == [column for column, about in declared.columns.items() if about.dataset]
@@ -194,6 +204,7 @@ def row_of(content):
         (lambda content: row_of(content)["printed"].pop("top5"), "ct-module"),
         (lambda content: row_of(content)["printed"].update(top55=1.0), "ct-module"),
         (lambda content: row_of(content).pop("printed"), "printed"),
+        (lambda content: content.update(order={}), "order"),
         (lambda content: content.pop("columns"), "columns"),
         (lambda content: content.pop("rows"), "rows"),
     ],

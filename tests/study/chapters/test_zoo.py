@@ -120,15 +120,16 @@ def test_the_zoo_is_the_methods_that_are_declared():
     assert list(networks()) == list(METHODS) == list(table("zoo").rows)
 
 
-def test_twins_are_counted_at_their_size_and_have_the_accuracies_of_their_runs(results):
+def test_twins_are_counted_at_their_size_and_have_the_accuracies_of_their_runs(results, edited):
+    with edited("published/zoo.json") as content:
+        content["rows"] = [row for row in content["rows"] if row["id"] in ("tsn", "tsm")]
     results("zoo", "tsm", 0.61)
     found = compare_twins()
-    assert list(found.index) == list(METHODS)
-    assert found.loc["tsm", "accuracy"] == pytest.approx(61, abs=0.1)
-    assert found["accuracy"].isna().sum() == len(METHODS) - 1
-    for method in ("tsn", "ctnet"):
-        twin = Network(f"{method}_r50_twin", size=32, classes=24)
-        assert found.loc[method, "twin_gmacs"] == measure(twin).gmacs
+    assert list(found.index) == ["tsn", "tsm"]
+    assert found["accuracy"].tolist() == pytest.approx([float("nan"), 61], abs=0.1, nan_ok=True)
+    costs = [measure(Network(f"{method}_r50_twin", size=32, classes=24)).gmacs for method in found.index]
+    assert found["twin_gmacs"].tolist() == costs
+    assert len(set(costs)) == 1, "a shift costs nothing"
 
 
 def test_methods_are_counted_at_one_size_whatever_their_rows_are_about(own_results, edited):
