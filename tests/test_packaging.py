@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -105,6 +106,23 @@ def test_public_names_are_loaded_when_they_are_used(code):
     assert run_code(code) == "ctnet.models.registry\n"
 
 
+@pytest.mark.parametrize("package", ["analysis", "engine"])
+def test_parts_load_their_public_names_too(package):
+    module = import_module(f"ctnet.{package}")
+    assert all(getattr(module, name) for name in module.__all__)
+    assert len(module.__all__) == len(set(module.__all__)) > 5
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["study.ledger", "study.chapters.tables", "study.chapters.accuracy", "study.chapters.plots", "study.costs"],
+)
+def test_a_chapter_that_only_reads_results_does_not_pay_for_torch(module):
+    assert run_code(f"import {module}, sys; print('torch' in sys.modules)") == "False\n"
+
+
 def test_every_public_name_is_there_and_no_other():
     import ctnet
 
@@ -115,14 +133,14 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def test_imports_point_one_way():
-    """study -> engine -> analysis -> micro, data, models -> files, errors; models import torch and torchvision only."""
+    """study -> engine -> analysis -> micro, data, models -> files, errors, lazy; models import torch, torchvision only."""
     layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data", "micro"}}
     layers["engine"] = set(layers)
     for layer, allowed in layers.items():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))
-            assert imported <= allowed | {layer, "errors", "files"}, path
-    for name in ("errors", "files"):
+            assert imported <= allowed | {layer, "errors", "files", "lazy"}, path
+    for name in ("errors", "files", "lazy"):
         assert "ctnet" not in (ROOT / "ctnet" / f"{name}.py").read_text()
     for path in (ROOT / "ctnet").rglob("*.py"):
         assert not re.search(r"^\s*(?:from|import) study\b", path.read_text(), re.MULTILINE), path

@@ -3,8 +3,9 @@
 What the package offers is loaded when it is first used: a kept cost is read without torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ctnet.lazy import loaded_when_used
 
 if TYPE_CHECKING:
     from ctnet.analysis.cost import Cost, count_cost
@@ -34,23 +35,19 @@ __all__ = [
     "temporal_concentration",
 ]
 
-_HOMES = {
-    "cost": ("Cost", "count_cost"),
-    "fields": ("ReceptiveField", "progressive_fields", "receptive_field"),
-    "saliency": (
-        "class_evidence",
-        "energy_share",
-        "grad_cam",
-        "pointing_game",
-        "saliency_tubes",
-        "scatter",
-        "temporal_concentration",
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"ctnet.analysis.{home}"), name)
-    raise AttributeError(f"module 'ctnet.analysis' has no attribute {name!r}")
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "cost": ("Cost", "count_cost"),
+        "fields": ("ReceptiveField", "progressive_fields", "receptive_field"),
+        "saliency": (
+            "class_evidence",
+            "energy_share",
+            "grad_cam",
+            "pointing_game",
+            "saliency_tubes",
+            "scatter",
+            "temporal_concentration",
+        ),
+    },
+)

@@ -15,8 +15,8 @@ from torch.utils.data import BatchSampler
 from tqdm.auto import tqdm
 
 from ctnet.data import VideoDataset, VideoList
-from ctnet.engine.distributed import Place
 from ctnet.engine.loading import Loader, View, eval_data
+from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
 from ctnet.files import replacing
 from ctnet.models import VideoModel

@@ -24,7 +24,7 @@ from ctnet.data import (
     train_transform,
     unmatched_left_right,
 )
-from ctnet.engine.distributed import Place
+from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
 from ctnet.errors import did_you_mean, some
 from ctnet.micro import MICRO_DATASETS, MicroDataset

@@ -16,9 +16,9 @@ from ctnet.analysis import count_cost
 from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
 from ctnet.engine.checkpoint import load_model, load_recipe
-from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, check_alike, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
+from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import BATCH, Recipe
 from ctnet.engine.training import choose_precision
 from ctnet.engine.version import VERSION

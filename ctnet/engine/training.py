@@ -21,10 +21,10 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_model, write_tensors
-from ctnet.engine.distributed import Place, distributed
 from ctnet.engine.evaluation import Scores, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
 from ctnet.engine.optimizers import build_optimizer
+from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import EXECUTION, REPAIRS, Recipe
 from ctnet.files import check_folder, remove_scratch, write_text
 from ctnet.models import VideoModel, create_model

@@ -1,16 +1,17 @@
 """Diagrams of a block of a network, laid out from a short description: which layers, side by side or in a row."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from torch import nn
 
-from ctnet.models.tensor_conv import TensorSeparableConv
 from study.chapters.sheet import BODY, RADIUS, SMALL, Point, Sheet, Step
 from study.chapters.style import COLORS, WIDTH
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Box(NamedTuple):
@@ -45,7 +46,11 @@ class Lanes(NamedTuple):
 Flow = tuple[Box | Lanes, ...]
 
 
-def _step(block: nn.Module, box: Box) -> Step:
+def _step(block: "nn.Module", box: Box) -> Step:
+    from torch import nn
+
+    from ctnet.models.tensor_conv import TensorSeparableConv
+
     kernel, sizes, color = "", "", "plain"
     layer = block.get_submodule(box.layer) if box.layer else None
     conv = layer.conv if isinstance(layer, TensorSeparableConv) else layer
@@ -79,7 +84,7 @@ def _height(path: list[Step]) -> float:
 class _Item:
     """A box or lanes of a block, ready to be drawn: paths of steps, inches across, and gaps of a width yet open."""
 
-    def __init__(self, block: nn.Module, item: Box | Lanes) -> None:
+    def __init__(self, block: "nn.Module", item: Box | Lanes) -> None:
         self.lanes = item if isinstance(item, Lanes) else Lanes(((item,),), "")
         self.paths = [[_step(block, box) for box in path] for path in self.lanes.paths]
         operators = bool(self.lanes.sign) + (self.lanes.cascade > 1)
@@ -136,7 +141,7 @@ def _draw_items(sheet: Sheet, items: list[_Item], left: float, right: float, y: 
     return start, x
 
 
-def draw_flow(name: str, facts: str, block: nn.Module, branch: Flow, parts: Mapping[str, Flow]) -> Figure:
+def draw_flow(name: str, facts: str, block: "nn.Module", branch: Flow, parts: Mapping[str, Flow]) -> Figure:
     """A residual block, and on pale ground what some boxes of it are made of; a few words stand beside its name."""
     sheet, top, y, out = Sheet(), 0.37, 0.74, 0.18
     sheet.heading(0.1, 0.12, name, ha="left")

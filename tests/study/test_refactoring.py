@@ -52,8 +52,8 @@ def test_renaming_moving_and_adding_makes_nothing_stale(tree):
     assert len(private) > 50
     names = re.compile(rf"\b({'|'.join(map(re.escape, private))})\b")
     edit(tree, lambda text: names.sub(lambda found: f"{found[0]}_renamed", text))
-    (tree / "ctnet" / "engine" / "distributed.py").rename(tree / "ctnet" / "engine" / "processes.py")
-    edit(tree, lambda text: text.replace("ctnet.engine.distributed import", "ctnet.engine.processes import"))
+    (tree / "ctnet" / "engine" / "place.py").rename(tree / "ctnet" / "engine" / "processes.py")
+    edit(tree, lambda text: text.replace("ctnet.engine.place import", "ctnet.engine.processes import"))
     peers, recipes = tree / "ctnet" / "models" / "peers", tree / "ctnet" / "engine" / "recipe.py"
     (peers / "shifted.py").write_text((peers / "tsm.py").read_text().replace('("tsm")', '("shifted")'))
     with recipes.open("a") as file:
