@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-book: .venv/book  ## execute every chapter and render the book to _build/html
+book: .venv/book  ## execute the chapters that changed and render the book to _build/html
 	$(BIN)/jupyter-book build book/
 
 test: .venv/dev  ## run the tests

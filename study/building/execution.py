@@ -143,7 +143,7 @@ class Chapters:
             except BaseException:  # such as Ctrl-C, which kernels do not see
                 pool.shutdown(wait=False, cancel_futures=True)
                 for client in self._clients.values():
-                    client.km.provisioner.process.kill()
+                    _kill(client)
                 raise
         return sorted(failures, key=lambda failure: list(self.sources).index(failure.chapter))
 
@@ -212,6 +212,12 @@ class Chapters:
         os.replace(scratch, self._record_file(name))
         self.records[name] = record
         return None
+
+
+def _kill(client: NotebookClient) -> None:
+    provisioner: Any = client.km and client.km.provisioner
+    if provisioner and provisioner.process:
+        provisioner.process.kill()
 
 
 class _Failed(Exception):

@@ -68,7 +68,7 @@ def disagreements() -> tuple[int | None, int | None]:
 
 def random_clips() -> list[int]:
     """Numbers of validation clips, drawn once and for all."""
-    return sorted(np.random.default_rng(0).choice(len(_split().members), 12, replace=False).tolist())
+    return sorted(np.random.default_rng(0).choice(len(_split().members), 6, replace=False).tolist())
 
 
 def plot_saliency(explanations: Sequence[Explanation], title: str = "") -> Figure:
