@@ -133,7 +133,7 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def test_imports_point_one_way():
-    """study -> engine -> analysis -> micro, data, models -> files, errors, lazy; models need torch, torchvision only."""
+    """study -> engine -> analysis -> micro, data, models -> files, errors, lazy; models: torch, torchvision."""
     layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data", "micro"}}
     layers["engine"] = set(layers)
     for layer, allowed in layers.items():
