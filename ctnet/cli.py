@@ -233,7 +233,7 @@ def predict(
     probabilities = score(load_model(checkpoint), load_recipe(checkpoint), [video], View.parse(view))
     best = [
         {"class": probabilities.classes[label], "probability": round(float(probabilities.probabilities[0, label]), 4)}
-        for label in (-probabilities.probabilities[0]).argsort(kind="stable")[:5]
+        for label in probabilities.top(5)[0]
     ]
     if as_json:
         print(json.dumps({"video": str(video), "top5": best}, indent=1))

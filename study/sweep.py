@@ -141,7 +141,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         content = {
             "name": run.name,
             "config": run.config(),
-            "metrics": {view: {f"top{k}": found.accuracy(k) for k in (1, 5)} for view, found in scores.items()},
+            "metrics": {view: {"top1": found.accuracy()} for view, found in scores.items()},
             "epochs": history["epochs"],
             "first_losses": history["losses"][:PROBE],
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
@@ -177,7 +177,7 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
         content = {
             "name": name,
             "members": members,
-            "metrics": {twin.view: {f"top{k}": fused.accuracy(k) for k in (1, 5)}},
+            "metrics": {twin.view: {"top1": fused.accuracy()}},
             "predictions": {twin.view: encode(fused.predictions)},
             "provenance": provenance(PARTS, {run.recipe.model for run in twin.runs}, 0.0),
         }

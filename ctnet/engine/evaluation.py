@@ -42,20 +42,26 @@ class Scores:
     classes: list[str]
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    def top(self, k: int) -> NDArray[np.int64]:
+        """The `k` most probable classes of each video, (N, k), best first.
+
+        Of equally probable ones the first class stands before the others, and what is no number behind all. Every
+        accuracy, confusion and verdict follows this rule.
+        """
+        return (-self.probabilities).argsort(axis=1, kind="stable")[:, :k]
+
     @property
     def predictions(self) -> NDArray[np.int64]:
         """The most probable class of each video, (N,)."""
-        return self.probabilities.argmax(1)
+        return self.top(1)[:, 0]
 
     def accuracy(self, k: int = 1) -> float:
         """Share of the videos whose label is among the `k` most probable classes, from 0 to 1.
 
-        Classes that tie with the label count as more probable, so that a constant answer earns nothing, nor does one
-        that is no number.
+        A label whose probability is no number is never right.
         """
-        own = self.probabilities[np.arange(len(self.labels)), self.labels][:, None]
-        rivals = (~(self.probabilities < own)).sum(1) - 1
-        return float((rivals < k).mean())
+        known = ~np.isnan(self.probabilities[np.arange(len(self.labels)), self.labels])
+        return float((known & (self.top(k) == self.labels[:, None]).any(1)).mean())
 
     def confusion(self) -> NDArray[np.int64]:
         """Counts (classes, classes): row the label, column the prediction."""

@@ -21,8 +21,19 @@ def test_top_k_accuracy(k, expected):
     assert EXAMPLE.accuracy(k) == expected
 
 
-def test_a_constant_answer_earns_nothing():
-    assert scores(np.full((6, 6), 1 / 6), range(6)).accuracy() == 0
+@pytest.mark.parametrize(("k", "expected"), [(1, 1 / 6), (2, 1 / 3), (6, 1.0)])
+def test_a_constant_answer_earns_what_guessing_does(k, expected):
+    assert scores(np.full((6, 6), 1 / 6), range(6)).accuracy(k) == pytest.approx(expected)
+
+
+def test_one_rule_for_ties_stands_behind_every_accuracy():
+    """Probabilities of few digits, so that the best classes of many videos tie: the first of them is predicted."""
+    rng = np.random.default_rng(0)
+    tied = scores(rng.integers(0, 3, (400, 6)) / 2, rng.integers(0, 6, 400))
+    assert (tied.probabilities == tied.probabilities.max(1, keepdims=True)).sum() > 600
+    np.testing.assert_array_equal(tied.predictions, tied.probabilities.argmax(1))
+    np.testing.assert_array_equal(tied.predictions, tied.top(3)[:, 0])
+    assert tied.accuracy() == (tied.predictions == tied.labels).mean() == tied.confusion().trace() / 400
 
 
 @pytest.mark.parametrize("k", [1, 5])

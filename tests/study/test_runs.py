@@ -34,7 +34,7 @@ from study.runs import (
     weights_file,
     with_starts,
 )
-from study.store import encode
+from study.store import decode, encode
 
 TSN = TwinRun(get_recipe(PROTOCOL).override({"model": "tsn_r50_twin"}))
 
@@ -70,6 +70,14 @@ def test_kept_runs_are_of_todays_clips():
         for split, count in (("train", recipe.train_clips), ("val", recipe.val_clips)):
             drawn = MICRO_DATASETS[recipe.dataset].split(split, count, fold=recipe.fold, difficulty=recipe.difficulty)
             assert kept[split] == drawn.fingerprint[:16], name
+
+
+def test_kept_accuracies_are_those_of_the_kept_predictions():
+    """One rule for ties: what a file says a run got is what verdicts count."""
+    for name, run in runs_of().items():
+        for view, text in (outcome(name) or {"predictions": {}})["predictions"].items():
+            right = (decode(text) == labels_of(run)).mean()
+            assert outcome(name)["metrics"][view] == {"top1": pytest.approx(right)}, name
 
 
 @pytest.mark.parametrize("name", [name for name in trained_tables() if name not in ("2h", "5")])

@@ -133,7 +133,7 @@ def test_a_runs_file_agrees_with_the_scores_that_it_leaves(done):
     for run in runs.values():
         content, scores = content_of(run.name), Scores.load(work / run.name / "scores-1x1.npz")
         assert content["config"] == run.config()
-        assert content["metrics"] == {"1x1": {"top1": scores.accuracy(1), "top5": scores.accuracy(5)}}
+        assert content["metrics"] == {"1x1": {"top1": scores.accuracy()}}
         assert decode(content["predictions"]["1x1"]).tolist() == scores.predictions.tolist()
         assert len(content["epochs"]) == run.recipe.epochs
         assert content["epochs"][-1]["val_top1"] == scores.accuracy()
@@ -281,7 +281,7 @@ def test_a_run_is_looked_at_with_every_view_of_its_rows(ensemble):
     for run in members:
         found, scores = content_of(run.name), Scores.load(work / run.name / "scores-1x2.npz")
         assert list(found["metrics"]) == list(found["predictions"]) == ["1x1", "1x2"]
-        assert found["metrics"]["1x2"] == {"top1": scores.accuracy(1), "top5": scores.accuracy(5)}
+        assert found["metrics"]["1x2"] == {"top1": scores.accuracy()}
         assert decode(found["predictions"]["1x2"]).tolist() == scores.predictions.tolist()
 
 
