@@ -13,6 +13,7 @@ VERDICTS = (
     "under way",
     "not run yet",
     "not run here",
+    "equivalent",
     "not reproduced",
     "paper inconsistent",
     "inconsistent",

@@ -14,11 +14,11 @@ from study import saliency
 from study.claims import Claim
 from study.paper import DATASET_NAMES, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
-from study.statistics import Difference, difference_of_differences, holm, paired_difference
+from study.statistics import LEVEL, MARGIN, Difference, decide, difference_of_differences, paired_difference
 from study.store import read, results_dir
 
-LEVEL = 0.05  # of the errors that all verdicts on a table together may make
 _RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
+_EQUIVALENT = f"; equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Direction:
         found: the twins' difference; None as long as it cannot be told.
         files: under `results`, that it is measured on. A verdict takes all of them.
         compared: what the interval is of.
+        margin: in points, within which accuracies are as good as equal; None of other measures.
         tested: directions of the table.
         verdict: on all that is tested on the table.
     """
@@ -48,6 +49,7 @@ class Direction:
     found: Difference | None
     files: tuple[str, ...]
     compared: str = "paired difference"
+    margin: float | None = MARGIN
     tested: int = 1
     verdict: str = ""
 
@@ -61,13 +63,12 @@ class Direction:
         """The smallest true difference that it could have shown, as the first of its table, with 80 % power."""
         return self.found.detectable(LEVEL / self.tested) if self.found else float("nan")
 
-    def judged(self, adjusted_p: float) -> str:
-        """What follows from the difference and its p-value, adjusted for all that is tested on the table."""
-        if self.found is None or not self.is_complete:
-            return "under way" if self.found else "not run yet"
-        if adjusted_p >= LEVEL:
-            return "inconclusive"
-        return "supported" if self.found.mean > 0 else "contradicted"
+    @property
+    def tendency(self) -> str:
+        """Which way it leans as long as it is not decided; "" when it is."""
+        if self.found is None or self.verdict not in ("inconclusive", "under way"):
+            return ""
+        return f"leans {'towards' if self.found.mean > 0 else 'against'} the paper"
 
 
 def directions() -> list[Direction]:
@@ -84,11 +85,10 @@ def _directions(files: tuple[tuple[Path, int], ...]) -> list[Direction]:
     decided: list[Direction] = []
     for _, group in groupby(_asked(), key=lambda direction: direction.table):
         together = list(group)
-        # What is not complete counts among the comparisons, so that a verdict does not turn when more of them are.
-        p = {str(i): d.found.p if d.found and d.is_complete else 1.0 for i, d in enumerate(together)}
-        adjusted = holm(p).values()
+        judged = decide([d.found if d.is_complete else None for d in together], together[0].margin)
         decided += [
-            replace(d, tested=len(together), verdict=d.judged(p)) for d, p in zip(together, adjusted, strict=True)
+            replace(d, tested=len(together), verdict=verdict or ("under way" if d.found else "not run yet"))
+            for d, verdict in zip(together, judged, strict=True)
         ]
     return decided
 
@@ -186,6 +186,7 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
         None,
         paired_difference(*(saliency.measured(content, row.id, measure) for row in (one, other))) if content else None,
         (saliency.FILE,),
+        margin=None,
     )
 
 
@@ -204,13 +205,14 @@ def direction_claims() -> Iterator[Claim]:
             direction.published,
             direction.found and _as_data(direction.found),
             direction.verdict,
-            rule=_RULE.format(direction.compared),
+            rule=_RULE.format(direction.compared) + (_EQUIVALENT if direction.margin else ""),
             evidence=tuple(file for file in direction.files if read(file)),
         )
-        note = f"the same runs as {same.table}/{same.subject}/{same.column}" if same.table != direction.table else ""
-        yield replace(claim, note=note)
+        shared = f"the same runs as {same.table}/{same.subject}/{same.column}" if same.table != direction.table else ""
+        yield replace(claim, note="; ".join(filter(None, (direction.tendency, shared))))
 
 
 def _as_data(found: Difference) -> Mapping[str, float]:
-    values = {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p}
+    low, high = found.likely
+    values = {"mean": found.mean, "low": found.low, "high": found.high, "p": found.p, "low90": low, "high90": high}
     return {key: round(value, 4) for key, value in values.items()} | {"seeds": found.seeds, "clips": found.clips}

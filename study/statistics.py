@@ -1,11 +1,16 @@
 """What a few training runs allow to be said: paired differences of accuracy with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtrinc, stdtr, stdtrit
+
+LEVEL = 0.05
+"""Of the errors that all verdicts on a table together may make."""
+MARGIN = 2.0
+"""Accuracies that differ by less are as good as equal, in points."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class Difference:
     def p(self) -> float:
         """Two-sided, of a difference of zero."""
         return 2 * float(stdtr(self.seeds - 1, -abs(self.mean) / self.error)) if self.error else float(self.mean == 0)
+
+    @property
+    def likely(self) -> tuple[float, float]:
+        """The 90 % interval, which two one-sided tests at 5 % each look at."""
+        reach = _quantile(0.1, self.seeds - 1) * self.error
+        return self.mean - reach, self.mean + reach
+
+    def is_within(self, margin: float) -> bool:
+        """Whether the true difference is shown to be smaller than a margin, either way: two one-sided tests at 5 %
+        (Schuirmann, 1987)."""
+        low, high = self.likely
+        return -margin < low and high < margin
 
     def detectable(self, level: float = 0.05) -> float:
         """The smallest true difference that such a comparison finds four times out of five, at a level of p."""
@@ -83,6 +100,26 @@ def mean_accuracy(correct: ArrayLike) -> tuple[float, float, float]:
     """Accuracy in points, and its 95 % interval over seeds and clips; `correct` is (seeds, clips)."""
     found = paired_difference(correct, np.zeros(np.shape(correct)))
     return found.mean, found.low, found.high
+
+
+def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) -> list[str]:
+    """The verdicts on all differences that a table claims to be positive.
+
+    A difference is "supported" or "contradicted", by its sign, when p < 5 % after Holm's correction over the table.
+    Else it is "equivalent" when its 90 % interval lies within the margin, and "inconclusive" when not.
+
+    Args:
+        found: None for what is not known yet; it counts in the correction, so that no verdict turns when more is known.
+        margin: in points; None where no margin was named.
+    """
+    adjusted = holm({str(i): one.p if one else 1.0 for i, one in enumerate(found)}).values()
+    return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _verdict(found: Difference, adjusted_p: float, margin: float | None) -> str:
+    if adjusted_p < LEVEL:
+        return "supported" if found.mean > 0 else "contradicted"
+    return "equivalent" if margin is not None and found.is_within(margin) else "inconclusive"
 
 
 def _quantile(p: float, freedom: int) -> float:

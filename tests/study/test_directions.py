@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from study import saliency
-from study.directions import LEVEL, direction_claims, directions
+from study.directions import direction_claims, directions
 from study.paper import table
 from study.runs import ensembles, run_file, runs_of, seeds_of, twins_of
-from study.statistics import Difference
+from study.statistics import LEVEL, MARGIN
 
 MODULES = ("c3d-module", "r-2-1-d-module", "csn-module")
 
@@ -99,11 +99,11 @@ def test_what_is_not_complete_makes_no_room_for_others(results):
     assert {direction.verdict for direction in others} == {"under way"}
     assert all(direction.found.p < complete.found.p for direction in others)
     assert LEVEL / 5 < complete.found.p < LEVEL
-    assert complete.verdict == "inconclusive"
+    assert complete.verdict == "equivalent"
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "expected"), [(0.7, 0.3, "supported"), (0.3, 0.7, "contradicted"), (0.5, 0.5, "inconclusive")]
+    ("better", "worse", "expected"), [(0.7, 0.3, "supported"), (0.3, 0.7, "contradicted"), (0.5, 0.5, "equivalent")]
 )
 def test_a_verdict_follows_the_runs_and_touches_no_other(results, better, worse, expected):
     results("2g", "ct-module", better)
@@ -148,17 +148,25 @@ def test_only_the_directions_of_one_table_are_corrected_together(results):
     assert same_runs.visible > alone.visible
 
 
-@pytest.mark.parametrize(
-    ("mean", "p", "expected"),
-    [(1.6, 0.01, "supported"), (1.6, 0.05, "inconclusive"), (-2.0, 0.001, "contradicted"), (-2.0, 0.9, "inconclusive")],
-)
-def test_verdicts_by_p(results, mean, p, expected):
-    results("6", "16", 0.5, column="v1_top1")
-    results("6", "12", 0.5, column="v1_top1")
-    complete = replace(found("6", "16 > 12", "v1_top1"), found=Difference(mean, 1.0, 3, 2016))
-    assert complete.judged(p) == expected
-    assert replace(complete, files=(*complete.files, "runs/none.json")).judged(p) == "under way"
-    assert replace(complete, found=None).judged(p) == "not run yet"
+def test_what_leans_without_being_decided_says_so(results):
+    for row, accuracy in (("k2", 0.62), ("k1", 0.55), ("k3", 0.6), ("k4", 0.69)):
+        results("2b", row, accuracy, spread=0.07 if row == "k2" else 0.0)
+    tendencies = {d.subject: d.tendency for d in directions() if d.table == "2b"}
+    assert tendencies["k2 > k1"] == "leans towards the paper"
+    assert tendencies["k2 > k4"] == "leans against the paper"
+    notes = {claim.subject: claim.note for claim in direction_claims() if claim.table == "2b"}
+    assert notes == tendencies
+
+
+def test_accuracies_that_are_as_good_as_equal_are_equivalent_and_other_measures_never(results):
+    for row in ("k2", "k1"):
+        results("2b", row, 0.6, spread=0.002 if row == "k2" else 0.0)
+    same = found("2b", "k2 > k1")
+    assert (same.verdict, same.tendency, same.margin) == ("equivalent", "", MARGIN)
+    (claim,) = [claim for claim in direction_claims() if (claim.table, claim.subject) == ("2b", "k2 > k1")]
+    assert -MARGIN < claim.measured["low90"] < claim.measured["high90"] < MARGIN
+    assert "90 % interval" in claim.rule
+    assert {d.margin for d in directions() if d.table == "fig3"} == {None}
 
 
 def leads(results, in_2a, in_7, **options):
@@ -195,7 +203,7 @@ def test_a_direction_is_a_claim_with_its_evidence(results):
 
 
 def test_a_comparison_that_two_tables_make_is_called_the_same():
-    notes = {claim.id: claim.note for claim in direction_claims() if claim.note}
+    notes = {claim.id: claim.note for claim in direction_claims() if "same" in claim.note}
     assert notes == {"8/ct-net-resnet-50 > tsn-resnet-50/top1": "the same runs as 3/ct-net-8 > tsn-8/v1_top1"}
 
 

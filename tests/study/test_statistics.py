@@ -3,7 +3,10 @@ import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
 from study.statistics import (
+    LEVEL,
+    MARGIN,
     Difference,
+    decide,
     difference_of_differences,
     holm,
     mean_accuracy,
@@ -137,3 +140,35 @@ def test_holm():
     adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.9})
     assert adjusted == pytest.approx({"a": 0.04, "b": 0.09, "c": 0.09, "d": 0.9})
     assert holm({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "verdict"),
+    [
+        (1.6, 0.3, "supported"),
+        (-1.6, 0.3, "contradicted"),
+        (0.4, 0.3, "equivalent"),
+        (-0.4, 0.3, "equivalent"),
+        (0.4, 1.0, "inconclusive"),  # too unsure for either
+        (1.2, 0.6, "inconclusive"),  # 90 % of it reach beyond the margin
+        (5.0, 1.9, "supported"),
+        (5.0, 2.4, "inconclusive"),
+    ],
+)
+def test_one_difference_is_decided(mean, error, verdict):
+    found = Difference(mean, error, 8, 4000)
+    assert decide([found]) == [verdict]
+    assert decide([found], margin=None) == [verdict.replace("equivalent", "inconclusive")]
+    assert decide([found, None, None, None]) == [{"5.0": "inconclusive"}.get(str(mean), verdict), "", "", ""]
+
+
+def test_the_margin_is_held_against_two_one_sided_tests():
+    rng = np.random.default_rng(10)
+    for _ in range(50):
+        gains = rng.normal(0.5, 1.5, 6)
+        found = Difference(gains.mean(), gains.std(ddof=1) / np.sqrt(6), 6, 4000)
+        known = [
+            ttest_1samp(gains, -MARGIN, alternative="greater").pvalue,
+            ttest_1samp(gains, MARGIN, alternative="less").pvalue,
+        ]
+        assert found.is_within(MARGIN) == (max(known) < LEVEL)
