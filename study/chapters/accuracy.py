@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
@@ -13,7 +12,6 @@ from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.chapters.tables import styled
 from study.directions import Direction, directions
 from study.runs import PROTOCOL, Twin, accuracy_table, seeds_of, twins_of
-from study.statistics import Difference
 
 
 def directions_of(table: str) -> list[Direction]:
@@ -36,7 +34,7 @@ def twin_table(table: str) -> Styler:
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
-    caption = f"Twins of Table {table} on rendered clips of 32×32. Not to be compared with the printed accuracies."
+    caption = f"Twins of Table {table} on drawn clips of 32×32. Not to be compared with the printed accuracies."
     return styled(pd.DataFrame(rows), caption)
 
 
@@ -120,35 +118,5 @@ def plot_directions(table: str) -> Figure:
     return figure
 
 
-def conclusion(table: str) -> Markdown:
-    """What follows from a table's twins, and what does not, in a paragraph."""
-    decided = directions_of(table)
-    sentences = []
-    for verdict, heading in (
-        ("supported", "On rendered stand-ins for the datasets the twins support that"),
-        ("contradicted", "On rendered stand-ins for the datasets the twins contradict that"),
-        ("inconclusive", "On rendered stand-ins for the datasets the twins do not decide whether"),
-        ("under way", "Not all seeds were run to tell whether"),
-        ("not run yet", "Not run yet is whether"),
-    ):
-        found = [direction for direction in decided if direction.verdict == verdict]
-        if found:
-            listed = "; ".join(d.statement.partition(": ")[2] + _interval(d.found) for d in found)
-            sentences.append(f"**{heading}** {listed.replace('; accuracy is higher with', '; with')}.")
-    unresolved = [direction.visible for direction in decided if direction.verdict == "inconclusive"]
-    if unresolved:
-        least, most = _visible(min(unresolved)), _visible(max(unresolved))
-        which = f"of {most} points" if least == most else f"of {least} to {most} points, depending on the comparison,"
-        sentences.append(
-            f"Where nothing is decided, only a real difference {which} would have been found four times out of five: "
-            "the paper's may be there, and smaller."
-        )
-    return Markdown(" ".join(sentences))
-
-
 def _visible(points: float) -> str:
     return f"{points:.1f}" if points < 100 else "over 100"
-
-
-def _interval(found: Difference | None) -> str:
-    return f" ({found.mean:+z.1f} points, {found.low:+z.1f} to {found.high:+z.1f})" if found else ""

@@ -2,10 +2,9 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -13,16 +12,12 @@ from pandas.io.formats.style import Styler
 
 from study.claims import HOLDS, VERDICTS, Claim, figure
 from study.costs import RowCost, costs_of, measure, record
-from study.directions import directions
 from study.exact import COLUMNS, cost_claims, printed_count
 from study.fullscale import Accuracy, accuracies
 from study.ledger import claims
 from study.paper import Row, table
 from study.runs import outcome, runs_of, twins_of
 from study.store import config_hash, stale
-
-if TYPE_CHECKING:
-    pass
 
 _ACCURACY = "Accuracy in %: published, not run here"
 
@@ -258,45 +253,6 @@ def summary(decided: Iterable[Claim]) -> Styler:
         for kind, found in counts.items()
     ]
     return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
-
-
-def findings(decided: Sequence[Claim]) -> Markdown:
-    """What the study has found so far, in a paragraph for each kind of claim.
-
-    Args:
-        decided: all claims, as `study.ledger.claims` returns them.
-    """
-    kinds = {kind: [claim for claim in decided if claim.kind == kind] for kind in _KINDS}
-    costs = [claim for claim in kinds["exact"] if claim.column in COLUMNS]
-    kinds |= {"theirs": [c for c in costs if "other method" in c.topics]}
-    kinds |= {"own": [c for c in costs if "other method" not in c.topics]}
-    number = {name: len(group) for name, group in kinds.items()}
-    found = {name: count_verdicts(Counter(claim.verdict for claim in group)) for name, group in kinds.items()}
-    fitted = sum(claim.verdict == "reproduced" and "fitted" in claim.topics for claim in costs)
-    runs = runs_of()
-    done = sum(outcome(name) is not None for name in runs)
-    texts = {
-        "Costs": f"of {number['own']} printed GFLOPs and parameters of CT-Net, its ablations and TSN, {found['own']}. "
-        f"Of {number['theirs']} GFLOPs of other methods, {found['theirs']}. Among the reproduced, {fitted} are of "
-        "networks that were chosen to fit the printed figure, or built without a part: they show that the figure is "
-        "possible, not that the network is the authors'.",
-        "The paper's own numbers": f"of {number['derived']} statements that rest on them, {found['derived']}.",
-        "Accuracies": f"of the {number['full size']} that the paper prints, {found['full size']}.",
-        "Directions": f"of {number['direction']} orderings, asked of small networks on rendered clips, "
-        f"{found['direction']}. {done} of {len(runs)} training runs are done.",
-    }
-    for verdict in ("supported", "contradicted"):
-        if named := [claim.statement for claim in kinds["direction"] if claim.verdict == verdict]:
-            texts[f"Directions that are {verdict}"] = f"{'; '.join(named)}."
-    visible = [direction.visible for direction in directions() if direction.found and direction.table != "fig3"]
-    printed = [abs(claim.published) for claim in kinds["direction"] if claim.published is not None]
-    if visible:
-        texts["How far that reaches"] = (
-            f"half of the orderings by accuracy rest on printed differences of {median(printed):.1f} points or less. "
-            "Between two small networks, half of the comparisons here could find a difference of "
-            f"{median(visible):.0f} points."
-        )
-    return Markdown("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
 
 def count_verdicts(verdicts: Counter[str]) -> str:

@@ -3,7 +3,7 @@
 import matplotlib as mpl
 import pytest
 
-from study.chapters.accuracy import conclusion, direction_table, directions_of, named, plot_directions, twin_table
+from study.chapters.accuracy import direction_table, directions_of, named, plot_directions, twin_table
 from study.directions import directions
 from study.paper import table
 from study.runs import trained_tables, twins_of
@@ -39,20 +39,6 @@ def test_printed_and_twins_differences_are_drawn_beside_one_another(some):
     printed, twins = plot_directions("2a").axes
     assert printed.collections[0].get_offsets()[:, 0].tolist() == pytest.approx([1.2, 0.3, 0.5])
     assert twins.containers[0].lines[0].get_xdata() == pytest.approx([20, 10], abs=0.1)
-
-
-def test_a_conclusion_says_what_follows_and_what_was_not_run(some):
-    text = conclusion("2a").data
-    assert "**On rendered stand-ins for the datasets the twins support that** accuracy is higher with CT-Module" in text
-    assert "**Not run yet is whether** accuracy is higher with CT-Module than with CSN-Module" in text
-    assert "contradict" not in text
-
-
-def test_where_nothing_is_decided_the_visible_difference_is_told(results):
-    for row in ("k1", "k2"):
-        results("2b", row, 0.6, spread=0.01)
-    (direction,) = [direction for direction in directions_of("2b") if direction.verdict == "inconclusive"]
-    assert f"a real difference of {direction.visible:.1f} points" in conclusion("2b").data
 
 
 @pytest.mark.parametrize("name", [name for name in trained_tables() if name not in ("fig3", "zoo")])
