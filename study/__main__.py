@@ -45,22 +45,26 @@ def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_j
 
 @app.command("status")
 def show_status(work: Work = WORK, as_json: Json = False) -> None:
-    """Count the runs that are done, stale, failed, under way and left, table by table."""
-    from study.runs import runs_of, trained_tables
-    from study.sweep import STATES, failure_of, state_of
+    """Count the runs that are done, stale, failed, under way and left, table by table, with the hours left."""
+    from study.runs import TRIALS, runs_of, trained_tables, twins_of
+    from study.sweep import STATES, failure_of, hours_left, state_of
 
-    runs = runs_of()
-    states = {name: state_of(run, work) for name, run in runs.items()}
-    counts = {}
-    for name in [*trained_tables(), None]:
-        found = [states[run] for run in runs_of([name] if name else None)]
-        counts[name or "all"] = {state: found.count(state) for state in STATES}
+    counts: dict[str, dict[str, int | float]] = {}
+    for name in [*([TRIALS] if twins_of(TRIALS) else []), *trained_tables(), None]:
+        of_table = runs_of([name] if name else None)
+        found = Counter(state_of(run, work) for run in of_table.values())
+        counts[name or "all"] = {state: found[state] for state in STATES} | {
+            "hours": round(hours_left(of_table, work), 1)
+        }
     if as_json:
         print(json.dumps(counts, indent=1))
     else:
-        print_table(["Table", *STATES], [[name, *map(str, found.values())] for name, found in counts.items()])
-        for name in [name for name, state in states.items() if state == "failed"]:
-            print(f"failed: {name}: {failure_of(runs[name], work)}")
+        print_table(
+            ["Table", *STATES, "hours left"], [[name, *map(str, found.values())] for name, found in counts.items()]
+        )
+        for name, run in runs_of().items():
+            if state_of(run, work) == "failed":
+                print(f"failed: {name}: {failure_of(run, work)}")
 
 
 @app.command("run")
@@ -69,7 +73,9 @@ def run_left(
     seeds: Seeds = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs side by side, of a thread each; 1, or 16 on Slurm, unless given."),
+        typer.Option(
+            min=1, help="Runs side by side, of a thread each; 1, one a core on a GPU, or 16 on Slurm, unless given."
+        ),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="Also runs whose weights are not there.")] = False,
     slurm: Annotated[bool, typer.Option(help="Hand the runs to Slurm (needs 'ctnet\\[cluster]').")] = False,
@@ -81,7 +87,7 @@ def run_left(
     from tqdm import tqdm
 
     from study.runs import runs_of
-    from study.sweep import left_of, submit, sweep
+    from study.sweep import left_of, side_by_side, submit, sweep
 
     runs = runs_of(table, seeds)
     if slurm:
@@ -90,7 +96,9 @@ def run_left(
         return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
     with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
-        failed = sweep(runs, work, jobs or 1, lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights)
+        failed = sweep(
+            runs, work, jobs or side_by_side(), lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights
+        )
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)

@@ -33,8 +33,8 @@ from ctnet.engine import (
 from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
-from ctnet.micro import MicroDataset
-from study.runs import TwinRun, ensembles, outcome, run_file, views_of, weights_file
+from ctnet.micro import MICRO_DATASETS, MicroDataset
+from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file
 from study.store import behaviour, decode, encode, is_stale, provenance, results_dir, write
 
 PARTS = ("drawing", "data", "engine")
@@ -101,6 +101,30 @@ def left_of(runs: dict[str, TwinRun], work: Path, weights: bool = False) -> dict
     return dict(reversed(left.items()))
 
 
+def hours_left(runs: dict[str, TwinRun], work: Path) -> float:
+    """Hours of one process that some runs still take, as far as the runs that are done can tell; NaN if none are.
+
+    A clip is taken to cost what it cost in the median in runs of the same network, or of any if there are none.
+    """
+    spent: dict[str, list[float]] = {}
+    for name, run in runs_of().items():
+        if content := outcome(name):
+            spent.setdefault(run.recipe.model, []).append(content["provenance"]["seconds"] / _clips(run))
+    usual = np.median([seconds for each in spent.values() for seconds in each]) if spent else np.nan
+    left = left_of(runs, work).values()
+    return float(sum(np.median(spent.get(run.recipe.model, [usual])) * _clips(run) for run in left)) / 3600
+
+
+def _clips(run: TwinRun) -> int:
+    """How many clips a run trains on, each as often as it is seen."""
+    return (run.recipe.train_clips or MICRO_DATASETS[run.recipe.dataset].counts["train"]) * run.recipe.epochs
+
+
+def side_by_side() -> int:
+    """How many runs one machine trains at the same time unless told: a GPU takes one for every core, up to 16."""
+    return min(os.cpu_count() or 1, 16) if torch.cuda.is_available() else 1
+
+
 def execute(run: TwinRun, work: Path) -> dict[str, Any]:
     """Train and test a run in this process, going on where an earlier attempt stopped, and write its file.
 
@@ -122,6 +146,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         if is_done(run, work, needed=True):
             return _kept(run.name)
         began = time.perf_counter()
+        exact_fp32()
         recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
         model = load_model(out / "model.safetensors").to(place.device)
@@ -186,10 +211,16 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
     return new
 
 
-def first_losses(run: TwinRun, work: Path) -> list[float]:
+def exact_fp32() -> None:
+    """Let GPUs multiply fp32 in full, not in the 10 bits of TF32: any machine may go on with what another began."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def first_losses(run: TwinRun, work: Path, device: str = "cpu") -> list[float]:
     """The losses of a run's first `PROBE` steps, trained anew; nothing is written."""
+    exact_fp32()
     with tempfile.TemporaryDirectory() as scratch:
-        training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device("cpu")), resume=False)
+        training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device(device)), resume=False)
         batches = training.start_epoch()
         return [float(train_step(training, step, batches)) for step in range(min(PROBE, training.batches.steps))]
 

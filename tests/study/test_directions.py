@@ -1,7 +1,5 @@
 """Verdicts follow from files: made-up runs must turn the claims that are about them, and no others."""
 
-from dataclasses import replace
-
 import pytest
 
 from study import saliency

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ctnet.engine import Scores, get_recipe, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors
-from ctnet.micro import MicroSomething
+from ctnet.micro import MICRO_DATASETS, MicroSomething
 from study.chapters.protocol import repeats_table
 from study.runs import TwinRun, ensembles, run_file, runs_of, twins_of, weights_file, with_starts
 from study.store import behaviour, decode, encode, is_stale, read, results_dir, write
@@ -26,7 +26,9 @@ from study.sweep import (
     confirm,
     execute,
     failure_of,
+    first_losses,
     fuse_done,
+    hours_left,
     left_of,
     repeat,
     state_of,
@@ -412,7 +414,8 @@ def planned(declare, changes, tmp_path, tmp_path_factory, monkeypatch):
         folder = declare(tmp_path_factory.mktemp("results"), table_2a=declared)
         monkeypatch.setenv("CTNET_RESULTS", str(folder))
         runs = [twin.runs[0] for twin in twins_of("2a").values()]
-        content = {"predictions": {}, "provenance": {"behaviour": behaviour(PARTS, ["tsn_r50_twin"])}}
+        made = {"seconds": 6e5, "behaviour": behaviour(PARTS, ["tsn_r50_twin"])}
+        content = {"predictions": {}, "provenance": made}
         planned = {
             json.dumps(run.dump()): {
                 "does": text,
@@ -559,6 +562,34 @@ def test_states(runs, results, tmp_path):
 # -- The command line --------------------------------------------------------------------------------------------------
 
 
+def test_the_time_left_is_told_from_what_runs_of_the_network_took(done):
+    runs, work = done
+    *_, last = runs.values()
+    longer = replace(last, recipe=replace(last.recipe, seed=5, epochs=3 * last.recipe.epochs))
+    assert hours_left(runs, work) == 0
+    assert np.isnan(hours_left({longer.name: longer}, work))  # no table's run is done
+
+
+def test_the_time_left_follows_the_clips_of_a_run(ensemble):
+    _, members, work = ensemble
+    first, second = members
+    for name, run in runs_of().items():
+        content = content_of(name)
+        clips = run.recipe.train_clips or len(MICRO_DATASETS[run.recipe.dataset].split("train").members)
+        content["provenance"]["seconds"] = 10.0 * clips * run.recipe.epochs
+        write(run_file(name), content)
+    longer = replace(first, recipe=replace(first.recipe, seed=5, epochs=3))
+    left = 3 * 10.0 * first.recipe.train_clips
+    assert hours_left({run.name: run for run in (longer, second)}, work) == pytest.approx(left / 3600)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_begins_as_a_cpu_does(done):
+    *_, run = done[0].values()
+    on_gpu, on_cpu = (first_losses(run, done[1], device) for device in ("cuda", "cpu"))
+    np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-3)
+
+
 def test_a_sweep_from_the_command_line(planned, run_study, tmp_path):
     runs = planned("fail('too bad')", "", "", starts={1: 0})
     bad, orphan, good = runs
@@ -574,7 +605,9 @@ def test_a_sweep_from_the_command_line(planned, run_study, tmp_path):
     code, out, _ = run_study("status", *work, "--json")
     assert code == 0
     counts = {"done": 2, "stale": 0, "failed": 2, "started": 0, "left": 0}
-    assert json.loads(out) == {"2a": counts, "all": counts}
+    found = json.loads(out)
+    assert [found[name].pop("hours") > 0 for name in ("2a", "all")] == [True, True]
+    assert found == {"2a": counts, "all": counts}
     assert f"failed: {bad}: too bad; see" in run_study("status", *work)[1]
     listed = json.loads(run_study("list", *work, "--json")[1])
     assert [line["run"] for line in listed] == [pretraining, *runs]
