@@ -134,16 +134,42 @@ class ByValue(nn.Module):
         return x.relu() if x.sum() >= 0 else x
 
 
+@torch.jit.script
+def scripted(x):
+    return x + torch.nn.functional.adaptive_avg_pool2d(x, [1, 1])
+
+
+class Scripted(nn.Module):
+    """Reaches operators that no function of Python calls."""
+
+    def forward(self, x):
+        return scripted(x)
+
+
+class InPlace(nn.Module):
+    """Changes the shape of a tensor in place, and hands tensors over in a list and by name."""
+
+    def forward(self, x):
+        x.unsqueeze_(0)
+        return torch.cat([x, x], dim=1)[0].add_(other=x[0, :1]).matmul(x[0, :1].transpose(2, 3))
+
+
+SHARED = nn.Conv2d(3, 3, 3, padding=1)
+
+
 @pytest.mark.parametrize(
     ("layers", "device"),
     [
+        ([nn.Conv2d(3, 4, 3), Scripted()], "cpu"),
+        ([nn.Conv2d(3, 4, 3), InPlace()], "meta"),
+        ([SHARED, nn.MaxPool2d(2), SHARED, nn.BatchNorm2d(3), SHARED], "meta"),
         ([nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU()], "cpu"),
         ([nn.ConvTranspose2d(3, 4, 3), nn.ReLU()], "cpu"),
         ([nn.Conv2d(3, 4, 3), ByValue()], "cpu"),
         ([nn.Conv2d(3, 4, 3, 2, 1, dilation=2), nn.GroupNorm(2, 4), nn.Conv2d(4, 6, 1, groups=2)], "meta"),
         ([nn.Flatten(2), nn.Conv1d(3, 5, 3), nn.LazyLinear(7)], "meta"),
     ],
-    ids=["same", "transposed", "value", "strides", "one dimension"],
+    ids=["scripted", "in place", "one layer at two sizes", "same", "transposed", "value", "strides", "one dimension"],
 )
 def test_what_shapes_do_not_tell_is_run(layers, device):
     model = Layers(*layers)
