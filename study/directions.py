@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from study import saliency
 from study.claims import Claim
-from study.paper import DATASET_NAMES, Row, table
+from study.paper import DATASET_NAMES, Lead, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
 from study.statistics import LEVEL, MARGIN, Difference, decide, difference_of_differences, paired_difference
 from study.store import read, results_dir
@@ -100,8 +100,7 @@ def _asked() -> Iterator[Direction]:
             for pair in pairs:
                 better, worse = (declared.rows[row] for row in pair)
                 yield _saliency(column, better, worse) if name == "fig3" else _accuracy(column, better, worse)
-        if name == "7":
-            yield _smaller_lead()
+        yield from (_smaller_lead(name, lead) for lead in declared.leads)
 
 
 def _accuracy(column: str, better: Row, worse: Row) -> Direction:
@@ -138,20 +137,19 @@ def _names_apart(one: str, other: str) -> tuple[str, str, str]:
     return (own[0], own[1], f" ({', '.join(common)})") if common and all(own) else (one, other, "")
 
 
-def _smaller_lead() -> Direction:
-    """Appendix A.5: modules differ less on Mini-Kinetics than on Something-Something V1."""
-    places = (("2a", "top1"), ("7", "mini_kinetics_top1"))
-    rows = ("ct-module", "c3d-module", "r-2-1-d-module", "csn-module")
-    twins = [[twins_of(name)[row, column] for row in rows] for name, column in places]
+def _smaller_lead(name: str, lead: Lead) -> Direction:
+    """A row leads the mean of others by less in one place than in another, as appendix A.5 says of Mini-Kinetics."""
+    rows, places = (lead.row, *lead.over), (lead.larger, lead.smaller)
+    twins = [[twins_of(of)[row, column] for row in rows] for of, column in places]
     leads = [_difference(each, lambda right: np.mean(right[1:], axis=0)) for each in twins]
-    printed = [[table(name).rows[row].printed[column] for row in rows] for name, column in places]
+    printed = [[table(of).rows[row].printed[column] for row in rows] for of, column in places]
     first, second = (own - float(np.mean(others)) for own, *others in printed)
     return Direction(
-        "7",
-        "smaller lead on Mini-Kinetics",
+        name,
+        lead.subject,
         "",
-        "lead of the CT-Module on SSv1 − on Mini-Kinetics",
-        "Table 7: the CT-Module leads the mean of the other modules by less on Mini-Kinetics than on SSv1 (Table 2a)",
+        lead.label,
+        f"Table {name}: {lead.statement}",
         round(first - second, 1),
         difference_of_differences(leads[0], leads[1]) if leads[0] and leads[1] else None,
         _files(twins[0] + twins[1]),

@@ -1,7 +1,7 @@
 """The paper as data: a row of a table is declared once, in `results/published`, with all that is known of it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -129,6 +129,26 @@ def _named(column: str, value: Any) -> str:
     return value if isinstance(value, str) and column not in _SYMBOLS else f"{_SYMBOLS.get(column, column)} = {value}"
 
 
+@dataclass(frozen=True)
+class Lead:
+    """What the paper says of two orders together: a row leads the mean of others by less in one place than in another.
+
+    Attributes:
+        subject, label, statement: of the direction that it is, see `study.directions`.
+        row: the one that leads.
+        over: rows that it leads.
+        larger, smaller: table and column of accuracies where the lead is so.
+    """
+
+    subject: str
+    label: str
+    statement: str
+    row: str
+    over: Sequence[str]
+    larger: tuple[str, str]
+    smaller: tuple[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table of the paper, as `results/published` declares it.
@@ -139,6 +159,7 @@ class Table:
         seeds: that its twins are trained with.
         twins: column of accuracies -> how the twins for it are trained, see `study.runs`.
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
+        leads: what it says of several orders together.
     """
 
     id: str
@@ -149,6 +170,7 @@ class Table:
     seeds: int
     twins: Mapping[str, dict[str, Any]]
     orders: Mapping[str, list[tuple[str, str]]]
+    leads: Sequence[Lead] = ()
 
     @cached_property
     def printed(self) -> pd.DataFrame:
@@ -201,6 +223,7 @@ def _declared(
     seeds: int = 0,
     twins: dict[str, dict[str, Any]] | None = None,
     orders: dict[str, list[list[str]]] | None = None,
+    leads: list[dict[str, Any]] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
     found = {row["id"]: _row(table, network, **row) for row in rows}
@@ -211,7 +234,8 @@ def _declared(
     pairs = {column: [(a, b) for a, b in listed] for column, listed in (orders or {}).items()}
     if unknown := {row for listed in pairs.values() for pair in listed for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
-    return Table(table, title, claim, about, found, seeds, twins or {}, pairs)
+    together = [Lead(**told) for told in leads or ()]
+    return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together)
 
 
 def _row(

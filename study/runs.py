@@ -101,8 +101,8 @@ class Twin:
 
     @property
     def label(self) -> str:
-        """What it is the twin of; but the TSN of Table 5 is not on its printed backbone."""
-        return str(self.row.printed["method"]) if self.row.table == "5" else self.row.label
+        """What it is the twin of: the row, or the row's method alone where the twin's network is not the printed one."""
+        return str(self.row.printed["method"]) if "model" in (self.row.twin or {}) else self.row.label
 
     def names(self, seed: int) -> list[str]:
         """The runs, or the ensemble, that its accuracy with a seed is read from."""
