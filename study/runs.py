@@ -101,7 +101,7 @@ class Twin:
 
     @property
     def label(self) -> str:
-        """What it is the twin of: the row, or the row's method alone where the twin's network is not the printed one."""
+        """What it is the twin of: the row, or its method alone where another network than the printed is trained."""
         return str(self.row.printed["method"]) if "model" in (self.row.twin or {}) else self.row.label
 
     def names(self, seed: int) -> list[str]:
