@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -18,8 +19,7 @@ PAGES = ROOT / "_build" / "html"
 
 
 def chapters():
-    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    return [contents["root"], *[chapter["file"] for part in contents["parts"] for chapter in part["chapters"]]]
+    return list(parse_toc_yaml(ROOT / "book" / "_toc.yml"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -61,7 +61,7 @@ def build(folder):
 
 def write_chapter(folder, name, code, text=""):
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": code, "execution_count": None, "outputs": []}
-    title = f"# Title of {name}\n\n{text} $x^2$ {{cite:p}}`li2021ctnet`"
+    title = f"# Title of {name}\n\n{text} $x^2$ {{cite:p}}`li2021ctnet`, {{term}}`networks <twin>`"
     cells = [{"cell_type": "markdown", "id": "b", "metadata": {}, "source": title}, cell]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
@@ -75,11 +75,12 @@ def small_book(tmp_path_factory):
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     del config["sphinx"]["config"]["measure_first"]
     (folder / "_config.yml").write_text(yaml.safe_dump(config))
-    for part in ("_ext", "_static", "references.bib", "bibliography.md"):
+    for part in ("_ext", "_static", "references.bib", "bibliography.md", "glossary.md"):
         source = ROOT / "book" / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "book" / part)
     (folder / "book" / "_toc.yml").write_text(
-        "format: jb-book\nroot: first\nchapters:\n- file: second\n- file: third\n- file: bibliography\n"
+        "format: jb-book\nroot: first\nchapters:\n"
+        + "".join(f"- file: {name}\n" for name in ("second", "third", "bibliography", "glossary"))
     )
     (folder / "shapes").mkdir()
     (folder / "shapes" / "__init__.py").write_text("")
@@ -120,6 +121,9 @@ def test_a_book_is_built_from_what_changed(small_book):
     assert "area 9" in page(small_book, "first")
     assert "area 25" in page(small_book, "second")
     assert "42" in page(small_book, "third")
+    assert re.search(r'title="A row[^"]+"><span[^>]*>networks<', page(small_book, "first")), "a word explains itself"
+    label = r"Li <em>et al\.</em>, 2021</a>|Li et al\., 2021"
+    assert all(re.search(label, page(small_book, name)) for name in ("first", "bibliography"))
 
     before = pages(small_book)
     assert build(small_book).returncode == 0

@@ -1,5 +1,6 @@
 """What people wrote in the chapters agrees with the results: a paragraph lists the verdicts that it rests on."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from study.runs import accuracy_table, trained_tables, twins_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+WIDTH = 79  # characters of a line of code that fit into their box
+PLUMBING = r"^(from study|set_style\(|card\(|\w+_table\()"
 
 
 def cells(path: Path, kind: str) -> list[dict]:
@@ -23,6 +26,10 @@ def cells(path: Path, kind: str) -> list[dict]:
 
 def source(cell: Mapping) -> str:
     return "".join(cell["source"])
+
+
+def tags(cell: Mapping) -> set[str]:
+    return set(cell["metadata"].get("tags", ()))
 
 
 def assumptions(path: Path) -> Iterator[tuple[dict, str, str]]:
@@ -73,3 +80,67 @@ def test_a_paragraph_tells_of_every_direction_that_a_chapter_shows(path):
     for name in shown:
         asked = {f"{d.table}/{d.subject}/{d.column}".rstrip("/") for d in directions() if d.table == name}
         assert asked - taken == set(), f"{path.name}: no paragraph rests on these verdicts"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_plumbing_is_folded(path):
+    """What fetches from the study, style and tables; code that a reader should see has none of that."""
+    for cell in cells(path, "code"):
+        if re.search(PLUMBING, source(cell), re.MULTILINE):
+            assert tags(cell) & {"hide-input", "remove-input", "hide-cell", "remove-cell"}, source(cell)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_lines_of_code_are_no_longer_than_their_box(path):
+    code = [source(cell) for cell in cells(path, "code")]
+    blocks = [block for cell in cells(path, "markdown") for block in re.findall(r"^    .*", source(cell), re.MULTILINE)]
+    assert [line for text in (*code, *blocks) for line in text.splitlines() if len(line) > WIDTH] == []
+
+
+def shown_sources(path: Path) -> list[str]:
+    """The package's code that a chapter shows unfolded."""
+    code, found = cells(path, "code"), []
+    names: dict = {}
+    for cell in code:
+        for node in ast.parse(source(cell)).body:
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                exec(compile(ast.Module([node], []), path.name, "exec"), names)
+    for cell in code:
+        if tags(cell).isdisjoint({"hide-output", "hide-cell"}):
+            for call in re.findall(r"^source\(.*\)$", source(cell), re.MULTILINE):
+                found.append(eval(call, names).data)
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if "source(" in p.read_text()], ids=lambda path: path.stem)
+def test_code_of_the_package_that_is_shown_fits_its_box(path):
+    for text in shown_sources(path):
+        assert [line for line in text.splitlines() if len(line) > WIDTH] == []
+        assert len(text.splitlines()) < 30, "fold what is longer"
+
+
+PAGES = sorted((ROOT / "book").glob("*.md")) + NOTEBOOKS
+
+
+def test_words_that_chapters_link_to_are_those_of_the_glossary():
+    glossary = (ROOT / "book" / "glossary.md").read_text().partition("```{glossary}")[2]
+    words = set(re.findall(r"^(?=\S)([^`\n]+)$", glossary, re.MULTILINE))
+    linked = set(re.findall(r"{term}`(?:[^`<]*<)?([^`<>]+)>?`", "".join(page.read_text() for page in PAGES)))
+    assert {word.lower() for word in linked} <= {word.lower() for word in words}
+
+
+def test_papers_have_links_and_labels_of_their_own():
+    entries = re.split(r"^(?=@)", (ROOT / "book" / "references.bib").read_text(), flags=re.MULTILINE)[1:]
+    labels = [re.findall(r"author = {([^,]+),|year = {(\w+)}", entry) for entry in entries]
+    assert all("url = {https://" in entry for entry in entries)
+    named = [
+        "".join(a or b for a, b in found) + str(" and " in entry) for found, entry in zip(labels, entries, strict=True)
+    ]
+    assert len(set(named)) == len(entries)
+    cited = set(re.findall(r"{cite:[pt]}`([^`]+)`", "".join(page.read_text() for page in PAGES)))
+    assert cited == {re.match(r"@\w+{(\w+),", entry)[1] for entry in entries}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_figures_of_the_paper_are_called_figures(path):
+    assert re.findall(r"\bFigs?\. ?\d", path.read_text()) == []

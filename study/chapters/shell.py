@@ -11,13 +11,14 @@ from study.store import ROOT
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
 
 
-def shell(command: str, folder: Path, status: int = 0) -> None:
+def shell(command: str, folder: Path, status: int = 0, mark: str = "") -> None:
     """Run a command line that begins with `ctnet` or `python -m study`, and print what it says, without progress.
 
     Args:
         command: one line, or several with a backslash at their ends.
         folder: to run it in.
         status: exit status that is expected; for 2, a mistake, the message is printed too.
+        mark: what every line that the command says begins with, such as "rehearsal | ".
 
     Raises:
         RuntimeError: when it ends with another status.
@@ -35,4 +36,5 @@ def shell(command: str, folder: Path, status: int = 0) -> None:
     done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")
-    print(f"$ {command}\n{done.stdout}{done.stderr if status == 2 else ''}".rstrip())
+    said = done.stdout + (done.stderr if status == 2 else "")
+    print(f"$ {command}", *(mark + line for line in said.rstrip().splitlines()), sep="\n")

@@ -13,6 +13,11 @@ def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypat
     out = capsys.readouterr().out
     assert out.startswith("$ ctnet models \\\n  --json\n[")
     assert "ctnet_r50_twin" in out
+    shell("ctnet models", tmp_path, mark="rehearsal | ")
+    command, *said = capsys.readouterr().out.splitlines()
+    assert command == "$ ctnet models"
+    assert said
+    assert all(line.startswith("rehearsal | ") for line in said)
     shell("ctnet models --help", tmp_path)
     assert "\x1b" not in capsys.readouterr().out
 
