@@ -55,12 +55,12 @@ def count_cost(model: "nn.Module", size: int | tuple[int, int] = 256, frames: in
         raise ValueError(f"size and frames must be positive, got {height} x {width} and {frames} frames")
     shape = (1, 3, frames, height, width)
     try:
-        by_operator, by_module = _count_calls(without_data(model).eval(), torch.zeros(shape, device="meta"))
+        counts = _count_calls(without_data(model).eval(), torch.zeros(shape, device="meta"))
     except Exception:  # what cannot be told from shapes is run, and should that fail too, it says why
-        by_operator, by_module = _count_executed(model, shape)
+        counts = _count_executed(model, shape)
     backbone = getattr(model, "backbone", None)
     stages = [name for name, _ in backbone.named_children()] if backbone is not None else []
-    by_operator, by_module = ({name: count / 1e9 for name, count in each.items()} for each in (by_operator, by_module))
+    by_operator, by_module = ({name: count / 1e9 for name, count in each.items()} for each in counts)
     return Cost(
         gmacs=sum(by_operator.values()),
         conv_linear_gmacs=by_operator.get("conv", 0.0) + by_operator.get("linear", 0.0),
