@@ -2,17 +2,16 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from dataset_trees import add_junk, make_folders
+from forks import Fork, command
 from video_files import write_video
 
+from ctnet import cli
 from ctnet.data import load_videos
 from ctnet.engine import Scores, View, eval_data, evaluate, load_model, load_recipe, predict, save_model
 from ctnet.micro import MicroSomething
@@ -35,8 +34,8 @@ FIELDS = [
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos") / "micro"
-    command = ["data", "make", "MicroSomething", str(root), "--train", "24", "--val", "24", "--size", "48"]
-    subprocess.run([sys.executable, "-m", "ctnet.cli", *command], check=True, capture_output=True)
+    words = ["data", "make", "MicroSomething", root, "--train", "24", "--val", "24", "--size", "48"]
+    assert Fork(command, cli.main, *words).end().returncode == 0
     return root
 
 
@@ -44,16 +43,15 @@ def videos(tmp_path_factory):
 def trained(videos, tmp_path_factory):
     """A run on webm files through a worker process, killed once and resumed."""
     out = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "ctnet.cli", "train", "somethingv2", f"root={videos}", *FIELDS, "--out", str(out)]
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    words = [command, cli.main, "train", "somethingv2", f"root={videos}", *FIELDS, "--out", out]
+    killed = Fork(*words)
     while not (out / "state.safetensors").exists():
-        assert killed.poll() is None, "the run ended before it could be killed"
+        assert killed.is_alive(), "the run ended before it could be killed"
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     assert not (out / "model.safetensors").exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "of 24 videos" in done.stdout
+    done = Fork(*words).end()
+    assert "of 24 videos" in done.stdout, done.stderr
     return out
 
 
@@ -180,9 +178,9 @@ def test_training_leaves_out_what_is_no_video_and_says_so(tmp_path):
     (root / "train" / "coffee").rename(root / "train" / "pour left")
     (root / "val" / "coffee").rename(root / "val" / "pour left")
     (tmp_path / "skip.txt").write_text(f"{root}/train/tea/a.mp4\nnothing.mp4\n")
-    command = [sys.executable, "-m", "ctnet.cli", "train", "kinetics", "dataset=folders", f"root={root}", *FIELDS]
-    command += ["model=tsn_r50_twin", "frames=2", "batch_size=2", "epochs=2", "workers=2", f"skip={tmp_path}/skip.txt"]
-    done = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, check=True)
+    words = ["train", "kinetics", "dataset=folders", f"root={root}", *FIELDS, f"skip={tmp_path}/skip.txt"]
+    words += ["model=tsn_r50_twin", "frames=2", "batch_size=2", "epochs=2", "workers=2", "--out", tmp_path / "run"]
+    done = Fork(command, cli.main, *words).end()
     said = done.stdout + done.stderr
     left_out = len(told) // 3
     assert f"training: {2 * left_out} left out, 3 used: train/pour left/" in said

@@ -1,13 +1,19 @@
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from forks import Fork
 
+from ctnet.engine import Scores
+from ctnet.engine.checkpoint import write_tensors
 from ctnet.errors import did_you_mean
-from ctnet.files import check_file, check_folder, remove_scratch, replacing, write_text
+from ctnet.files import check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
 
 
 def names(folder):
@@ -60,31 +66,29 @@ def test_a_name_as_long_as_the_system_allows(stem, tmp_path):
     assert path.read_bytes() == "äöü".encode()
 
 
-WRITE = """
-import resource, sys
-from ctnet.engine import Scores
-from ctnet.engine.checkpoint import write_tensors
-from ctnet.files import write_bytes
-import numpy, torch
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-writers = {
+WRITERS = {
     "bytes": lambda path: write_bytes(path, bytes(100_000)),
     "tensors": lambda path: write_tensors(path, {"a": torch.zeros(100_000)}, {}),
-    "scores": lambda path: Scores(numpy.random.rand(1000, 9), numpy.zeros(1000), ["a"] * 1000, ["a"] * 9).save(path),
+    "scores": lambda path: Scores(
+        np.random.default_rng(0).random((1000, 9)), np.zeros(1000), ["a"] * 1000, ["a"] * 9
+    ).save(path),
 }
-try:
-    writers[sys.argv[1]](sys.argv[2])
-except OSError as error:
-    print(error.errno, error.strerror)
-"""
 
 
-@pytest.mark.parametrize("kind", ["bytes", "tensors", "scores"])
+def write_on_a_full_disk(kind, path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        WRITERS[kind](path)
+    except OSError as error:
+        print(error.errno, error.strerror)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk_is_one_line_and_the_last_good_file_is_kept(kind, tmp_path):
     """A process that may write 10 kB of a file stands for a disk that has no more."""
     path = tmp_path / "a.npz"
     path.write_text("good")
-    done = subprocess.run([sys.executable, "-c", WRITE, kind, path], capture_output=True, text=True)
+    done = Fork(write_on_a_full_disk, kind, path).end()
     assert done.stdout == f"{errno.EFBIG} no room left to write {path} ({os.strerror(errno.EFBIG)})\n", done.stderr
     assert (path.read_text(), names(tmp_path)) == ("good", ["a.npz"])
 

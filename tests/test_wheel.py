@@ -61,15 +61,37 @@ def test_the_library_is_that_of_the_wheel(installed):
     assert others == ["None", "None"]
 
 
+WAY = """
+import sys
+from ctnet import cli
+for words in {commands}:
+    sys.argv = ["ctnet", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        assert stop.code == 0, words
+    print("=" * 9)
+"""
+
+
 def test_a_users_way_from_a_video_to_a_network_of_ones_own(installed):
-    assert "ctnet_r50_twin" in installed("ctnet", "models").split()
-    assert "GMACs in all" in installed("ctnet", "flops", "ctnet_r50_twin", "--size", "32")
-    installed("ctnet", "data", "make", "MicroSomething", "videos", "--train", "24", "--val", "24", "--size", "32")
-    assert "24 classes" in installed("ctnet", "data", "info", "videos")
-    fields = "model=ctnet_r50_twin init=none frames=2 size=32 short_side=32 batch_size=8 workers=0 epochs=1"
-    installed("ctnet", "train", "somethingv2", "root=videos", *fields.split(), "warmup_epochs=0", "--out", "run")
+    """The commands one after the other in one process, for loading torch takes seconds."""
+    assert "saliency" in installed("ctnet", "--help")
     write_video(installed.folder / "own.mp4", np.random.default_rng(0).integers(0, 255, (9, 36, 64, 3), np.uint8))
-    checkpoint = ("--checkpoint", "run/model.safetensors")
-    assert len(installed("ctnet", "predict", "own.mp4", *checkpoint).splitlines()) == 5
-    installed("ctnet", "saliency", "own.mp4", *checkpoint, "--out", "seen.png")
+    fields = "model=ctnet_r50_twin init=none frames=2 size=32 short_side=32 batch_size=8 workers=0 epochs=1"
+    commands = [
+        "models",
+        "flops ctnet_r50_twin --size 32",
+        "data make MicroSomething videos --train 24 --val 24 --size 32",
+        "data info videos",
+        f"train somethingv2 root=videos {fields} warmup_epochs=0 --out run",
+        "predict own.mp4 --checkpoint run/model.safetensors",
+        "saliency own.mp4 --checkpoint run/model.safetensors --out seen.png",
+    ]
+    said = installed("python", "-c", WAY.format(commands=[command.split() for command in commands]))
+    models, flops, _, info, _, predicted, _, _ = said.split("=" * 9 + "\n")
+    assert "ctnet_r50_twin" in models.split()
+    assert "GMACs in all" in flops
+    assert "24 classes" in info
+    assert len(predicted.splitlines()) == 5
     assert (installed.folder / "seen.png").read_bytes().startswith(b"\x89PNG")

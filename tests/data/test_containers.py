@@ -1,13 +1,12 @@
 """Which files are videos, whether they are whole, and which of their streams and sides is up."""
 
-import subprocess
-import sys
 from fractions import Fraction
 from io import BytesIO
 
 import av
 import numpy as np
 import pytest
+from forks import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -361,6 +360,5 @@ def test_reading_one_file_opens_no_other(tmp_path):
     """A playlist in a folder of videos must reach neither the network nor its neighbours."""
     write_video(tmp_path / "video.ts")
     playlist = NO_VIDEOS["playlist of the network"](tmp_path)
-    code = f"from ctnet.data import count_frames; count_frames({str(playlist)!r})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = Fork(count_frames, playlist).end(60)
     assert "not a video file" in done.stderr

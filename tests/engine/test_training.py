@@ -1,6 +1,7 @@
 import json
-import os
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -8,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forks import Fork, command
 from kills import kill_at_random
 from safetensors.torch import load_file
 
 import ctnet
+from ctnet import cli
 from ctnet.data import VideoError, load_videos
 from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
 from ctnet.engine.checkpoint import load_init, read_about, read_tensors, save_model, write_tensors
@@ -220,28 +223,20 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole, tiny, tmp
     assert same(weights(tmp_path), weights(whole))
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import torch
-from ctnet.engine import Recipe, train
-torch.set_num_threads(1)
-out = Path(sys.argv[1])
-size = (out / "state.safetensors").stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
-try:
-    train(Recipe(**eval(sys.argv[2])), out, progress=False)
-except OSError as error:
-    print(error.strerror)
-"""
+def train_on_a_full_disk(recipe, out):
+    size = (out / "state.safetensors").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    try:
+        train(recipe, out, progress=False)
+    except OSError as error:
+        print(error.strerror)
 
 
 def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_state(whole, tiny, tmp_path):
     """A process that may write half a state stands for a disk with no more room."""
     train_until(6, tiny.override({"save_every": 1}), tmp_path)
     before = (tmp_path / "state.safetensors").read_bytes()
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), repr(tiny.to_dict())]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = Fork(train_on_a_full_disk, tiny, tmp_path).end()
     assert done.stdout == f"no room left to write {tmp_path / 'state.safetensors'} (File too large)\n", done.stderr
     assert (tmp_path / "state.safetensors").read_bytes() == before
     train(tiny, tmp_path, progress=False)
@@ -408,16 +403,31 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_pa
     np.testing.assert_allclose(losses(tmp_path / "pieces"), losses(tmp_path / "whole"), rtol=1e-4)
 
 
-@pytest.mark.parametrize("most", [None, 3])
-def test_two_processes_have_the_loss_curve_of_one(most, tiny, tmp_path):
+def in_two_processes(recipe, out):
+    """Train as `torchrun` has two processes do it; returns what they print."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    words = [command, cli.main, "train", "micro-something", *arguments(recipe, out)]
+    forks = [Fork(*words, **place, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    done = [fork.end() for fork in forks]
+    assert [each.returncode for each in done] == [0, 0], done
+    return "".join(each.stdout for each in done)
+
+
+def by_torchrun(recipe, out):
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [*starter, *COMMAND[1:], *arguments(recipe, out)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("most", "trained"), [(None, by_torchrun), (3, in_two_processes)], ids=["whole", "pieces"])
+def test_two_processes_have_the_loss_curve_of_one(most, trained, tiny, tmp_path):
     """Same global batch; statistics of batch normalisation frozen, since those of all processes need GPUs."""
     recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0})
     train(recipe, tmp_path / "one", progress=False)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *COMMAND[1:]]
     pieces = recipe.override({"clips_per_device": most})  # two pieces of two clips each
-    done = subprocess.run([*command, *arguments(pieces, tmp_path / "two")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("of 25 videos") == 1
+    assert trained(pieces, tmp_path / "two").count("of 25 videos") == 1
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
     one, two = (Scores.load(tmp_path / name / "scores.npz") for name in ("one", "two"))
     assert len(one.labels) % 2 == 1  # one process gets a clip less
@@ -427,9 +437,7 @@ def test_two_processes_have_the_loss_curve_of_one(most, tiny, tmp_path):
 def test_two_processes_test_the_network_that_is_saved(tiny, tmp_path):
     """Each normalises by its own clips while it trains; the first one's statistics are saved."""
     recipe = tiny.override({"epochs": 1})
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *COMMAND[1:]]
-    done = subprocess.run([*command, *arguments(recipe, tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_two_processes(recipe, tmp_path)
     model = load_model(tmp_path / "model.safetensors")
     kept = Scores.load(tmp_path / "scores.npz").probabilities
     np.testing.assert_allclose(kept, evaluate(model, eval_data(recipe, model)).probabilities, atol=1e-4)

@@ -2,7 +2,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock, Timeout
+from forks import Fork
 
 from ctnet.engine import Scores, get_recipe, load_model, load_recipe, training
 from ctnet.engine.checkpoint import read_tensors
@@ -309,14 +309,10 @@ def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensembl
 # -- Interruptions -----------------------------------------------------------------------------------------------------
 
 
-HANGS = """
-import time
-from ctnet.engine import training
-from study.sweep import *
-seed_step = training.seed_step
-training.seed_step = lambda seed, step, rank: time.sleep(99) if step == 5 else seed_step(seed, step, rank)
-execute(TwinRun.load(json.loads(sys.argv[1])), Path(sys.argv[2]))
-"""
+def execute_until_it_hangs(run, work):
+    seed_step = training.seed_step
+    training.seed_step = lambda seed, step, rank: time.sleep(99) if step == 5 else seed_step(seed, step, rank)
+    execute(run, work)
 
 
 def test_a_killed_run_goes_on_and_no_second_process_is_at_it(done, monkeypatch, results):
@@ -327,18 +323,16 @@ def test_a_killed_run_goes_on_and_no_second_process_is_at_it(done, monkeypatch, 
         (results / name).symlink_to(work.parent / name)
     work = results / "work"
     out = work / run.name
-    log = (results / "log.txt").open("w")
-    command = [sys.executable, "-c", HANGS, json.dumps(run.dump()), str(work)]
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=log) as process:
-        try:
-            while not (out / "state.safetensors").exists() or training_step(out) != (1, 1):
-                assert process.poll() is None, Path(log.name).read_text()
-                time.sleep(0.02)
-            with pytest.raises(Timeout):
-                FileLock(out / "lock", timeout=0).acquire()
-            assert state_of(run, work) == "started"
-        finally:
-            process.kill()
+    process = Fork(execute_until_it_hangs, run, work)
+    try:
+        while not (out / "state.safetensors").exists() or training_step(out) != (1, 1):
+            assert process.is_alive(), process.end().stderr
+            time.sleep(0.02)
+        with pytest.raises(Timeout):
+            FileLock(out / "lock", timeout=0).acquire()
+        assert state_of(run, work) == "started"
+    finally:
+        process.kill()
     steps, seed_step = [], training.seed_step
 
     def noted(seed, step, rank):
