@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from study.chapters.sheet import BODY, RADIUS, SMALL, Point, Sheet, Step
+from study.chapters.sheet import BODY, RADIUS, SMALL, Point, Sheet
 from study.chapters.style import COLORS, WIDTH
 
 if TYPE_CHECKING:
@@ -46,7 +46,15 @@ class Lanes(NamedTuple):
 Flow = tuple[Box | Lanes, ...]
 
 
-def _step(block: "nn.Module", box: Box) -> Step:
+class _Step(NamedTuple):
+    """A box as it is drawn."""
+
+    title: str
+    detail: str
+    color: str
+
+
+def _step(block: "nn.Module", box: Box) -> _Step:
     from torch import nn
 
     from ctnet.models.tensor_conv import TensorSeparableConv
@@ -66,18 +74,18 @@ def _step(block: "nn.Module", box: Box) -> Step:
             alike = "channel-wise" if of == 1 else f"{groups} groups of {of}"
             sizes = alike if conv.in_channels == conv.out_channels else f"{sizes}, {groups} groups"
     title, detail = (text.format(kernel=kernel, sizes=sizes) for text in (box.title, box.detail))
-    return Step(title, detail, COLORS[box.color or color])
+    return _Step(title, detail, COLORS[box.color or color])
 
 
 _GAP, _LANE = 0.4, 0.12  # inches: the widest gap in front of a box, the gap between paths
 
 
-def _width(step: Step) -> float:
+def _width(step: _Step) -> float:
     texts = (step.title, FontProperties(size=BODY, weight="bold")), (step.detail, FontProperties(size=SMALL))
     return 0.2 + max(text_to_path.get_text_width_height_descent(*text, ismath=False)[0] for text in texts) / 72
 
 
-def _height(path: list[Step]) -> float:
+def _height(path: list[_Step]) -> float:
     return max((0.46 if step.detail else 0.29 for step in path), default=2 * RADIUS)
 
 
@@ -119,7 +127,7 @@ class _Item:
         return end
 
 
-def _draw_path(sheet: Sheet, way: list[Point], left: float, y: float, gap: float, path: list[Step]) -> list[Point]:
+def _draw_path(sheet: Sheet, way: list[Point], left: float, y: float, gap: float, path: list[_Step]) -> list[Point]:
     """Boxes beside one another, an arrow into each, the first at `left`; returns the way from the last one on."""
     for step in path:
         width, height = _width(step), _height([step])
@@ -142,18 +150,14 @@ def _draw_items(sheet: Sheet, items: list[_Item], left: float, right: float, y: 
 
 
 def draw_flow(name: str, facts: str, block: "nn.Module", branch: Flow, parts: Mapping[str, Flow]) -> Figure:
-    """A residual block, and on pale ground what some boxes of it are made of; a few words stand beside its name."""
-    sheet, top, y, out = Sheet(), 0.37, 0.74, 0.18
+    """A residual block, and on pale ground what some boxes of it are made of; a few words stand beside its name.
+
+    Without a branch only the parts are drawn.
+    """
+    sheet, out = Sheet(), 0.18
     sheet.heading(0.1, 0.12, name, ha="left")
     sheet.text(WIDTH - 0.1, 0.12, facts, SMALL, ha="right")
-    items = [_Item(block, item) for item in branch]
-    start, end = _draw_items(sheet, items, 0.1, WIDTH - 0.1 - 2 * (out + RADIUS), y)
-    total = end + out + RADIUS
-    sheet.arrow((end, y), (total - RADIUS, y))
-    sheet.arrow((start + 0.06, y), (start + 0.06, top), (total, top), (total, y - RADIUS))
-    sheet.operator(total, y, "+")
-    sheet.arrow((total + RADIUS, y), (total + RADIUS + out, y), head="-")
-    y += max(item.below for item in items) + 0.12
+    y = _draw_residual(sheet, [_Item(block, item) for item in branch], out) if branch else 0.3
     for name, flow in parts.items():
         items = [_Item(block, item) for item in flow]
         middle = y + 0.28 + max(_height(item.paths[0]) for item in items) / 2
@@ -164,3 +168,14 @@ def draw_flow(name: str, facts: str, block: "nn.Module", branch: Flow, parts: Ma
         sheet.arrow((end, middle), (end + out, middle), head="-")
         y = bottom + 0.1
     return sheet.finish(y)
+
+
+def _draw_residual(sheet: Sheet, items: list[_Item], out: float, top: float = 0.37, y: float = 0.74) -> float:
+    """A branch, and the connection that passes it by and is added; returns where they end."""
+    start, end = _draw_items(sheet, items, 0.1, WIDTH - 0.1 - 2 * (out + RADIUS), y)
+    total = end + out + RADIUS
+    sheet.arrow((end, y), (total - RADIUS, y))
+    sheet.arrow((start + 0.06, y), (start + 0.06, top), (total, top), (total, y - RADIUS))
+    sheet.operator(total, y, "+")
+    sheet.arrow((total + RADIUS, y), (total + RADIUS + out, y), head="-")
+    return y + max(item.below for item in items) + 0.12

@@ -14,10 +14,12 @@ from ctnet.analysis import ReceptiveField
 from ctnet.models import TSN, CTModule, SqueezeExcitation, TensorExcitation
 from ctnet.models.ct_module import SubOperation
 from ctnet.models.excitation import temporal_pool
-from ctnet.models.tensor_conv import ConvBNReLU, OnClips
-from study.chapters.sheet import FAINT, HEADING, RADIUS, SMALL, Point, Sheet, Step
+from ctnet.models.tensor_conv import OnClips
+from study.chapters.blocks import Box, Flow, Lanes, draw_flow
+from study.chapters.sheet import FAINT, SMALL, Sheet
 from study.chapters.style import COLORS, WIDTH, tint
 
+ATTENTIONS = ("spatial", "temporal", "channel")
 EXPANSION = 4  # channels of a block's input and output for each of its module's, in ResNet-50
 _FIELD_LEGEND = (
     (COLORS["ct"], "reaches the output", False),
@@ -140,114 +142,69 @@ def draw_ct_block(module: CTModule) -> Figure:
     Args:
         module: drawn with its sizes, kernels, connection, excitation and PWConv.
     """
-    sheet, x, width, right = Sheet(), WIDTH / 2 - 0.25, 2.45, WIDTH - 0.6
-    c, operations = module.channels, [cast(SubOperation, operation) for operation in module.sub_operations]
-    first = operations[0].coupled if operations[0].connection == "coupling" else operations[0].spatial
-    inner = first.conv.conv.in_channels
-    sheet.text(x, 0.12, f"{EXPANSION * inner} × T × H × W")
-    reduce = Step("1 × 1 convolution", f"{EXPANSION * inner} → {inner}, BN, ReLU")
-    path: list[Point] = [sheet.flow([(x, 0.22)], [reduce], width, 0.33)]
-    for k, operation in enumerate(operations):
-        c_k = f"C{_subscript(k + 1)}"
+    c, first = module.channels, cast(SubOperation, module.sub_operations[0])
+    inner = (first.coupled if first.connection == "coupling" else first.spatial).conv.conv.in_channels
+    parts = {}
+    for k, size in enumerate(module.sizes):
+        path = f"sub_operations.{k}"
+        operation = cast(SubOperation, module.get_submodule(path))
+        before: Flow = ()
         if k > 0 and module.pointwise:
-            pointwise = Step("PWConv 1 × 1 × 1", f"1 group of {c}, BN, ReLU", COLORS["pointwise"])
-            path = [sheet.flow(path, [pointwise], width)]
+            before = (Box(f"pointwise.{k - 1}.conv", "PWConv"),)
         elif k > 0 and module.sizes[k - 1] not in (1, c):
-            path = [sheet.flow(path, [Step("Transpose of the channels", f"brings {c_k} innermost")], width)]
-        top = path[-1][1] + 0.1
-        end = _draw_sub_operation(sheet, operation, [*path, (x, top + 0.14)], width)
-        sheet.text(0.22, top + 0.15, f"Sub-operation {k + 1}", ha="left", fontweight="bold")
-        sheet.text(right - 0.12, top + 0.15, f"{operation.connection}, {c_k} = {module.sizes[k]}", ha="right")
-        sheet.panel(top, end[1] + 0.1, right=right)
-        path = [end, (x, end[1] + 0.1)]
-    _, bottom = sheet.flow(path, [Step("1 × 1 convolution", f"{c} → {EXPANSION * c}, BN")], width)
-    y = bottom + 0.2 + RADIUS
-    sheet.arrow((x, bottom), (x, y - RADIUS))
-    sheet.operator(x, y, "+")
-    sheet.arrow((x, 0.34), (WIDTH - 0.4, 0.34), (WIDTH - 0.4, y), (x + RADIUS, y))
-    sheet.text(WIDTH - 0.24, y / 2, "residual connection", SMALL, rotation=270)
-    sheet.arrow((x, y + RADIUS), (x, y + 0.35))
-    sheet.text(x, y + 0.46, f"ReLU, {EXPANSION * c} × T × H × W")
-    return sheet.finish(y + 0.58)
+            before = (Box(title="rotate", detail="the channels"),)
+        parts[f"Sub-operation {k + 1}: {operation.connection}, C{_subscript(k + 1)} = {size}"] = (
+            *before,
+            *_sub_operation(operation, path),
+        )
+    reduce, expand = (
+        Box(title="1 × 1", detail=f"{a} → {b}") for a, b in ((EXPANSION * inner, inner), (c, EXPANSION * c))
+    )
+    facts = f"{EXPANSION * inner} × T × H × W → {EXPANSION * c} × T × H × W"
+    return draw_flow("Residual block", facts, module, (reduce, Box(title="CT-Module", color="ct"), expand), parts)
 
 
-def _draw_sub_operation(sheet: Sheet, operation: SubOperation, path: list[Point], width: float) -> Point:
-    """Convolutions, their attentions and sum, from where a path ends; returns where they end."""
-    spatial = _attention_steps("Spatial", operation.excite_spatial)
-    temporal = _attention_steps("Temporal", operation.excite_temporal)
+def _sub_operation(operation: SubOperation, path: str) -> Flow:
+    """Convolutions and attentions of a sub-operation, which lies at `path` in its module."""
+
+    def excited(name: str) -> tuple[Box, ...]:
+        kind = {TensorExcitation: "TE", SqueezeExcitation: "SE"}.get(type(getattr(operation, f"excite_{name}")))
+        return (Box(title=kind, detail=name, color=name),) if kind else ()
+
+    spatial, temporal = ((Box(f"{path}.{name}.conv"), *excited(name)) for name in ("spatial", "temporal"))
     if operation.connection == "coupling":
-        steps = [_conv_step(operation.coupled), *spatial, *temporal]
-    else:
-        spatial.insert(0, _conv_step(operation.spatial))
-        temporal.insert(0, _conv_step(operation.temporal))
-        steps = spatial + temporal
-    if operation.connection != "parallel":
-        end = sheet.flow(path, steps, width)
-    else:
-        x, y = path[-1][0], path[-1][1] + 0.14
-        for side, steps in ((-1, spatial), (1, temporal)):
-            branch = x + 1.35 * side
-            _, bottom = sheet.flow([*path, (x, y), (branch, y)], steps, width)
-            sheet.arrow((branch, bottom), (branch, bottom + 0.17), (x + RADIUS * side, bottom + 0.17))
-        sheet.operator(x, bottom + 0.17, "+")
-        end = (x, bottom + 0.17 + RADIUS)
-    return sheet.flow([end], _attention_steps("Channel", operation.excite_channel), width)
-
-
-def _conv_step(layer: ConvBNReLU) -> Step:
-    t, h, w = layer.conv.kernel
-    over_time, over_space = t > 1, h * w > 1
-    name = ("coupled" if over_time else "spatial") if over_space else ("temporal" if over_time else "pointwise")
-    channels, groups = layer.conv.conv.out_channels, layer.conv.conv.groups
-    detail = f"{groups} group{'s' * (groups > 1)} of {channels // groups}, BN, ReLU"
-    return Step(f"{name.title()} TSConv {_times(t, h, w)}", detail, COLORS.get(name, COLORS["ct"]))
-
-
-def _attention_steps(name: str, module: nn.Module) -> list[Step]:
-    kind = {TensorExcitation: "TE", SqueezeExcitation: "SE"}.get(type(module))
-    return [Step(f"{name} attention ({kind})", color=COLORS[name.lower()])] if kind else []
+        kernel = operation.coupled.conv.kernel
+        coupled = Box(f"{path}.coupled.conv", color="ct" if min(kernel[0], max(kernel)) > 1 else "")
+        return coupled, *excited("spatial"), *excited("temporal"), *excited("channel")
+    joined: Flow = (Lanes((spatial, temporal)),) if operation.connection == "parallel" else spatial + temporal
+    return joined + excited("channel")
 
 
 def draw_tensor_excitation(module: SubOperation) -> Figure:
-    """The three attentions of Tensor Excitation, with the shape of what passes each arrow (Fig. 4, Eq. 6-8).
+    """The three attentions of Tensor Excitation, with the shape that pooling leaves (Fig. 4, Eq. 6-8).
 
     Raises:
         ValueError: when the sub-operation is not excited by TE.
     """
     if not isinstance(module.excite_channel, TensorExcitation):
         raise ValueError('expected a sub-operation with excitation="te"')
-    sheet, width, gap = Sheet(), 1.4, 0.36
     inputs = {
         "parallel": ("$X^S$", "$X^T$", "$R = U + V$"),
         "serial": ("$X^S$", "$X^T$", "$R = V$"),
         "coupling": ("$X$", "$U$", "$R = V$"),
     }[module.connection]
-    names, results = ("Spatial", "Temporal", "Channel"), ("$U$", "$V$", "$X$")
-    excited = (module.excite_spatial, module.excite_temporal, module.excite_channel)
-    for i, attention in enumerate(cast(tuple[TensorExcitation, ...], excited)):
-        x, color, expand = (i + 0.5) * WIDTH / 3 - 0.1, COLORS[names[i].lower()], attention.expand.conv
-        pool, over, rest = ("S-Pool", "H, W", "T × 1 × 1")
-        if attention.pool is temporal_pool:
-            pool, over, rest = ("T-Pool", "T", "1 × H × W")
-        whole, pooled = f"{expand.out_channels} × T × H × W", f"{expand.out_channels} × {rest}"
-        conv, groups = f"TSConv {_times(*attention.expand.kernel)}", f"{expand.groups} groups"
-        steps = [
-            Step(pool, f"mean over {over}", shape=whole),
-            Step(conv, f"{groups}, BN, ReLU", color, pooled),
-            Step(conv, groups, color, f"{expand.in_channels} × {rest}"),
-            Step("Sigmoid", "", color, pooled),
-        ]
-        sheet.heading(x, 0.12, f"{names[i]} (Eq. {6 + i})")
-        sheet.text(x, 0.42, inputs[i], HEADING)
-        _, end = sheet.flow([(x, 0.53)], steps, width, gap)
-        y, side = end + gap + RADIUS, x - width / 2 - 0.13
-        sheet.arrow((x, 0.62), (side, 0.62), (side, y), (x - RADIUS, y))
-        sheet.operator(x, y, "×")
-        for top, shape in ((end, pooled), (y + RADIUS, whole)):
-            sheet.arrow((x, top), (x, top + gap))
-            sheet.text(x + 0.08, top + gap / 2 - 0.02, shape, SMALL, ha="left")
-        sheet.text(x, y + RADIUS + gap + 0.12, results[i], HEADING)
-    return sheet.finish(y + RADIUS + gap + 0.26)
+    c, parts = module.excite_channel.expand.conv.out_channels, {}
+    for number, (name, x, result) in enumerate(zip(ATTENTIONS, inputs, ("U", "V", "X"), strict=True), start=6):
+        over_time = getattr(module, f"excite_{name}").pool is temporal_pool
+        pool, rest = ("T-Pool", "1 × H × W") if over_time else ("S-Pool", "T × 1 × 1")
+        path = (
+            Box(title=pool, detail=f"{c} × {rest}"),
+            Box(f"excite_{name}.reduce.conv", "TSConv {kernel}", color=name),
+            Box(f"excite_{name}.expand", "TSConv {kernel}", color=name),
+            Box(title="sigmoid"),
+        )
+        parts[f"{name.title()} attention (Eq. {number}): from {x} to ${result}$"] = (Lanes(((), path), "×"),)
+    return draw_flow("Tensor Excitation", f"Features are {c} × T × H × W", module, (), parts)
 
 
 @dataclass

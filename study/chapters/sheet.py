@@ -1,7 +1,7 @@
-"""What the book's diagrams are drawn with: boxes, arrows, flows of boxes and grids of cells, measured in inches."""
+"""What the book's diagrams are drawn with: boxes, arrows, and grids of cells, measured in inches."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from matplotlib.colors import to_rgb
@@ -10,21 +10,12 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from torch import Tensor
 
-from study.chapters.style import COLORS, WIDTH, BookFigure, tint
+from study.chapters.style import WIDTH, BookFigure, tint
 
 Point = tuple[float, float]
 HEADING, BODY, SMALL = 10.0, 9.0, 8.5  # points
 INK, FAINT = "#222222", "#E4E4E4"
 RADIUS = 0.11  # inches, of an operator
-
-
-class Step(NamedTuple):
-    """A box in a flow: what it does, how, its colour, and the shape of what enters it."""
-
-    title: str
-    detail: str = ""
-    color: str = COLORS["plain"]
-    shape: str = ""
 
 
 class Sheet:
@@ -72,19 +63,6 @@ class Sheet:
         """A sum or product around a point."""
         self.ax.add_patch(Circle((x, y), RADIUS, facecolor="white", edgecolor=INK, linewidth=1.1, zorder=2))
         self.text(x, y, sign, HEADING, va="center_baseline")
-
-    def flow(self, path: Sequence[Point], steps: Iterable[Step], width: float, gap: float = 0.2) -> Point:
-        """Put boxes under one another, an arrow into each, from where a path ends; returns where the last one ends."""
-        for step in steps:
-            x, y = path[-1][0], path[-1][1] + gap
-            height = 0.46 if step.detail else 0.29
-            self.arrow(*path, (x, y))
-            self.text(x + 0.08, y - gap / 2 - 0.02, step.shape, SMALL, ha="left")
-            self.box(x - width / 2, y, width, height, step.color)
-            self.text(x, y + 0.145, step.title, fontweight="bold")
-            self.text(x, y + 0.325, step.detail, SMALL)
-            path = [(x, y + height)]
-        return path[-1]
 
     def cells(self, x: float, y: float, cell: float, color: str, strength: Tensor) -> None:
         """A grid of cells (rows, columns), the colour thinned in each to a strength from 0 (empty) to 1."""

@@ -1,3 +1,4 @@
+import re
 from functools import cache
 
 import pandas as pd
@@ -29,6 +30,7 @@ MODULES = {
     "k1": CTModule(64, sizes=1, excitation="none"),
     "k3": CTModule(64, sizes=3),
     "k4": CTModule(512, sizes=4),
+    "wide": CTModule(512, connection="serial"),
     "r2plus1d": r2plus1d_module(64),
     "csn": csn_module(64),
 }
@@ -109,42 +111,50 @@ def test_text_is_apart_and_within_its_box_and_arrows_hit_something(name):
 def test_block_tells_each_sub_operation_as_it_is(name):
     module = MODULES[name]
     drawn = texts(draw_ct_block(module))
-    for k, (operation, size) in enumerate(zip(module.sub_operations, module.sizes, strict=True)):
-        assert f"Sub-operation {k + 1}" in drawn
-        assert f"{operation.connection}, C{'₁₂₃₄'[k]} = {size}" in drawn
-    assert sum(text.startswith("Sub-operation") for text in drawn) == len(module.sizes)
-    assert sum(text.startswith("PWConv") for text in drawn) == len(module.pointwise)
-    convolutions = [text for text in drawn if "TSConv" in text]
+    told = [text for text in drawn if text.startswith("Sub-operation")]
+    assert told == [
+        f"Sub-operation {k + 1}: {operation.connection}, C{'₁₂₃₄'[k]} = {size}"
+        for k, (operation, size) in enumerate(zip(module.sub_operations, module.sizes, strict=True))
+    ]
+    assert drawn.count("PWConv") == len(module.pointwise)
+    convolutions = [text for text in drawn if re.fullmatch(r"\d × \d × \d", text)]
     per_operation = 1 if module.sub_operations[0].connection == "coupling" else 2
     assert len(convolutions) == per_operation * len(module.sizes)
 
 
 def test_block_tells_kernels_groups_and_excitation():
     drawn = texts(draw_ct_block(MODULES["se"]))
-    assert "Spatial TSConv 1 × 3 × 3" in drawn
-    assert "Temporal TSConv 5 × 1 × 1" in drawn
-    assert drawn.count("16 groups of 16, BN, ReLU") == 4
-    assert [text for text in drawn if "attention" in text] == ["Channel attention (SE)"] * 2
+    assert [text for text in drawn if re.fullmatch(r"\d × \d × \d", text)] == [
+        "1 × 3 × 3",
+        "3 × 1 × 1",
+        "1 × 5 × 5",
+        "5 × 1 × 1",
+    ]
+    assert drawn.count("16 groups of 16") == 4
+    assert (drawn.count("SE"), drawn.count("channel")) == (2, 2)
     te = texts(draw_ct_block(MODULES["te"]))
-    assert sum("attention (TE)" in text for text in te) == 6
-    assert not any("attention" in text for text in texts(draw_ct_block(MODULES["plain"])))
+    assert [te.count(text) for text in ("TE", "spatial", "temporal", "channel")] == [6, 2, 2, 2]
+    assert not {"TE", "SE"} & set(texts(draw_ct_block(MODULES["plain"])))
 
 
-def test_block_without_pwconv_shows_the_transpose_only_where_it_moves_channels():
-    assert "Transpose of the channels" in texts(draw_ct_block(MODULES["plain"]))
-    assert "Transpose of the channels" not in texts(draw_ct_block(MODULES["csn"]))
+def test_block_without_pwconv_shows_the_rotation_only_where_it_moves_channels():
+    assert "rotate" in texts(draw_ct_block(MODULES["plain"]))
+    assert "rotate" not in texts(draw_ct_block(MODULES["csn"]))
 
 
 def test_compared_modules_show_which_dimensions_they_convolve():
-    assert "Pointwise TSConv 1 × 1 × 1" in texts(draw_ct_block(MODULES["csn"]))
-    assert "Temporal TSConv 3 × 1 × 1" in texts(draw_ct_block(MODULES["r2plus1d"]))
+    csn = texts(draw_ct_block(MODULES["csn"]))
+    assert csn[csn.index("1 × 1 × 1") + 1] == "64 → 64"
+    assert csn[csn.index("3 × 3 × 3") + 1] == "channel-wise"
+    assert {"1 × 3 × 3", "3 × 1 × 1"} <= set(texts(draw_ct_block(MODULES["r2plus1d"])))
 
 
-def test_excitation_shows_the_shapes_that_pass():
+def test_excitation_shows_the_shapes_that_pooling_leaves():
     drawn = texts(draw_tensor_excitation(MODULES["te"].sub_operations[0]))
-    assert drawn.count("64 × T × H × W") == 6  # into and out of each of three
-    assert drawn.count("16 × 1 × H × W") == 1
-    assert drawn.count("16 × T × 1 × 1") == 2
+    assert drawn.count("64 × 1 × H × W") == 1
+    assert drawn.count("64 × T × 1 × 1") == 2
+    assert drawn.count("64 → 16, 8 groups") == drawn.count("16 → 64, 8 groups") == 3
+    assert drawn.count("TSConv 1 × 3 × 3") == drawn.count("TSConv 3 × 1 × 1") == drawn.count("TSConv 1 × 1 × 1") == 2
     with pytest.raises(ValueError, match="excitation"):
         draw_tensor_excitation(MODULES["plain"].sub_operations[0])
 
