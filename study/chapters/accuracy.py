@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
@@ -90,32 +91,31 @@ def plot_directions(table: str) -> Figure:
 
     The two panels have scales of their own: the differences are of different things.
     """
-    decided = directions_of(table)
-    labels = [direction.label for direction in decided]
-    heights: Sequence[int] = range(len(decided))
-    figure = BookFigure(figsize=(WIDTH, 1.1 + 0.34 * len(decided)))
+    asked = directions_of(table)
+    figure = BookFigure(figsize=(WIDTH, 1.1 + 0.34 * len(asked)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 2])
-    left.scatter(
-        [direction.published for direction in decided], heights, color=COLORS["published"], marker="D", s=28, zorder=3
-    )
-    measured = [(height, found) for height, d in zip(heights, decided, strict=True) if (found := d.found)]
-    right.errorbar(
-        [found.mean for _, found in measured],
-        [height for height, _ in measured],
-        xerr=[[found.mean - found.low for _, found in measured], [found.high - found.mean for _, found in measured]],
-        fmt="o",
-        color=COLORS["measured"],
-        capsize=3,
-    )
+    printed = [direction.published for direction in asked]
+    left.scatter(printed, range(len(asked)), color=COLORS["published"], marker="D", s=28, zorder=3)
+    left.axvline(0, color="#888888", linewidth=1)
+    left.margins(x=0.15)
+    left.grid(axis="y", visible=False)
+    draw_differences(right, asked)
     for axes, title in ((left, "printed"), (right, "twins, 95 % interval")):
-        axes.axvline(0, color="#888888", linewidth=1)
         axes.set_title(title)
         axes.set_xlabel("points")
-        axes.grid(axis="y", visible=False)
-    left.margins(x=0.15)
-    left.set_yticks(list(heights), labels)
-    left.set_ylim(len(decided) - 0.5, -0.5)
     return figure
+
+
+def draw_differences(axes: Axes, asked: Sequence[Direction]) -> None:
+    """The twins' differences with 95 % intervals, from above, a line for each direction, a dot where it is known."""
+    known = [(height, found) for height, direction in enumerate(asked) if (found := direction.found)]
+    heights, means = [height for height, _ in known], [found.mean for _, found in known]
+    ends = [[found.mean - found.low for _, found in known], [found.high - found.mean for _, found in known]]
+    axes.axvline(0, color="#888888", linewidth=1)
+    axes.errorbar(means, heights, xerr=ends, fmt="o", color=COLORS["measured"], capsize=3)
+    axes.set_yticks(range(len(asked)), [direction.label for direction in asked])
+    axes.set_ylim(len(asked) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
 
 
 def _visible(points: float) -> str:

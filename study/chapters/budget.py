@@ -6,6 +6,7 @@ An estimate is a range, since its assumptions are: nothing here was timed on a G
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -39,41 +40,28 @@ class Assumptions:
     megabytes_per_video: Mapping[str, Range]
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a row takes on one dataset, each as the least and the most."""
-
-    train_hours: Range
-    test_hours: Range
-    gigabytes: Range
-    dollars: Range
-
-
-def estimate(row: Row, dataset: str, assumed: Assumptions) -> Budget:
+def estimate(row: Row, dataset: str, assumed: Assumptions) -> dict[str, Range]:
     """What it takes to train a row's networks by the dataset's recipe, and to test them with the row's views.
 
     Args:
         row: whose networks' costs are kept in `results/cost`.
         dataset: a name from `study.fullscale.SIZES`.
         assumed: what cannot be measured here.
+
+    Returns:
+        GPU hours of training and of testing, gigabytes of videos and dollars, by their headings.
     """
     size, epochs = SIZES[dataset], get_recipe(dataset).epochs
     gmacs = sum(kept(network).gmacs for network in row.networks)
     clips = epochs * (PASSES * size.train + size.val)  # forward passes of training, a validation after each epoch
-    train, test = (_hours(gmacs * passes, assumed) for passes in (clips, row.views * size.val))
-    stored = assumed.megabytes_per_video[dataset]
-    return Budget(
-        train,
-        test,
-        (stored[0] * (size.train + size.val) / 1e3, stored[1] * (size.train + size.val) / 1e3),
-        tuple(price * (a + b) for price, a, b in zip(assumed.dollars_per_hour, train, test, strict=True)),  # type: ignore[arg-type]
-    )
-
-
-def _hours(gmacs: float, assumed: Assumptions) -> Range:
-    """GPU hours of so many multiply-adds, fewest where the GPU is used best."""
-    least, most = (FLOPS * gmacs / (1e3 * assumed.peak_tflops * share * 3600) for share in assumed.sustained[::-1])
-    return least, most
+    hours = np.array([clips, row.views * size.val]) * gmacs * FLOPS / (1e3 * assumed.peak_tflops * 3600)
+    train, test = np.outer(hours, [1 / share for share in assumed.sustained[::-1]])  # least where it is used best
+    return {
+        "Training, GPU hours": tuple(train),
+        "Testing, GPU hours": tuple(test),
+        "Videos, GB": tuple(np.array(assumed.megabytes_per_video[dataset]) * (size.train + size.val) / 1e3),
+        "Dollars": tuple((train + test) * assumed.dollars_per_hour),
+    }
 
 
 def span(bounds: Range) -> str:
@@ -89,21 +77,13 @@ def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
         tables: such as "3".
         assumed: what cannot be measured here.
     """
-    lines = []
-    for about in map(table, tables):
-        for dataset in dict.fromkeys(column.dataset or "" for column in about.accuracies.values()):
-            for row in about.rows.values():
-                if row.networks and all(network.model.startswith("ctnet") for network in row.networks):
-                    found = estimate(row, dataset, assumed)
-                    lines.append(
-                        {
-                            f"Row of Table {' or '.join(tables)}": row.label,
-                            "Dataset": DATASET_NAMES[dataset],
-                            "Training, GPU hours": span(found.train_hours),
-                            "Testing, GPU hours": span(found.test_hours),
-                            "Videos, GB": span(found.gigabytes),
-                            "Dollars": span(found.dollars),
-                        }
-                    )
+    lines = [
+        {f"Row of Table {' or '.join(tables)}": row.label, "Dataset": DATASET_NAMES[dataset]}
+        | {heading: span(bounds) for heading, bounds in estimate(row, dataset, assumed).items()}
+        for about in map(table, tables)
+        for dataset in dict.fromkeys(column.dataset or "" for column in about.accuracies.values())
+        for row in about.rows.values()
+        if row.networks and all(network.model.startswith("ctnet") for network in row.networks)
+    ]
     caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
     return styled(pd.DataFrame(lines), caption)

@@ -21,15 +21,14 @@ def plot_differences(name: str, costs: Mapping[str, RowCost]) -> Figure:
     """
     decided = [claim for claim in cost_claims(name, costs) if claim.column == "gflops" and claim.evidence]
     labels = [table(name).rows[claim.subject].label for claim in decided]
-    differences = [claim.measured - claim.published for claim in decided]
-    halves = [half_a_digit(claim.published) for claim in decided]
+    halves = pd.Series([half_a_digit(claim.published) for claim in decided], labels)
     figure = BookFigure(figsize=(WIDTH, 0.8 + 0.32 * len(labels)))
     axes = figure.subplots()
-    axes.barh(labels, [2 * half for half in halves], left=[-half for half in halves], color="#E6E6E6", height=0.6)
-    axes.scatter(differences, labels, color=COLORS["measured"], zorder=3)
+    axes.barh(labels, 2 * halves, left=-halves, color="#E6E6E6", height=0.6)
+    axes.scatter([c.measured - c.published for c in decided], labels, color=COLORS["measured"], zorder=3)
     axes.axvline(0, color=COLORS["published"], linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("measured − published, GFLOPs (grey: numbers that round to the printed one)")
+    axes.set_xlabel("counted − printed, GFLOPs (grey: rounds to the printed figure)")
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -41,26 +40,21 @@ def plot_stages(name: str, costs: Mapping[str, RowCost]) -> Figure:
         name: of the table, such as "2a".
         costs: of its rows, as `study.chapters.tables.measure_table` returns them; of one network each.
     """
-    by_stage = {table(name).rows[row].label: cost.networks[0].by_stage for row, cost in costs.items()}
-    stages = list(next(iter(by_stage.values())))
-    stem = [stage for stage in stages if not stage.startswith("layer")]
+    frame = pd.DataFrame({table(name).rows[row].label: cost.networks[0].by_stage for row, cost in costs.items()}).T
     # The paper counts the stem as stage 1, torchvision's layer1 as stage 2.
-    groups = {"stem": stem} | {f"stage {int(s[-1]) + 1}": [s] for s in stages if s not in stem}
-    shades = dict(zip(groups, ("#BBBBBB", *PALETTE), strict=False))
-    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(by_stage)))
+    stages = frame.T.groupby(
+        lambda stage: f"stage {int(stage[-1]) + 1}" if stage.startswith("layer") else "stem", sort=False
+    )
+    figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(frame)))
     axes = figure.subplots()
-    labels, lefts = list(by_stage), [0.0] * len(by_stage)
-    for group, members in groups.items():
-        widths = [sum(gmacs[stage] for stage in members) for gmacs in by_stage.values()]
-        axes.barh(labels, widths, left=lefts, label=group, color=shades[group], height=0.7)
-        lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
-    for height, left in enumerate(lefts):
-        axes.text(left, height, f" {left:.1f}", va="center")
+    stages.sum().T.plot.barh(ax=axes, stacked=True, color=["#BBBBBB", *PALETTE], width=0.7, linewidth=0)
+    for height, total in enumerate(frame.sum(axis=1)):
+        axes.text(total, height, f" {total:.1f}", va="center")
     axes.invert_yaxis()
-    axes.set_xlim(0, max(lefts) * 1.09)
+    axes.set_xlim(0, frame.sum(axis=1).max() * 1.09)
     axes.set_xlabel("GFLOPs per clip")
     axes.grid(axis="y", visible=False)
-    axes.legend(ncols=len(groups), loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1)
+    axes.legend(ncols=stages.ngroups, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1)
     return figure
 
 
@@ -81,9 +75,9 @@ def plot_curve(
     """
     figure = BookFigure(figsize=(WIDTH, 3.1))
     axes = figure.subplots()
-    axes.plot(list(measured), list(measured.values()), "o-", color=COLORS["measured"], label="measured here")
+    axes.plot(list(measured), list(measured.values()), "o-", color=COLORS["measured"], label="counted here")
     style = {"marker": "s", "s": 110, "facecolors": "none", "edgecolors": COLORS["published"], "linewidths": 1.5}
-    axes.scatter(list(published), list(published.values()), label="published", zorder=3, **style)  # type: ignore[arg-type]
+    axes.scatter(list(published), list(published.values()), label="printed", zorder=3, **style)  # type: ignore[arg-type]
     if baseline:
         axes.axhline(baseline[1], color=COLORS["plain"], linestyle="--", label=baseline[0])
     if log:
@@ -96,13 +90,7 @@ def plot_curve(
     return figure
 
 
-def plot_published_tradeoff(
-    frame: pd.DataFrame,
-    cost: str,
-    accuracy: str,
-    ylabel: str,
-    log: bool = False,
-) -> Figure:
+def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabel: str, log: bool = False) -> Figure:
     """Published accuracy against published cost (Fig. 5), rows of one method joined by a line.
 
     Args:
@@ -111,26 +99,24 @@ def plot_published_tradeoff(
         ylabel: what the accuracy is and of which dataset.
         log: whether the cost axis is logarithmic.
     """
-    rows = frame.dropna(subset=[cost, accuracy])
+    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
+    # so that a method looks the same in all figures of a table
+    looks = dict(zip(methods, zip("osD^vP*Xh<>pd" * 2, PALETTE[1:] * 4, strict=False), strict=False))
     figure = BookFigure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
-    markers = "osD^vP*Xh<>p"
-    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
-    for index, method in enumerate(methods):  # so that one looks the same in all figures of a table
-        points = rows[rows["method"] == method].sort_values(cost)
-        is_ours = method.startswith("CT-Net")
-        if points.empty:
-            continue
-        axes.plot(
-            points[cost].astype(float),
-            points[accuracy].astype(float),
-            marker=markers[index % len(markers)],
-            color=COLORS["ct"] if is_ours else PALETTE[1:][index % (len(PALETTE) - 1)],
-            linewidth=2 if is_ours else 1,
-            markersize=8 if is_ours else 6,
-            linestyle="-" if method != "CT-Net-EN" else "none",
+    for method, points in frame.dropna(subset=[cost, accuracy]).groupby("method", sort=False):
+        is_ours, (marker, color) = str(method).startswith("CT-Net"), looks[str(method)]
+        points.astype({cost: float, accuracy: float}).sort_values(cost).plot(
+            cost,
+            accuracy,
+            ax=axes,
             label=method,
-            zorder=3 if is_ours else 2,
+            marker=marker,
+            linestyle="none" if method == "CT-Net-EN" else "-",
+            color=COLORS["ct"] if is_ours else color,
+            linewidth=1 + is_ours,
+            markersize=6 + 2 * is_ours,
+            zorder=2 + is_ours,
         )
     if log:
         axes.set_xscale("log")

@@ -17,8 +17,8 @@ from ctnet.engine import load_model
 from ctnet.engine.loading import sampler
 from ctnet.micro import MicroSomething64, MicroSplit
 from ctnet.models import VideoModel
-from study.chapters.accuracy import directions_of
-from study.chapters.style import COLORS, WIDTH, BookFigure
+from study.chapters.accuracy import directions_of, draw_differences
+from study.chapters.style import WIDTH, BookFigure
 from study.chapters.tables import chapter_card, count_verdicts, styled
 from study.paper import table
 from study.runs import labels_of, outcome, weights_file
@@ -71,28 +71,33 @@ def random_clips() -> list[int]:
     return sorted(np.random.default_rng(0).choice(len(_split().members), 6, replace=False).tolist())
 
 
-def plot_saliency(explanations: Sequence[Explanation], title: str = "") -> Figure:
-    """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
+Panels = Sequence[tuple[str, torch.Tensor]]
+"""Strips of a clip: caption and frames, uint8 (T, 3, H, W)."""
+
+
+def plot_strips(clips: Sequence[Panels], abreast: int = 1) -> Figure:
+    """Clips, some beside one another: frames under a caption, and where each network sees a class in them (Figure 3).
 
     Args:
-        explanations: of the same video, from `ctnet.analysis.overlay.explain`.
-        title: of the frames without saliency.
+        clips: of one shape, the frames themselves first.
+        abreast: clips in a row.
     """
-    columns = 8
-    panels = overlays(explanations, columns, side=192)
-    gap, head, foot = 0.03, 0.24, 0.32  # inches: between frames, of a caption, of the colour bar
-    frame = (WIDTH + gap) / columns - gap
-    picture = frame * panels[0][1].shape[2] / panels[0][1].shape[3]
-    height = len(panels) * (head + picture) + foot
+    gap, line, foot = 0.3, 0.22, 0.32  # inches: between clips, of a caption, of the colour bar
+    wide = (WIDTH - gap * (abreast - 1)) / abreast
+    strips = [[(caption, _side_by_side(frames)) for caption, frames in panels] for panels in clips]
+    first = strips[0][0][1]
+    tall = wide * first.shape[0] / first.shape[1]
+    step = len(strips[0]) * (tall + line) + gap * (len(clips) > abreast)
+    height = step * -(-len(clips) // abreast) + foot
     figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
-    for row, (caption, pictures) in enumerate(panels):
-        bottom = height - (row + 1) * (head + picture)
-        text = title if title and row == 0 else caption
-        figure.text(0, (bottom + picture + 0.06) / height, text, fontsize=9, va="baseline")
-        for column, image in enumerate(pictures.permute(0, 2, 3, 1)):
-            place = (column * (frame + gap) / WIDTH, bottom / height, frame / WIDTH, picture / height)
-            axes = figure.add_axes(place)
-            axes.imshow(image.numpy(), aspect="auto")
+    for place, panels in enumerate(strips):
+        left, top = (wide + gap) * (place % abreast), height - step * (place // abreast)
+        for row, (caption, strip) in enumerate(panels):
+            bottom = top - (row + 1) * (tall + line)
+            weight = "normal" if row else "bold"
+            figure.text(left / WIDTH, (bottom + tall + 0.05) / height, caption, fontsize=9 - abreast / 2, weight=weight)
+            axes = figure.add_axes((left / WIDTH, bottom / height, wide / WIDTH, tall / height))
+            axes.imshow(strip, aspect="auto")
             axes.set_axis_off()
     bar = figure.add_axes((0.48, 0.09 / height, 0.25, 0.1 / height))
     bar.imshow(color_bar(8, 256).numpy(), aspect="auto")
@@ -102,6 +107,12 @@ def plot_saliency(explanations: Sequence[Explanation], title: str = "") -> Figur
     return figure
 
 
+def _side_by_side(frames: torch.Tensor) -> np.ndarray:
+    """Frames (T, 3, H, W) as one picture (H, T * W, 3), white between them."""
+    padded = torch.nn.functional.pad(frames, (0, 3), value=255).permute(2, 0, 3, 1).flatten(1, 2)[:, :-3]
+    return np.asarray(padded)
+
+
 def plot_clip(networks: Networks, number: int | None) -> Figure:
     """A validation clip over eight frames, and where each network sees the class that it predicts.
 
@@ -109,7 +120,8 @@ def plot_clip(networks: Networks, number: int | None) -> Figure:
     """
     if not networks or number is None:
         return _empty("no such clip" if networks else "not run yet")
-    return plot_saliency(_explanations(networks, number), title=f"Clip {number}: {_truth(number)}")
+    (_, frames), *maps = overlays(_explanations(networks, number), 8, side=192)
+    return plot_strips([[(f"Clip {number}: {_truth(number)}", frames), *maps]])
 
 
 def plot_clips(networks: Networks, numbers: Sequence[int]) -> Figure:
@@ -117,25 +129,12 @@ def plot_clips(networks: Networks, numbers: Sequence[int]) -> Figure:
     if not networks:
         return _empty()
     motions = {item.name: item.motions[0] for item in MicroSomething64.classes}
-    gap, line, columns = 0.3, 0.19, 4  # inches between clips and of a caption; frames of a clip
-    wide = (WIDTH - gap) / 2
-    tall = (1 + len(networks)) * (wide / columns + line) + gap
-    height = -(-len(numbers) // 2) * tall
-    figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
-    for place, number in enumerate(numbers):
-        found = _explanations(networks, number)
-        panels = overlays([one._replace(label=motions[one.label]) for one in found], columns, side=128)
-        panels[0] = f"{number}: {motions[_truth(number)]}", panels[0][1]
-        left, top = (wide + gap) * (place % 2), height - tall * (place // 2)
-        for row, (caption, frames) in enumerate(panels):
-            bottom = top - (row + 1) * (wide / columns + line)
-            weight = "normal" if row else "bold"
-            figure.text(left / WIDTH, (bottom + wide / columns + 0.04) / height, caption, fontsize=8, weight=weight)
-            axes = figure.add_axes((left / WIDTH, bottom / height, wide / WIDTH, wide / columns / height))
-            strip = torch.nn.functional.pad(frames, (0, 3), value=255).permute(2, 0, 3, 1).flatten(1, 2)
-            axes.imshow(strip.numpy(), aspect="auto")
-            axes.set_axis_off()
-    return figure
+    clips = []
+    for number in numbers:
+        found = [one._replace(label=motions[one.label]) for one in _explanations(networks, number)]
+        (_, frames), *maps = overlays(found, 4, side=128)
+        clips.append([(f"{number}: {motions[_truth(number)]}", frames), *maps])
+    return plot_strips(clips, abreast=2)
 
 
 def plot_video(networks: Networks, video: Path) -> Figure:
@@ -143,7 +142,8 @@ def plot_video(networks: Networks, video: Path) -> Figure:
     if not networks:
         return _empty()
     model, recipe = networks["CT-Net"], pictured_runs()["ct-module-pwconv-te"].recipe
-    return plot_saliency([explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)])
+    seen = explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)
+    return plot_strips([overlays([seen], 8, side=192)])
 
 
 def saliency_table() -> Styler:
@@ -180,15 +180,8 @@ def plot_saliency_differences() -> Figure:
     groups = {key: pairs for key in MEASURES if (pairs := [d for d in asked if d.column == key])}
     figure = BookFigure(figsize=(WIDTH, 0.5 + 0.85 * len(groups)))
     for axes, (key, pairs) in zip(figure.subplots(len(groups), 1, sharex=True), groups.items(), strict=True):
-        founds, places = [direction.found for direction in pairs if direction.found], range(len(pairs))
-        means = np.array([found.mean for found in founds])
-        ends = np.array([[found.mean - found.low, found.high - found.mean] for found in founds]).T
-        axes.axvline(0, color="#888888", linewidth=1)
-        axes.errorbar(means, places, xerr=ends, fmt="o", color=COLORS["measured"], capsize=3)
-        axes.set_yticks(places, [direction.label for direction in pairs])
-        axes.set_ylim(len(pairs) - 0.5, -0.5)
+        draw_differences(axes, pairs)
         axes.set_title(MEASURES[key], fontsize=9)
-        axes.grid(axis="y", visible=False)
     axes.set_xlabel("difference, points")
     return figure
 

@@ -39,7 +39,7 @@ def test_a_curve_shows_measured_and_published_points():
     (axes,) = figure.axes
     assert axes.lines[0].get_ydata().tolist() == [2.0, 4.0, 8.0]
     assert axes.collections[0].get_offsets().tolist() == [[2.0, 4.1]]
-    assert {text.get_text() for text in axes.get_legend().texts} == {"measured here", "published", "TSN"}
+    assert {text.get_text() for text in axes.get_legend().texts} == {"counted here", "printed", "TSN"}
 
 
 def test_tradeoff_draws_every_method_that_prints_both_numbers():

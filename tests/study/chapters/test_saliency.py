@@ -71,19 +71,21 @@ def networks():
 
 def test_a_clip_is_shown_at_the_size_of_the_larger_twins():
     figure = chapter.plot_clip(networks(), 5)
-    pictures = [axes.images[0].get_array() for axes in figure.axes[:-1]]
-    assert len(pictures) == 4 * 8
+    strips = [axes.images[0].get_array() for axes in figure.axes[:-1]]
+    assert len(strips) == 4
     recipe = pictured_runs()["ct-module-pwconv-te"].recipe
     split = MicroSomething64.split("val", recipe.val_clips, difficulty=recipe.difficulty)
     frames = split.draw(5)[0][sample_sparse(24, 8)[0]]
-    for picture, frame in zip(pictures[:8], frames, strict=True):
-        np.testing.assert_array_equal(picture[:: len(picture) // 64, :: len(picture) // 64], frame)
+    side = len(strips[0])
+    for number, frame in enumerate(frames):
+        picture = strips[0][:, number * (side + 3) :][:, :side]
+        np.testing.assert_array_equal(picture[:: side // 64, :: side // 64], frame)
     assert figure.texts[0].get_text() == f"Clip 5: {MicroSomething64.classes[split.label(5)].name}"
 
 
 def test_several_clips_have_a_strip_for_each_network_and_captions_beside_one_another():
     figure = chapter.plot_clips(networks(), [4, 8, 15])
-    assert len(figure.axes) == 3 * 4
+    assert len(figure.axes) == 3 * 4 + 1, "strips, and the colour bar"
     assert sum(text.get_text().startswith("CSN: ") for text in figure.texts) == 3
     for left, right in zip(figure.texts[:4], figure.texts[4:8], strict=True):
         assert left.get_window_extent().x1 < right.get_window_extent().x0
