@@ -74,6 +74,7 @@ def small_book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     del config["sphinx"]["config"]["measure_first"]
+    config["sphinx"]["config"]["kernels_import"] = ["this"]
     (folder / "_config.yml").write_text(yaml.safe_dump(config))
     for part in ("_ext", "_static", "references.bib", "bibliography.md", "glossary.md"):
         source = ROOT / "book" / part
@@ -124,6 +125,7 @@ def test_a_book_is_built_from_what_changed(small_book):
     assert re.search(r'title="A row[^"]+"><span[^>]*>networks<', page(small_book, "first")), "a word explains itself"
     label = r"Li <em>et al\.</em>, 2021</a>|Li et al\., 2021"
     assert all(re.search(label, page(small_book, name)) for name in ("first", "bibliography"))
+    assert done.stderr.count("Beautiful is better") == 1  # "this" was imported once, for all three
 
     before = pages(small_book)
     assert build(small_book).returncode == 0
@@ -154,12 +156,14 @@ def test_a_book_is_built_from_what_changed(small_book):
     before = pages(small_book)
     write_chapter(small_book, "third", "6 * 7\n1 / 0")
     write_chapter(small_book, "first", "import warnings\nwarnings.warn('look')")
+    write_chapter(small_book, "second", "import os\nos._exit(0)")
     for _ in range(2):
         done = build(small_book)
         assert done.returncode != 0
-        last = done.stderr.strip().splitlines()[-2:]
+        last = done.stderr.strip().splitlines()[-3:]
         assert "first, code cell 1 (import warnings): wrote a warning" in last[0]
-        assert "third, code cell 1 (6 * 7): ZeroDivisionError: division by zero" in last[1]
+        assert "second, code cell 1 (import os): DeadKernelError" in last[1]
+        assert "third, code cell 1 (6 * 7): ZeroDivisionError: division by zero" in last[2]
         assert pages(small_book) == before
 
 

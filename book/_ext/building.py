@@ -34,7 +34,7 @@ class Build:
         chapters = self.book.chapters
         if names := chapters.outdated():
             LOGGER.info(f"executing {len(names)} of {len(chapters.sources)} chapters, {jobs} side by side")
-        if failures := chapters.execute(names, jobs, LOGGER.info):
+        if failures := chapters.execute(names, jobs, LOGGER.info, app.config.kernels_import):
             sys.stdout.flush()
             print(report(failures), file=sys.stderr, flush=True)
             raise SystemExit(1)
@@ -77,5 +77,6 @@ def _begin(app: Sphinx, config: Any) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to the build."""
     app.add_config_value("measure_first", "", "", (str,))
+    app.add_config_value("kernels_import", [], "", (list,))
     app.connect("config-inited", _begin, priority=950)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -26,8 +26,10 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from study.building.inputs import Places, commit, environment
+from study.building.kernels import Zygote, forked_kernel
 
 RECORDING = Path(__file__).parent / "recording"
+SEVERAL = 3  # chapters, from which on a process that imports for all of them is worth its start
 START = 3600  # seconds that a kernel may take to start: only one that hangs takes them
 
 
@@ -110,13 +112,16 @@ class Chapters:
         """A token of what the last execution of a chapter gave."""
         return str(self.records[name].get("outputs", ""))
 
-    def execute(self, names: Sequence[str], jobs: int, tell: Callable[[str], object]) -> list[Failure]:
+    def execute(
+        self, names: Sequence[str], jobs: int, tell: Callable[[str], object], imports: Sequence[str] = ()
+    ) -> list[Failure]:
         """Execute some chapters, `jobs` at a time, each in its own folder; all of them, whichever fail.
 
         Args:
             names: in the order in which they are started.
             jobs: number of kernels.
             tell: called with a line on every chapter that has ended.
+            imports: modules, none of the clone, that are imported once for all chapters when there are several.
 
         Returns:
             The chapters that failed.
@@ -124,6 +129,8 @@ class Chapters:
         if not names:
             return []
         failures, told = [], commit(self.root)
+        variables = self._variables(jobs)
+        zygote = Zygote(imports, variables) if len(names) >= SEVERAL else None
         known = {name: self.records[name].get("seconds") for name in names}
         with (
             tempfile.TemporaryDirectory() as scratch,
@@ -131,7 +138,7 @@ class Chapters:
             _told(known, jobs, tell) as done,
         ):
             logs = {name: Path(scratch, f"{place}.log") for place, name in enumerate(names)}
-            pending = {pool.submit(self._run, name, logs[name], jobs): name for name in names}
+            pending = {pool.submit(self._run, name, logs[name], variables, zygote): name for name in names}
             try:
                 while pending:
                     finished, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -145,27 +152,37 @@ class Chapters:
                 for client in self._clients.values():
                     _kill(client)
                 raise
+            finally:
+                if zygote:
+                    zygote.close()
         return sorted(failures, key=lambda failure: list(self.sources).index(failure.chapter))
 
-    def _run(self, name: str, log: Path, jobs: int) -> tuple[NotebookNode, float, float]:
-        """An executed copy of a chapter, when its kernel was started, and how long it took."""
-        notebook = nbformat.from_dict(self.notebooks[name])
+    def _variables(self, jobs: int) -> dict[str, str]:
+        """The environment of kernels, but for what is told one of them alone."""
         paths = [str(RECORDING), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         variables = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
-            "CTNET_RECORD": str(log),
             "CTNET_RECORD_ROOTS": os.pathsep.join(map(str, (*self.places.roots, self.places.measured))),
             "CTNET_MEASURED": str(self.places.measured),
         }
         if jobs > 1:
             variables.setdefault("OMP_NUM_THREADS", str(max(1, cores() // jobs)))
+        return variables
+
+    def _run(
+        self, name: str, log: Path, variables: Mapping[str, str], zygote: Zygote | None
+    ) -> tuple[NotebookNode, float, float]:
+        """An executed copy of a chapter, when its kernel was started, and how long it took."""
+        notebook = nbformat.from_dict(self.notebooks[name])
+        kernel = notebook.metadata.get("kernelspec", {}).get("name", "python3")
         client = NotebookClient(
             notebook,
             timeout=None,
             startup_timeout=START,
             record_timing=False,  # the cache finds a chapter by its cells' metadata too
-            kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"),
+            km=forked_kernel(kernel, zygote) if zygote else None,
+            kernel_name=kernel,
             extra_arguments=["--log-level=ERROR"],  # its start is not worth a line
             resources={"metadata": {"path": str(self.sources[name].parent)}},
         )
@@ -173,7 +190,7 @@ class Chapters:
         began, clock = time.time(), time.perf_counter()
         self._clients[name] = client
         try:
-            client.execute(env=variables)
+            client.execute(env={**variables, "CTNET_RECORD": str(log)}, cleanup_kc=True)
         except CellExecutionError as error:
             raise _Failed(name, notebook, f"{error.ename}: {error.evalue}") from error
         except Exception as error:
