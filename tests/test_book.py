@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from sphinx_external_toc.parsing import parse_toc_yaml
@@ -167,12 +169,18 @@ def test_a_book_is_built_from_what_changed(small_book):
         assert pages(small_book) == before
 
 
+def processes_in(folder):
+    """The processes that work in a folder."""
+    return [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
+
+
 def test_a_build_that_is_killed_leaves_the_old_pages_and_the_next_is_whole(small_book):
-    write_chapter(small_book, "first", "print('before')")
-    write_chapter(small_book, "third", "print('before')")
+    for name in ("first", "second", "third"):
+        write_chapter(small_book, name, "print('before')")
     assert build(small_book).returncode == 0
     before = pages(small_book)
-    write_chapter(small_book, "first", "print('after')")
+    for name in ("first", "second"):
+        write_chapter(small_book, name, "print('after')")
     write_chapter(small_book, "third", "import time; time.sleep(5); print('after')")
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(small_book), str(ROOT)])}
     variables |= {"CTNET_RESULTS": str(small_book / "results"), "CTNET_MEASURED": str(small_book / "measured")}
@@ -183,6 +191,10 @@ def test_a_build_that_is_killed_leaves_the_old_pages_and_the_next_is_whole(small
     killed.kill()
     killed.wait()
     assert pages(small_book) == before
+    for _ in range(300):
+        if kernels_left := processes_in(small_book / "book"):
+            time.sleep(0.1)
+    assert kernels_left == []
     assert build(small_book).returncode == 0
     assert "after" in page(small_book, "first")
     assert "after" in page(small_book, "third")
