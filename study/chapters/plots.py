@@ -51,8 +51,7 @@ def plot_stages(name: str, costs: Mapping[str, RowCost]) -> Figure:
     for height, total in enumerate(frame.sum(axis=1)):
         axes.text(total, height, f" {total:.1f}", va="center")
     axes.invert_yaxis()
-    axes.set_xlim(0, frame.sum(axis=1).max() * 1.09)
-    axes.set_xlabel("GFLOPs per clip")
+    axes.set(xlabel="GFLOPs per clip", xlim=(0, 1.09 * frame.sum(axis=1).max()))
     axes.grid(axis="y", visible=False)
     axes.legend(ncols=stages.ngroups, loc="lower left", bbox_to_anchor=(0, 1), columnspacing=1, handlelength=1)
     return figure
@@ -84,8 +83,7 @@ def plot_curve(
         axes.set_xscale("log", base=2)
     axes.set_xticks(list(measured), [f"{setting:g}" for setting in measured])
     axes.minorticks_off()
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel("GFLOPs per clip")
+    axes.set(xlabel=xlabel, ylabel="GFLOPs per clip")
     axes.legend()
     return figure
 
@@ -106,10 +104,10 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
     axes = figure.subplots()
     for method, points in frame.dropna(subset=[cost, accuracy]).groupby("method", sort=False):
         is_ours, (marker, color) = str(method).startswith("CT-Net"), looks[str(method)]
-        points.astype({cost: float, accuracy: float}).sort_values(cost).plot(
-            cost,
-            accuracy,
-            ax=axes,
+        ordered = points.astype({cost: float, accuracy: float}).sort_values(cost)
+        axes.plot(
+            ordered[cost],
+            ordered[accuracy],
             label=method,
             marker=marker,
             linestyle="none" if method == "CT-Net-EN" else "-",
@@ -123,7 +121,6 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("GFLOPs" + (", logarithmic" if log else ""))
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel="GFLOPs" + ", logarithmic" * log, ylabel=ylabel)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

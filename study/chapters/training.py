@@ -92,10 +92,8 @@ def plot_schedules(recipes: Mapping[str, Recipe]) -> Figure:
         axes.plot(epochs, [recipe.lr_at(epoch) for epoch in epochs], color=color, label=label, linewidth=2)
     warm = max(recipe.warmup_epochs for recipe in recipes.values())
     axes.axvspan(0, warm, color="#EAEAEA", zorder=0, label="warm-up")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("learning rate")
-    axes.set_xlim(0, max(recipe.epochs for recipe in recipes.values()))
-    axes.set_ylim(0)
+    longest = max(recipe.epochs for recipe in recipes.values())
+    axes.set(xlabel="epoch", ylabel="learning rate", xlim=(0, longest), ylim=(0, None))
     axes.locator_params(axis="y", nbins=5)
     axes.legend()
     return figure
@@ -129,21 +127,11 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], chance: float) ->
             curves = scale * np.array([[row[measure] for row in run["epochs"]] for run in found])  # (seeds, epochs)
             axes.plot(epochs, curves.T, color=color, linewidth=0.8, alpha=0.45)
             axes.plot(epochs, curves.mean(0), "o-", color=color, linewidth=2, label=label)
-            axes.set_xticks(epochs)
-            axes.set_xlabel("epoch")
+            axes.set(xticks=epochs, xlabel="epoch")
     right.axhline(100 * chance, color=COLORS["plain"], linestyle="--", linewidth=1)
-    place = (1, 100 * chance)
-    right.annotate(
-        "chance",
-        place,
-        (0, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        color=COLORS["published"],
-    )
-    left.set_ylabel("training loss")
-    right.set_ylabel("top-1 on validation clips, %")
-    right.set_ylim(0)
+    edge = {"transform": right.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+    right.text(1, 100 * chance, "chance", color=COLORS["published"], **edge)
+    left.set(ylabel="training loss")
+    right.set(ylabel="top-1 on validation clips, %", ylim=(0, None))
     left.legend()
     return figure

@@ -204,15 +204,16 @@ def plot_zoo(compared: pd.DataFrame) -> Figure:
     figure = BookFigure(figsize=(WIDTH, 0.9 + 0.32 * len(rows)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 3])
     left.barh(names, rows["twin_gmacs"], color=COLORS["plain"], height=0.6)
+    small = {"va": "center", "fontsize": SMALL}
     for height, (method, values) in enumerate(rows.iterrows()):
-        left.text(values["twin_gmacs"], height, f" {values['twin_gmacs']:.3f}", va="center", fontsize=SMALL)
+        left.text(values["twin_gmacs"], height, f" {values['twin_gmacs']:.3f}", **small)
         if np.isnan(values["accuracy"]):
-            place = {"transform": right.get_yaxis_transform(), "color": COLORS["published"], "va": "center"}
-            right.text(0.02, height, "not run yet", fontsize=SMALL, **place)
-            continue
-        spread = [[values["accuracy"] - values["low"]], [values["high"] - values["accuracy"]]]
-        color = COLORS["ct" if method == "ctnet" else "measured"]
-        right.errorbar(values["accuracy"], height, xerr=spread, fmt="o", color=color, capsize=3)
+            edge = {"transform": right.get_yaxis_transform(), "color": COLORS["published"]}
+            right.text(0.02, height, "not run yet", **edge, **small)
+        else:
+            ends = [[values["accuracy"] - values["low"]], [values["high"] - values["accuracy"]]]
+            color = COLORS["ct" if method == "ctnet" else "measured"]
+            right.errorbar(values["accuracy"], height, xerr=ends, fmt="o", color=color, capsize=3)
     limit, grey = undirected_limit(), COLORS["published"]
     right.axvline(limit, color=grey, linestyle="--", linewidth=1)
     right.text(limit, -0.75, "blind to direction", fontsize=SMALL, color=grey, ha="center")
