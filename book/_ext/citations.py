@@ -1,4 +1,4 @@
-"""Labels the bibliography as the chapters cite it: by author and year."""
+"""Labels the bibliography as the chapters cite it, by author and year, and leaves numbers of figures to the paper."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,7 +28,12 @@ class Style(Plain):
     default_label_style = AuthorYear
 
 
+def _number_no_figures(app: Sphinx, config: Any) -> None:
+    config.numfig = False  # "Figure 3" is the paper's; Jupyter Book has another extension turn this on
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Make the style known."""
     register_plugin("pybtex.style.formatting", "author_year", Style)
+    app.connect("config-inited", _number_no_figures, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

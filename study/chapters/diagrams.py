@@ -173,8 +173,8 @@ def _sub_operation(operation: SubOperation, path: str) -> Flow:
 
     spatial, temporal = ((Box(f"{path}.{name}.conv"), *excited(name)) for name in ("spatial", "temporal"))
     if operation.connection == "coupling":
-        kernel = operation.coupled.conv.kernel
-        coupled = Box(f"{path}.coupled.conv", color="ct" if min(kernel[0], max(kernel)) > 1 else "")
+        over_time, *over_space = (extent > 1 for extent in operation.coupled.conv.kernel)
+        coupled = Box(f"{path}.coupled.conv", color="ct" * (over_time and any(over_space)))
         return coupled, *excited("spatial"), *excited("temporal"), *excited("channel")
     joined: Flow = (Lanes((spatial, temporal)),) if operation.connection == "parallel" else spatial + temporal
     return joined + excited("channel")

@@ -4,10 +4,12 @@ import os
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from study.store import ROOT
 
+WIDTH = 78  # characters that fit into the box of an output
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
 
 
@@ -31,10 +33,14 @@ def shell(command: str, folder: Path, status: int = 0, mark: str = "") -> None:
     else:
         raise ValueError(f"{words[0]!r} is no command of this project")
     environment = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TQDM_DISABLE": "1"}
+    width = WIDTH - len(mark)
+    environment["COLUMNS"] = str(width)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command_line = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")
-    said = done.stdout + (done.stderr if status == 2 else "")
-    print(f"$ {command}", *(mark + line for line in said.rstrip().splitlines()), sep="\n")
+    print(f"$ {command}")
+    for line in (done.stdout + (done.stderr if status == 2 else "")).rstrip().splitlines():
+        for part in textwrap.wrap(line, width, subsequent_indent="    ", drop_whitespace=False) or [""]:
+            print(mark + part)

@@ -147,6 +147,8 @@ def test_compared_modules_show_which_dimensions_they_convolve():
     assert csn[csn.index("1 × 1 × 1") + 1] == "64 → 64"
     assert csn[csn.index("3 × 3 × 3") + 1] == "channel-wise"
     assert {"1 × 3 × 3", "3 × 1 × 1"} <= set(texts(draw_ct_block(MODULES["r2plus1d"])))
+    tints = [boxes_colored(draw_ct_block(MODULES[name]), tint(COLORS["ct"], 0.25)) for name in ("csn", "r2plus1d")]
+    assert tints == [2, 1], "the CT-Module, and what is convolved over time and space at once"
 
 
 def test_excitation_shows_the_shapes_that_pooling_leaves():

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from study.chapters.shell import shell
+from study.chapters.shell import WIDTH, shell
 
 
 def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypatch):
@@ -18,7 +18,7 @@ def test_commands_print_themselves_and_what_they_say(tmp_path, capsys, monkeypat
     command, *said = capsys.readouterr().out.splitlines()
     assert command == "$ ctnet models --help"
     assert said
-    assert all(line.startswith("rehearsal | ") for line in said)
+    assert all(line.startswith("rehearsal | ") and len(line) <= WIDTH for line in said)
 
 
 def test_commands_of_the_reproduction_run_in_any_folder(tmp_path, capsys):
