@@ -63,7 +63,12 @@ class Claim:
     @property
     def id(self) -> str:
         """Its name in the ledger."""
-        return "/".join(filter(None, (self.table, self.subject, self.column)))
+        return claim_id(self.table, self.subject, self.column)
+
+
+def claim_id(table: str, subject: str, column: str) -> str:
+    """What the ledger calls a claim."""
+    return "/".join(filter(None, (table, subject, column)))
 
 
 def figure(value: Any) -> str:

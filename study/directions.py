@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study import saliency
-from study.claims import Claim
+from study.claims import Claim, claim_id
 from study.paper import DATASET_NAMES, Lead, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
 from study.statistics import LEVEL, MARGIN, Difference, decide, difference_of_differences, paired_difference
@@ -52,6 +52,11 @@ class Direction:
     margin: float | None = MARGIN
     tested: int = 1
     verdict: str = ""
+
+    @property
+    def id(self) -> str:
+        """Of its claim in the ledger."""
+        return claim_id(self.table, self.subject, self.column)
 
     @property
     def is_complete(self) -> bool:

@@ -116,10 +116,12 @@ class Row:
         names = {column: self.printed[column] for column, about in table(self.table).columns.items() if not about.unit}
         if "||" in str(names.get("c1")):  # spatial and temporal kernels of two sub-operations: "1x3x3 || 3x1x1"
             return "kernels = " + " and ".join(max(filter(str.isdigit, names[column])) for column in ("c1", "c2"))
-        told = {column: v for column, v in names.items() if v is not None and column not in ("stages", "pretrain")}
+        told = {column: v for column, v in names.items() if v is not None and column not in ASIDE}
         return ", ".join(_named(column, value) for column, value in told.items())
 
 
+ASIDE = ("stages", "pretrain")
+"""Columns that tell of a row what its label leaves out."""
 _SYMBOLS = {"k": "K", "c1": "C₁", "c2": "C₂"}
 
 

@@ -22,12 +22,14 @@ class Difference:
         error: standard error of the mean.
         seeds: number of pairs of runs.
         clips: number of clips.
+        by_seed: mean over clips for each pair of runs, where the runs are paired.
     """
 
     mean: float
     error: float
     seeds: int
     clips: int
+    by_seed: tuple[float, ...] = ()
 
     @property
     def low(self) -> float:
@@ -87,7 +89,7 @@ def paired_difference(one: ArrayLike, other: ArrayLike) -> Difference:
     of_seeds, of_clips = by_seed.var(ddof=1) / seeds, by_clip.var(ddof=1) / clips
     of_both = (rest**2).sum() / ((seeds - 1) * (clips - 1)) / (seeds * clips)
     variance = max(of_seeds + of_clips - of_both, of_seeds, of_clips)
-    return Difference(float(mean), float(np.sqrt(variance)), seeds, clips)
+    return Difference(float(mean), float(np.sqrt(variance)), seeds, clips, tuple(by_seed.tolist()))
 
 
 def difference_of_differences(first: Difference, second: Difference) -> Difference:

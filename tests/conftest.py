@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from browsing import browser, show  # noqa: F401, fixtures
 
 from ctnet import cli
 from ctnet.engine import get_recipe

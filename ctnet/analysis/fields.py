@@ -13,12 +13,17 @@ from ctnet.models.ct_module import CTModule
 class ReceptiveField:
     """The inputs that reach the central output of one channel after some sub-operations."""
 
-    channels: int
-    """Input channels that reach the output."""
+    reached: Tensor
+    """Which input channels reach it, boolean (C,)."""
     extent: tuple[int, int, int]
     """Smallest box around the positions that reach it: frames x height x width, Table 1's "interact field"."""
     positions: Tensor
     """Which positions reach it, boolean (T, H, W)."""
+
+    @property
+    def channels(self) -> int:
+        """How many input channels reach the output."""
+        return int(self.reached.sum())
 
     @property
     def filled(self) -> float:
@@ -55,7 +60,7 @@ def receptive_field(module: nn.Module, channels: int, size: int = 15, channel: i
     spans = [int(index.max() - index.min()) + 1 for index in positions.nonzero(as_tuple=True)]
     if max(spans) == size:
         raise ValueError(f"the field fills the probe of {size} positions: measure with a larger odd size")
-    return ReceptiveField(int(reached.flatten(1).any(1).sum()), (spans[0], spans[1], spans[2]), positions)
+    return ReceptiveField(reached.flatten(1).any(1), (spans[0], spans[1], spans[2]), positions)
 
 
 def progressive_fields(module: CTModule, channels: int, size: int = 15) -> list[ReceptiveField]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from ctnet.engine import get_recipe
-from study.chapters.tables import styled
+from study.chapters.markup import BookTable
 from study.costs import kept
 from study.fullscale import SIZES
 from study.paper import DATASET_NAMES, Row, table
@@ -70,7 +69,7 @@ def span(bounds: Range) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
+def budget_table(tables: Sequence[str], assumed: Assumptions) -> BookTable:
     """Estimates for the rows of CT-Net in some tables, a line for each row and dataset.
 
     Args:
@@ -86,4 +85,4 @@ def budget_table(tables: Sequence[str], assumed: Assumptions) -> Styler:
         if row.networks and all(network.model.startswith("ctnet") for network in row.networks)
     ]
     caption = "Estimates under the assumptions above, not measurements. Rows of one table share networks and videos."
-    return styled(pd.DataFrame(lines), caption)
+    return BookTable(pd.DataFrame(lines), caption)

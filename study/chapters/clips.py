@@ -1,39 +1,49 @@
 """Pictures of clips and of how frames are sampled from them."""
 
-import base64
-import io
 from collections.abc import Mapping
+from html import escape
 
 import numpy as np
 from IPython.display import HTML
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
+from study.chapters.explorers import explorer, webp
 from study.chapters.style import COLORS, WIDTH, BookFigure
 
 Frames = NDArray[np.uint8]
 
 
-def plot_frames(rows: Mapping[str, Frames]) -> Figure:
-    """A contact sheet: frames (T, H, W, RGB) side by side, a row for each label.
+def strips(rows: Mapping[str, Frames], caption: str, alt: str) -> HTML:
+    """Frames (T, H, W, RGB) side by side, a row for each label.
 
     Args:
-        rows: label -> frames; all rows have as many.
+        rows: label -> frames.
+        caption: below them.
+        alt: what is seen, in words.
     """
-    columns = max(len(frames) for frames in rows.values())
-    label_width = 0.066 * max(len(label) for label in rows) + 0.1
-    side = (WIDTH - label_width) / columns
-    figure = BookFigure(figsize=(WIDTH, side * len(rows) + 0.02), layout="none")  # type: ignore[arg-type]
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    figure.subplots_adjust(left=label_width / WIDTH, right=1, bottom=0, top=1, wspace=0.04, hspace=0.04)
-    for axes, (label, frames) in zip(grid, rows.items(), strict=True):
-        for ax in axes:
-            ax.set_axis_off()
-        for ax, frame in zip(axes, frames, strict=False):
-            ax.imshow(frame)
-        axes[0].text(-0.08, 0.5, label, transform=axes[0].transAxes, ha="right", va="center", fontsize=8.5)
-    return figure
+    return HTML(f'<figure class="strips">{_rows(rows, alt)}<figcaption>{escape(caption)}</figcaption></figure>')
+
+
+def _rows(rows: Mapping[str, Frames], alt: str) -> str:
+    shown = []
+    for label, frames in rows.items():
+        seen = escape(f"{alt}: {label}")
+        image = f'<img src="{strip(frames)}" alt="{seen}" style="--frames:{len(frames)}">'
+        shown.append(f'<div class="strip"><span>{escape(label)}</span>{image}</div>')
+    return "".join(shown)
+
+
+def strip(frames: Frames, quality: int = 82) -> str:
+    """The address of a WebP picture of frames (T, H, W, RGB) or (T, H, W), one beside the other."""
+    return webp(np.concatenate(frames, axis=1), quality)
+
+
+def gallery(rows: Mapping[str, Frames], alt: str) -> HTML:
+    """Clips (T, H, W, RGB) by their labels, which a script lets move together, forwards and backwards."""
+    frames = next(iter(rows.values()))
+    data = {"frames": len(frames), "size": frames.shape[1]}
+    return explorer("gallery", alt, data, f'<div class="strips">{_rows(rows, alt)}</div>')
 
 
 def plot_sampling(num_frames: int, samplings: Mapping[str, NDArray[np.int64]]) -> Figure:
@@ -55,12 +65,3 @@ def plot_sampling(num_frames: int, samplings: Mapping[str, NDArray[np.int64]]) -
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     return figure
-
-
-def animation(frames: Frames, description: str) -> HTML:
-    """A clip (T, H, W, RGB) as an animated picture, 12 frames a second, with a description in words."""
-    pictures = [Image.fromarray(frame) for frame in frames]
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=1000 // 12, loop=0)
-    data = base64.b64encode(file.getvalue()).decode()
-    return HTML(f'<img src="data:image/gif;base64,{data}" alt="{description}" width="256">')

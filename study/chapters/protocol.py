@@ -1,16 +1,15 @@
 """The chapter on the protocol: the recipe that twins share, the trials that chose it, the runs and their repeats."""
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from ctnet.engine.recipe import Recipe
-from study.chapters.tables import styled
+from study.chapters.markup import BookTable
 from study.paper import Network
 from study.runs import outcome, runs_of, seeds_of, trained_tables, twin_run, twins_of
 from study.store import read, results_dir
 
 
-def protocol_table() -> Styler:
+def protocol_table() -> BookTable:
     """The recipe that all rows share, field by field, where it departs from a recipe's defaults."""
     shared = twin_run(Network("ctnet_r50"))
     usual = Recipe().to_dict()
@@ -19,13 +18,13 @@ def protocol_table() -> Styler:
     assert shared.start is not None
     rows = [{"Field": name, "Value": str(value)} for name, value in fields.items()]
     rows.append({"Field": "starts from", "Value": shared.start.name})
-    return styled(
+    return BookTable(
         pd.DataFrame(rows),
         "What all twins on MicroSomething have in common; each row changes only the setting that it is about.",
     )
 
 
-def trials_table() -> Styler:
+def trials_table() -> BookTable:
     """The trials that chose the protocol, in the order in which they were made."""
     trials = read("tuning.json") or {"trials": [], "about": "No trials are kept."}
     rows = [
@@ -40,10 +39,10 @@ def trials_table() -> Styler:
         }
         for trial in trials["trials"]
     ]
-    return styled(pd.DataFrame(rows), trials["about"])
+    return BookTable(pd.DataFrame(rows), trials["about"])
 
 
-def repeats_table() -> Styler:
+def repeats_table() -> BookTable:
     """Runs that were made a second time, from nothing, and how equal the outcome is."""
     rows = []
     for name in sorted(path.stem for path in (results_dir() / "runs").glob("*.json")):
@@ -57,10 +56,10 @@ def repeats_table() -> Styler:
                 }
             )
     columns = ["Run", "Equal predictions", "Difference in top-1, points"]
-    return styled(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
+    return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
 
 
-def runs_table() -> Styler:
+def runs_table() -> BookTable:
     """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
     for table in trained_tables():
@@ -85,4 +84,4 @@ def runs_table() -> Styler:
         "Training runs of the study. Tables share many, and every distinct one is run once. The minutes are the sum "
         "over the runs of one seed, pretraining included, each on one core while another ran beside it."
     )
-    return styled(pd.DataFrame(rows).fillna(""), caption)
+    return BookTable(pd.DataFrame(rows).fillna(""), caption)

@@ -2,24 +2,26 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from IPython.display import HTML
-from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
-from ctnet.analysis.overlay import SCALE, Explanation, color_bar, explain, overlays, sampled_frames
+from ctnet.analysis.overlay import INFERNO, SCALE, Explanation, color_bar, explain, overlays, sampled_frames
 from ctnet.data import sample_sparse
 from ctnet.engine import load_model
 from ctnet.engine.loading import sampler
 from ctnet.micro import MicroSomething64, MicroSplit
 from ctnet.models import VideoModel
-from study.chapters.accuracy import directions_of, draw_differences
-from study.chapters.style import WIDTH, BookFigure
-from study.chapters.tables import chapter_card, count_verdicts, styled
+from study.chapters.accuracy import directions_of
+from study.chapters.clips import strip
+from study.chapters.explorers import explorer, webp
+from study.chapters.markup import BookTable
+from study.chapters.tables import chapter_card, count_verdicts
 from study.paper import table
 from study.runs import labels_of, outcome, weights_file
 from study.saliency import MEASURES, content, measured_runs, pictured_runs, uniform
@@ -71,82 +73,70 @@ def random_clips() -> list[int]:
     return sorted(np.random.default_rng(0).choice(len(_split().members), 6, replace=False).tolist())
 
 
-Panels = Sequence[tuple[str, torch.Tensor]]
-"""Strips of a clip: caption and frames, uint8 (T, 3, H, W)."""
-
-
-def plot_strips(clips: Sequence[Panels], abreast: int = 1) -> Figure:
-    """Clips, some beside one another: frames under a caption, and where each network sees a class in them (Figure 3).
+def saliency_strips(explanations: Sequence[Explanation], title: str = "", caption: str = "") -> HTML:
+    """Frames of a video, and where each network sees a class in them: a row each, over one colour bar (Figure 3).
 
     Args:
-        clips: of one shape, the frames themselves first.
-        abreast: clips in a row.
+        explanations: of the same video, from `ctnet.analysis.overlay.explain`.
+        title: of the frames without saliency.
+        caption: below them.
     """
-    gap, line, foot = 0.3, 0.22, 0.32  # inches: between clips, of a caption, of the colour bar
-    wide = (WIDTH - gap * (abreast - 1)) / abreast
-    strips = [[(caption, _side_by_side(frames)) for caption, frames in panels] for panels in clips]
-    first = strips[0][0][1]
-    tall = wide * first.shape[0] / first.shape[1]
-    step = len(strips[0]) * (tall + line) + gap * (len(clips) > abreast)
-    height = step * -(-len(clips) // abreast) + foot
-    figure = BookFigure(figsize=(WIDTH, height), layout="none")  # type: ignore[arg-type]
-    for place, panels in enumerate(strips):
-        left, top = (wide + gap) * (place % abreast), height - step * (place // abreast)
-        for row, (caption, strip) in enumerate(panels):
-            bottom = top - (row + 1) * (tall + line)
-            weight = "normal" if row else "bold"
-            figure.text(left / WIDTH, (bottom + tall + 0.05) / height, caption, fontsize=9 - abreast / 2, weight=weight)
-            axes = figure.add_axes((left / WIDTH, bottom / height, wide / WIDTH, tall / height))
-            axes.imshow(strip, aspect="auto")
-            axes.set_axis_off()
-    bar = figure.add_axes((0.48, 0.09 / height, 0.25, 0.1 / height))
-    bar.imshow(color_bar(8, 256).numpy(), aspect="auto")
-    bar.set_axis_off()
-    figure.text(0.472, 0.1 / height, f"{SCALE}: lowest", fontsize=9, ha="right")
-    figure.text(0.738, 0.1 / height, "highest", fontsize=9)
-    return figure
+    return HTML(_strips(explanations, title, f"<figcaption>{escape(caption)}</figcaption>"))
 
 
-def _side_by_side(frames: torch.Tensor) -> np.ndarray:
-    """Frames (T, 3, H, W) as one picture (H, T * W, 3), white between them."""
-    padded = torch.nn.functional.pad(frames, (0, 3), value=255).permute(2, 0, 3, 1).flatten(1, 2)[:, :-3]
-    return np.asarray(padded)
+def _strips(explanations: Sequence[Explanation], title: str, caption: str = "") -> str:
+    rows = []
+    for place, (told, pictures) in enumerate(overlays(explanations, 8, side=128)):
+        heading = escape(title if title and place == 0 else told)
+        source = strip(pictures.permute(0, 2, 3, 1).numpy())
+        rows.append(f'<p>{heading}</p><img src="{source}" alt="Eight frames: {heading}" style="--frames:8">')
+    bar = webp(color_bar(8, 160).numpy())
+    scale = f'<p class="scale">{SCALE}: lowest <img src="{bar}" alt="from dark to bright"> highest</p>'
+    return f'<figure class="strips saliency-strips">{"".join(rows)}{scale}{caption}</figure>'
 
 
-def plot_clip(networks: Networks, number: int | None) -> Figure:
-    """A validation clip over eight frames, and where each network sees the class that it predicts.
+def saliency_player(networks: Networks, chosen: Mapping[int | None, str]) -> HTML:
+    """Validation clips that move, and beside them where each network sees the class that it predicts, in step.
 
-    Without networks or number, the figure says so.
+    Args:
+        networks: by name.
+        chosen: numbers of clips, with what each is chosen for; None is passed over.
     """
-    if not networks or number is None:
-        return _empty("no such clip" if networks else "not run yet")
-    (_, frames), *maps = overlays(_explanations(networks, number), 8, side=192)
-    return plot_strips([[(f"Clip {number}: {_truth(number)}", frames), *maps]])
-
-
-def plot_clips(networks: Networks, numbers: Sequence[int]) -> Figure:
-    """Several clips, two beside one another: a row of frames, and one for each network; classes by their motions."""
-    if not networks:
-        return _empty()
+    numbers = {number: why for number, why in chosen.items() if number is not None}
+    if not networks or not numbers:
+        return HTML(f"<p>{'no such clip' if networks else 'not run yet'}</p>")
     motions = {item.name: item.motions[0] for item in MicroSomething64.classes}
-    clips = []
-    for number in numbers:
-        found = [one._replace(label=motions[one.label]) for one in _explanations(networks, number)]
-        (_, frames), *maps = overlays(found, 4, side=128)
-        clips.append([(f"{number}: {motions[_truth(number)]}", frames), *maps])
-    return plot_strips(clips, abreast=2)
+    clips: list[dict[str, Any]] = []
+    found = {number: _explanations(networks, number) for number in numbers}
+    for number, explanations in found.items():
+        frames, masks = _split().draw(number)
+        taken = sample_sparse(len(frames), len(explanations[0].frames))[0]
+        clips.append(
+            {
+                "title": f"Clip {number}: {motions[_truth(number)]}",
+                "why": numbers[number],
+                "frames": strip(frames[taken]),
+                "masks": webp(np.concatenate(255 * masks[taken].astype(np.uint8), axis=1)),
+                "maps": [strip((255 * one.tubes).round().byte().numpy()) for one in explanations],
+                "captions": [one._replace(label=motions[one.label]).caption for one in explanations],
+            }
+        )
+    first = next(iter(numbers))
+    data = {"clips": clips, "count": len(taken), "size": frames.shape[1], "colors": INFERNO.split()}
+    picture = _strips(found[first], clips[0]["title"])
+    return explorer("saliency", "Clips and the saliency of three networks", data, picture)
 
 
-def plot_video(networks: Networks, video: Path) -> Figure:
+def video_strips(networks: Networks, video: Path, caption: str) -> HTML:
     """A video file, and where CT-Net's larger twin sees the class that it predicts."""
     if not networks:
-        return _empty()
+        return HTML("<p>not run yet</p>")
     model, recipe = networks["CT-Net"], pictured_runs()["ct-module-pwconv-te"].recipe
-    seen = explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)
-    return plot_strips([overlays([seen], 8, side=192)])
+    explanation = explain("CT-Net", model, sampled_frames(video, sampler(recipe)), size=recipe.size)
+    return saliency_strips([explanation], caption=caption)
 
 
-def saliency_table() -> Styler:
+def saliency_table() -> BookTable:
     """Means of the measures, and half of their 95 % intervals: trained networks, variants and controls."""
     kept, rows = content(), []
     for kind, suffix in _KINDS.items():
@@ -165,25 +155,11 @@ def saliency_table() -> Styler:
             {"Network": "Uniform map"} | {name: f"{uniform(kept, key):.1f}" for key, name in MEASURES.items()},
         ]
     caption = "Percent, ± half of the 95 % interval over seeds and clips. Of scatter, 100 is that of a uniform map."
-    return styled(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def _interval(values: Sequence[float]) -> str:
     return f"{values[0]:.1f}" + (f" ± {(values[2] - values[1]) / 2:.1f}" if len(values) > 1 else "")
-
-
-def plot_saliency_differences() -> Figure:
-    """The differences that the verdicts are about, with 95 % intervals: a panel for each measure."""
-    asked = [direction for direction in directions_of("fig3") if direction.found]
-    if not asked:
-        return _empty()
-    groups = {key: pairs for key in MEASURES if (pairs := [d for d in asked if d.column == key])}
-    figure = BookFigure(figsize=(WIDTH, 0.5 + 0.85 * len(groups)))
-    for axes, (key, pairs) in zip(figure.subplots(len(groups), 1, sharex=True), groups.items(), strict=True):
-        draw_differences(axes, pairs)
-        axes.set_title(MEASURES[key], fontsize=9)
-    axes.set_xlabel("difference, points")
-    return figure
 
 
 def saliency_card() -> HTML:
@@ -224,10 +200,3 @@ def _explanations(networks: Networks, number: int) -> list[Explanation]:
         explain(name, model, clip[sample_sparse(len(clip), model.num_frames)[0]], size=split.size)
         for name, model in networks.items()
     ]
-
-
-def _empty(reason: str = "not run yet") -> Figure:
-    """In place of a figure that cannot be drawn."""
-    figure = BookFigure(figsize=(WIDTH, 0.8))
-    figure.text(0.5, 0.5, reason, ha="center", va="center", color="#777777", fontsize=11)
-    return figure

@@ -19,10 +19,10 @@ RADIUS = 0.11  # inches, of an operator
 
 
 class Sheet:
-    """White paper measured in inches from its upper left corner, cut by `finish` to the height that was used."""
+    """Clear paper measured in inches from its upper left corner, cut by `finish` to the height that was used."""
 
     def __init__(self) -> None:
-        self.figure = BookFigure(figsize=(WIDTH, 1), facecolor="white")
+        self.figure = BookFigure(figsize=(WIDTH, 1), facecolor="none")
         self.figure.set_layout_engine("none")
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set_axis_off()

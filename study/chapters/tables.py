@@ -3,21 +3,19 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from html import escape
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
-from pandas.io.formats.style import Styler
 
+from study.chapters.markup import BookTable, anchor, ledger_link
 from study.claims import HOLDS, VERDICTS, Claim, figure
 from study.costs import RowCost, costs_of, measure, record
 from study.exact import COLUMNS, cost_claims, printed_count
 from study.fullscale import Accuracy, accuracies
 from study.ledger import claims
-from study.paper import Row, table
+from study.paper import ASIDE, Row, table
 from study.runs import outcome, runs_of, twins_of
-from study.store import config_hash, stale
 
 _ACCURACY = "Accuracy in %: published, not run here"
 
@@ -27,7 +25,7 @@ def measure_table(name: str) -> dict[str, RowCost]:
     return costs_of(table(name).rows, measure)
 
 
-def cost_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
+def cost_table(name: str, costs: Mapping[str, RowCost]) -> BookTable:
     """A table of the paper with its cost columns beside measured ones.
 
     A row that no network here stands for says "not measured". Accuracies are the published ones and are marked so; a
@@ -42,8 +40,8 @@ def cost_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
     trained = accuracies(about)
     rows, notes = [], [f"{row.label}: {row.note}." for row in about.rows.values() if row.note]
     for row in about.rows.values():
-        cells: dict[tuple[str, str], str] = {}
-        for column, told in about.columns.items():
+        cells: dict[tuple[str, str], str] = {("", "Row"): row.label}
+        for column, told in sorted(about.columns.items(), key=lambda item: item[0] not in COLUMNS):
             if column in COLUMNS:
                 claim = decided.get((row.id, column))
                 cells |= _cost_cells(told.heading, row, column, claim, costs.get(row.id))
@@ -53,12 +51,13 @@ def cost_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
                 cells |= _accuracy_cells(told.heading, row.printed[column], trained.get((row.id, column)))
                 changes = trained[row.id, column].changes if (row.id, column) in trained else ""
                 notes += [f"{row.label} was trained with {changes}."] * bool(changes)
-            elif told.shown:
+            elif told.shown and (told.unit or column in ASIDE):
                 cells[_ACCURACY if told.dataset else "", told.heading] = _number(row.printed[column])
         rows.append(cells)
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
-    return styled(frame, f"Table {name}. {about.title}." + "".join(f" {note}" for note in dict.fromkeys(notes)))
+    anchors = [anchor(f"row/{name}/{row}") for row in about.rows]
+    return BookTable(frame, f"Table {name}. {about.title}.", "", dict.fromkeys(notes), anchors)
 
 
 def _cost_cells(
@@ -70,8 +69,13 @@ def _cost_cells(
     difference = "–" if measured is None else f"{measured - value:+.2f}"
     if claim is None and cost and value is None and column == "gflops":
         measured, verdict = cost.gmacs, "not printed"
-    cells = {"published": _number(value), "measured": "–" if measured is None else f"{measured:.2f}"}
-    return {(heading, name): text for name, text in (cells | {"difference": difference, "verdict": verdict}).items()}
+    cells = {
+        "verdict": ledger_link(verdict, claim.id) if claim else verdict,
+        "published": _number(value),
+        "measured": "–" if measured is None else f"{measured:.2f}",
+        "difference": difference,
+    }
+    return {(heading, name): text for name, text in cells.items()}
 
 
 def _accuracy_cells(heading: str, value: float | None, found: Accuracy | None) -> dict[tuple[str, str], str]:
@@ -81,7 +85,7 @@ def _accuracy_cells(heading: str, value: float | None, found: Accuracy | None) -
     return {(f"{heading}, %", name): text for name, text in cells.items()}
 
 
-def counts_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
+def counts_table(name: str, costs: Mapping[str, RowCost]) -> BookTable:
     """Both counts of a table's measured rows, all operators and convolutions and linear layers alone.
 
     Args:
@@ -107,48 +111,28 @@ def counts_table(name: str, costs: Mapping[str, RowCost]) -> Styler:
         )
     times = "of one clip" if column == "clip_gflops" else "times views"
     caption = f"Both counts of the rows of Table {name} that are measured, {times}, and their parameters."
-    return styled(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def _number(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def verdict_class(verdict: str) -> str:
-    """CSS class of a cell that holds a verdict."""
-    return f"verdict verdict-{verdict.replace(' ', '-')}"
-
-
-def styled(frame: pd.DataFrame, caption: str, kind: str = "ctnet") -> Styler:
-    """A table of the book: verdicts by colour as well as in words, the same in every build; of CSS classes `kind`."""
-    classes = pd.DataFrame("", index=frame.index, columns=frame.columns)
-    for column in frame.columns:
-        if "verdict" in (column[-1].lower() if isinstance(column, tuple) else str(column).lower()):
-            classes[column] = [verdict_class(verdict) for verdict in frame[column]]
-    return (
-        frame.style.hide(axis="index")
-        .set_caption(f"<span>{caption}</span>")  # a span can be narrower than its table
-        .set_table_attributes(f'class="{kind}"')
-        .set_td_classes(classes)
-        .set_uuid(config_hash({"caption": caption}))  # the same in every build
-    )
-
-
-def claims_table(decided: Iterable[Claim], caption: str) -> Styler:
+def claims_table(decided: Iterable[Claim], caption: str) -> BookTable:
     """Claims as a table: statement, published, measured, verdict, note."""
     rows = [
         {
             "Claim": claim.statement,
-            **dict(zip(("Published", "Measured"), _figures(claim), strict=True)),
-            "Verdict": claim.verdict,
+            "Verdict": ledger_link(claim.verdict, claim.id),
+            **dict(zip(("Published", "Here"), figures(claim), strict=True)),
             "Note": claim.note,
         }
         for claim in decided
     ]
-    return styled(pd.DataFrame(rows), caption, "ctnet claims")
+    return BookTable(pd.DataFrame(rows), caption, "claims")
 
 
-def _figures(claim: Claim) -> tuple[str, str]:
+def figures(claim: Claim) -> tuple[str, str]:
     """What was published and measured, in words; of a direction these are differences of other networks and clips."""
     published, measured = claim.published, figure(claim.measured)
     if claim.kind == "direction":
@@ -156,25 +140,6 @@ def _figures(claim: Claim) -> tuple[str, str]:
     if isinstance(published, float):  # with the digits that are printed
         return str(published), measured
     return figure(published), measured
-
-
-def ledger_table(decided: Iterable[Claim]) -> HTML:
-    """Every claim in a table that the page can search: its rule, note and evidence fold out."""
-    decided = list(decided)
-    old = set(stale({file for claim in decided for file in claim.evidence}))
-    lines = []
-    for claim in decided:
-        about = {"Rule": claim.rule, "Note": claim.note, "Files": ", ".join(claim.evidence), "Entry": claim.id}
-        folded = "".join(f"<div>{name}: {escape(text)}</div>" for name, text in about.items() if text)
-        published, measured = _figures(claim)
-        verdict = claim.verdict + " (stale)" * (not old.isdisjoint(claim.evidence))
-        lines.append(
-            f"<tr><td><details><summary>{escape(claim.statement)}</summary>{folded}</details></td>"
-            f"<td>{claim.kind}</td><td>{escape(published)}</td><td>{escape(measured)}</td>"
-            f'<td class="{verdict_class(claim.verdict)}">{verdict}</td></tr>'
-        )
-    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Kind", "Published", "Here", "Verdict"))
-    return HTML(f'<table class="ctnet ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>')
 
 
 def card(name: str) -> HTML:
@@ -228,31 +193,6 @@ def chapter_card(items: Mapping[str, str], commands: Mapping[str, str]) -> HTML:
     told = {**items, **{name: f"<code>{command}</code>" for name, command in commands.items()}}
     rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in told.items())
     return HTML(f'<table class="ctnet chapter-card">{rows}</table>')
-
-
-_KINDS = {
-    "exact": "costs at full size; receptive fields and special cases on single modules",
-    "derived": "recomputed from the paper's own numbers",
-    "direction": "which of two is more accurate, on trained twins",
-    "full size": "accuracies on the real datasets",
-    "text": "sentences, decided by the claims above",
-}
-
-
-def summary(decided: Iterable[Claim]) -> Styler:
-    """The whole study in one table: the claims of each kind, and how many got which verdict.
-
-    Args:
-        decided: all claims, as `study.ledger.claims` returns them.
-    """
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS}
-    for claim in decided:
-        counts[claim.kind][claim.verdict] += 1
-    rows = [
-        {"Claims": f"{kind}: {_KINDS[kind]}", "Number": found.total(), "Outcome": count_verdicts(found)}
-        for kind, found in counts.items()
-    ]
-    return styled(pd.DataFrame(rows), "Numbers and claims of the paper, and what this edition decides of them.")
 
 
 def count_verdicts(verdicts: Counter[str]) -> str:

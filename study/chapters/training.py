@@ -7,18 +7,17 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
 from ctnet.engine import Batches, Place, Recipe
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import build_model
+from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
-from study.chapters.tables import styled
 from study.paper import training_settings
 from study.runs import outcome, seeds_of, twins_of
 
 
-def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
+def recipe_table(something: Recipe, kinetics: Recipe) -> BookTable:
     """How networks are trained, setting by setting: in the paper, in the authors' scripts, and by recipes of ours."""
     ours = {"something": settings(something), "kinetics": settings(kinetics)}
     rows = []
@@ -31,7 +30,7 @@ def recipe_table(something: Recipe, kinetics: Recipe) -> Styler:
     caption = (
         "Two values are of Something-Something and of Kinetics. –: not told in the paper, not recorded of the scripts."
     )
-    return styled(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def _both(something: str, kinetics: str) -> str:

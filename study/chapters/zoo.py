@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
 from ctnet.micro.drawing import MOTIONS
 from study.chapters.accuracy import accuracy_text
 from study.chapters.blocks import Box, Flow, Lanes, draw_flow
+from study.chapters.markup import BookTable
 from study.chapters.sheet import SMALL
 from study.chapters.style import COLORS, WIDTH, BookFigure
-from study.chapters.tables import styled
 from study.costs import measure
 from study.paper import Network, table
 from study.runs import accuracy_table
@@ -165,7 +164,7 @@ def compare() -> pd.DataFrame:
     return compare_twins().assign(gflops=[c.gmacs for c in costs], params=[c.params_m for c in costs])
 
 
-def zoo_table(compared: pd.DataFrame) -> Styler:
+def zoo_table(compared: pd.DataFrame) -> BookTable:
     """What `compare` returns, to read."""
     rows, printed = [], table("zoo").printed
     for method, values in compared.iterrows():
@@ -181,7 +180,7 @@ def zoo_table(compared: pd.DataFrame) -> Styler:
             }
         )
     caption = "Costs of a clip of 8×224×224, 174 classes. Twins: 8×32×32, MicroSomething."
-    return styled(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def undirected_limit() -> float:

@@ -4,6 +4,7 @@ import pytest
 
 from ctnet.engine import View, get_recipe
 from study.chapters import tables
+from study.chapters.verdicts import verdict_bars
 from study.costs import costs_of
 from study.fullscale import Target, accuracies, wilson
 from study.ledger import claims
@@ -46,9 +47,9 @@ def test_tables_show_what_was_kept_beside_the_printed_number_and_nothing_else_ch
     fill(15_485)
     after = cost_table("3")
     group = "SSv2 Top-1, %"
-    rows = after.data[group].set_index(after.data["", "Frames"] + " " + after.data["", "Method"])
-    assert rows.loc["8x3x2 CT-Net"].to_list() == ["63.9", "62.5 (61.9 to 63.1)", "differs"]
-    assert rows.loc["8 CT-Net"].to_list() == ["62.5", "–", "not run here"]
+    rows = after.data[group].set_index(after.data["", "Row"])
+    assert rows.loc["CT-Net, 2D R50, 8x3x2"].to_list() == ["63.9", "62.5 (61.9 to 63.1)", "differs"]
+    assert rows.loc["CT-Net, 2D R50, 8 frames"].to_list() == ["62.5", "–", "not run here"]
     assert set(after.data.columns) - set(before.data.columns) == {
         (f"SSv2 Top-{k}, %", part) for k in (1, 5) for part in ("published", "measured here", "verdict")
     }
@@ -70,20 +71,18 @@ def test_a_printed_number_is_held_against_the_interval(fill, right, verdict):
     assert found["ct-net-8x3x2", "v2_top1"].verdict == verdict
 
 
-def test_a_recipe_of_ones_own_is_told_in_the_caption(fill):
+def test_a_recipe_of_ones_own_is_told_below_the_table(fill):
     fill(15_485, V2.override({"epochs": 20, "init": "other.safetensors", "workers": 2, "seed": 3, "root": "/data"}))
     note = "CT-Net, 2D R50, 8x3x2 was trained with epochs 20, not 45, init other.safetensors, not imagenet."
-    assert cost_table("3").caption.count(note) == 1
+    assert cost_table("3").notes.count(note) == 1
 
 
-def test_cards_and_the_summary_count_it(fill):
+def test_cards_and_bars_count_it(fill):
     assert "not run here: it needs" in tables.card("3").data
     fill(15_485)
     assert "2 measured" in tables.card("3").data
     assert "not run here: it needs" in tables.card("2a").data
-    summary = tables.summary(claims()).data
-    (outcome,) = summary.loc[summary["Claims"].str.startswith("full size"), "Outcome"]
-    assert outcome == "274 not run here, 2 differs"
+    assert "274 not run here, 2 differs" in verdict_bars(claims()).data
 
 
 @pytest.mark.parametrize(

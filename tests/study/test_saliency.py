@@ -1,14 +1,20 @@
 """What was measured of where networks look is read back, decides the claims of Figure 3, and is shown."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ctnet
 from ctnet.analysis.overlay import explain
 from study import store
 from study.chapters.accuracy import direction_table, directions_of
-from study.chapters.saliency import plot_saliency, plot_saliency_differences, saliency_card, saliency_table
+from study.chapters.differences import direction_figure
+from study.chapters.saliency import saliency_card, saliency_strips, saliency_table
 from study.runs import runs_of, seeds_of
 from study.saliency import FILE, MEASURES, content, informative, measured, measured_runs, pack, pictured_runs, uniform
 
@@ -105,7 +111,7 @@ def test_nothing_is_decided_without_a_measurement_of_todays_runs(keep):
         assert set(verdicts().values()) == {"not run yet"}
         assert "not run yet" in saliency_card().data
         assert set(saliency_table().data.iloc[:, 1]) == {"not run yet"}
-        assert plot_saliency_differences().texts[0].get_text() == "not run yet"
+        assert direction_figure("fig3").data.count("not run yet</span>") == 8
         keep({CT: 0.9}, runs={row: ["another"] for row in (CT, CSN, R21D)})
 
 
@@ -119,9 +125,12 @@ def test_tables_and_figure_show_what_is_kept(keep):
     assert table.iloc[0, 1] == "1.0 ± 0.5"
     shown = direction_table("fig3").data
     assert shown["Twins, points"].str.match(r"[+-]\d+\.\d").all()
-    assert f"{sum(shown['Verdict on the direction'] == 'supported')} supported" in saliency_card().data
-    figure = plot_saliency_differences()
-    assert [len(axes.get_yticks()) for axes in figure.axes] == [2, 2, 2, 2]
+    assert f"{sum(shown['Verdict'] == 'supported')} supported" in saliency_card().data
+    figure = direction_figure("fig3").data
+    assert (
+        re.findall('class="difference(?:-group)?"', figure)
+        == ['class="difference-group"', *['class="difference"'] * 2] * 4
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (36, 64)])
@@ -129,17 +138,12 @@ def test_the_figure_has_a_row_for_the_video_and_each_network_and_one_bar(shape):
     frames = torch.randint(0, 256, (8, 3, *shape)).byte()
     model = ctnet.create_model("tsn_r50_twin", num_classes=24).eval()
     explanations = [explain(name, model, frames, size=32) for name in ("first", "second")]
-    figure = plot_saliency(explanations)
-    figure.canvas.draw()
-    pictures = np.array(figure.axes[:-1]).reshape(3, 8)
-    assert all(len(axes.images) == 1 for axes in figure.axes)
-    box = pictures[1, 0].get_window_extent()
-    assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)
-    texts = [text.get_text() for text in figure.texts]
-    assert texts[1:3] == [explanation.caption for explanation in explanations]
-    for text in figure.texts:
-        extent = text.get_window_extent()
-        assert extent.x0 >= -1
-        assert extent.x1 <= figure.bbox.x1
-        for axes in figure.axes:
-            assert not extent.overlaps(axes.get_window_extent()), text
+    html = saliency_strips(explanations, caption="Two networks.").data
+    strips = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)" style="--frames:8">', html)
+    pictures = [Image.open(io.BytesIO(base64.b64decode(content))) for content, _ in strips]
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture.width / 8 / picture.height == pytest.approx(shape[1] / shape[0], rel=0.03)
+    assert [alt for _, alt in strips][1:] == [f"Eight frames: {explanation.caption}" for explanation in explanations]
+    assert html.count("highest") == 1
+    assert "<figcaption>Two networks.</figcaption>" in html

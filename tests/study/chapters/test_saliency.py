@@ -1,16 +1,21 @@
 """Clips for Figure 3 are chosen by rule, and its pictures say so when networks are not there."""
 
+import base64
+import io
 import json
+import re
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ctnet
 from ctnet.data import sample_sparse
 from ctnet.micro import MicroSomething64
 from study.chapters import saliency as chapter
+from study.chapters.differences import direction_figure
 from study.paper import table
 from study.runs import labels_of, run_file
 from study.saliency import MEASURES, content, pictured_runs
@@ -55,9 +60,9 @@ def test_nothing_is_chosen_or_drawn_before_all_networks_are_there(predict):
     predict({"CSN": [1]})
     assert chapter.disagreements() == (None, None)
     assert chapter.pictured_networks() == {}
-    for figure in (chapter.plot_clip({}, 3), chapter.plot_clips({}, [1, 2]), chapter.plot_video({}, "nowhere.mp4")):
-        assert figure.texts[0].get_text() == "not run yet"
-    assert chapter.plot_clip({"CSN": None}, None).texts[0].get_text() == "no such clip"
+    for shown in (chapter.saliency_player({}, {3: "why"}), chapter.video_strips({}, "nowhere.mp4", "A video.")):
+        assert shown.data == "<p>not run yet</p>"
+    assert chapter.saliency_player({"CSN": None}, {None: "why"}).data == "<p>no such clip</p>"
 
 
 @cache
@@ -69,27 +74,57 @@ def networks():
     return found
 
 
-def test_a_clip_is_shown_at_the_size_of_the_larger_twins():
-    figure = chapter.plot_clip(networks(), 5)
-    strips = [axes.images[0].get_array() for axes in figure.axes[:-1]]
-    assert len(strips) == 4
+@cache
+def player():
+    return chapter.saliency_player(networks(), {5: "the first", None: "no such", 8: "the second"}).data
+
+
+def test_the_player_holds_the_frames_masks_and_maps_of_its_clips():
+    clips = json.loads(re.search(r'<script type="application/json">(.*?)</script>', player())[1])["clips"]
+    assert [clip["why"] for clip in clips] == ["the first", "the second"]
     recipe = pictured_runs()["ct-module-pwconv-te"].recipe
     split = MicroSomething64.split("val", recipe.val_clips, difficulty=recipe.difficulty)
-    frames = split.draw(5)[0][sample_sparse(24, 8)[0]]
-    side = len(strips[0])
-    for number, frame in enumerate(frames):
-        picture = strips[0][:, number * (side + 3) :][:, :side]
-        np.testing.assert_array_equal(picture[:: side // 64, :: side // 64], frame)
-    assert figure.texts[0].get_text() == f"Clip 5: {MicroSomething64.classes[split.label(5)].name}"
+    frames, masks = (part[sample_sparse(24, 8)[0]] for part in split.draw(5))
+    opened = {
+        name: Image.open(io.BytesIO(base64.b64decode(clips[0][name].split(",")[1]))) for name in ("frames", "masks")
+    }
+    shown = {name: np.asarray(image.convert("RGB")).astype(int) for name, image in opened.items()}
+    np.testing.assert_array_equal(shown["masks"][..., 0] > 127, np.concatenate(masks, axis=1))
+    assert np.abs(shown["frames"] - np.concatenate(frames, axis=1)).mean() < 12
+    assert clips[0]["title"] == f"Clip 5: {MicroSomething64.classes[split.label(5)].motions[0]}"
+    assert [caption.split(":")[0] for caption in clips[0]["captions"]] == list(NAMES)
+    assert [len(clip["maps"]) for clip in clips] == [3, 3]
 
 
-def test_several_clips_have_a_strip_for_each_network_and_captions_beside_one_another():
-    figure = chapter.plot_clips(networks(), [4, 8, 15])
-    assert len(figure.axes) == 3 * 4 + 1, "strips, and the colour bar"
-    assert sum(text.get_text().startswith("CSN: ") for text in figure.texts) == 3
-    for left, right in zip(figure.texts[:4], figure.texts[4:8], strict=True):
-        assert left.get_window_extent().x1 < right.get_window_extent().x0
-        assert right.get_window_extent().x1 <= figure.bbox.x1
+PIXELS = """() => [...document.querySelectorAll('.explorer canvas')].map(
+    (canvas) => [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data])"""
+
+
+def test_a_clip_plays_with_its_maps_in_step(show):
+    page = show(player())
+    page.wait_for_function("document.querySelectorAll('figcaption')[3].textContent.startsWith('CT-Net')")
+
+    def panels():
+        return np.array(page.evaluate(PIXELS)).reshape(4, 64, 64, 4)[..., :3]
+
+    outlined = panels()
+    page.get_by_role("radio", name="not").check(force=True)
+    page.wait_for_timeout(200)
+    plain = panels()
+    cyan = (outlined == (0, 255, 255)).all(-1)
+    assert cyan.any()
+    assert (cyan == cyan[0]).all(), "the same outline in every panel"
+    np.testing.assert_array_equal(plain[:, ~cyan[0]], outlined[:, ~cyan[0]])
+    page.get_by_label("Heat").fill("0")
+    page.wait_for_timeout(200)
+    grey = panels()[1:]
+    assert np.abs(grey - grey[..., :1]).max() == 0
+    assert np.abs(plain[1:] - plain[1:, ..., :1]).max() > 30
+    page.get_by_role("slider", name="Frame").fill("5")
+    page.wait_for_timeout(200)
+    assert (panels()[0] != plain[0]).any()
+    page.get_by_role("combobox", name="Clip").select_option("1")
+    page.wait_for_function("document.querySelector('.explorer-told').textContent === 'the second'")
 
 
 def test_the_random_sample_is_always_the_same():
@@ -111,9 +146,9 @@ def test_the_table_has_networks_variants_and_controls():
 
 
 def test_differences_are_drawn_for_every_measure_that_is_compared():
-    figure = chapter.plot_saliency_differences()
-    assert [axes.get_title() for axes in figure.axes] == [MEASURES[key] for key in table("fig3").orders]
-    assert [len(axes.get_yticks()) for axes in figure.axes] == [len(pairs) for pairs in table("fig3").orders.values()]
+    shown = direction_figure("fig3").data
+    assert re.findall('class="difference-group">(.*?)<', shown) == [MEASURES[key] for key in table("fig3").orders]
+    assert shown.count('class="difference"') == sum(map(len, table("fig3").orders.values()))
 
 
 def test_the_card_tells_claim_runs_and_command():
@@ -125,5 +160,4 @@ def test_the_card_tells_claim_runs_and_command():
 
 def test_before_it_is_measured_the_chapter_says_so(predict):
     assert set(chapter.saliency_table().data.iloc[:, 1:].to_numpy().ravel()) == {"not run yet"}
-    assert chapter.plot_saliency_differences().texts[0].get_text() == "not run yet"
     assert "8 not run yet" in chapter.saliency_card().data

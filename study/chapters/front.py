@@ -1,0 +1,67 @@
+"""The first screen of the book: what was found in numbers, and something to play with."""
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from IPython.display import HTML
+
+from study.chapters.diagrams import draw_tensorization
+from study.chapters.explorers import drawn, receptive_fields
+from study.chapters.verdicts import verdict_bars
+from study.claims import HOLDS, Claim
+from study.exact import COLUMNS
+from study.runs import runs_of
+
+
+def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
+    """The numbers that the first page tells, by the names that its text has for them.
+
+    Args:
+        decided: all claims, as `study.ledger.claims` returns them.
+    """
+    kinds = {kind: [claim for claim in decided if claim.kind == kind] for kind in ("derived", "direction", "full size")}
+    costs = [claim for claim in decided if claim.kind == "exact" and claim.column in COLUMNS]
+    own = [claim for claim in costs if "other method" not in claim.topics]
+    theirs = [claim for claim in costs if "other method" in claim.topics]
+    ordered = Counter(claim.verdict for claim in kinds["direction"])
+    return {
+        "own": len(own),
+        "own_held": _held(own),
+        "theirs": len(theirs),
+        "theirs_held": _held(theirs),
+        "fitted": sum("fitted" in claim.topics and claim.verdict in HOLDS for claim in costs),
+        "derived": len(kinds["derived"]),
+        "derived_held": _held(kinds["derived"]),
+        "accuracies": len(kinds["full size"]),
+        "accuracies_run": sum(claim.verdict != "not run here" for claim in kinds["full size"]),
+        "directions": len(kinds["direction"]),
+        "directions_shared": sum(claim.note.startswith("the same runs") for claim in kinds["direction"]),
+        "supported": ordered["supported"],
+        "contradicted": ordered["contradicted"],
+        "equivalent": ordered["equivalent"],
+        "undecided": sum(ordered[verdict] for verdict in ("inconclusive", "under way", "not run yet")),
+        "runs": len(runs_of()),
+        "version": version("ctnet"),
+    }
+
+
+def _held(claims: Sequence[Claim]) -> int:
+    return sum(claim.verdict in HOLDS for claim in claims)
+
+
+def first_screen(decided: Sequence[Claim]) -> HTML:
+    """The receptive field that grows over the channel grid, beside the verdicts as bars."""
+    fields = receptive_fields(fields_picture(), compact=True)
+    return HTML(f'<div class="first-screen">{fields.data}{verdict_bars(decided).data}</div>')
+
+
+def fields_picture() -> str:
+    """What stands in place of the explorer of receptive fields where scripts do not run."""
+    from ctnet.analysis import progressive_fields
+    from ctnet.models import CTModule
+    from study.paper import PLAIN
+
+    module = CTModule(16, sizes=2, **PLAIN)
+    figure = draw_tensorization(module.sizes, progressive_fields(module, channels=16))  # type: ignore[arg-type]
+    return drawn(figure, "Two sub-operations along a grid of 4 x 4 channels, and the positions that each has reached.")

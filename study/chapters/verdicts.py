@@ -1,0 +1,116 @@
+"""Every claim with its verdict: the ledger to search, a map of it, bars that count, and what became of each table."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+
+from study.chapters.markup import BookTable, Link, anchor, verdict_class
+from study.chapters.tables import count_verdicts, figures
+from study.claims import VERDICTS, Claim
+from study.ledger import KNOWN
+from study.paper import TABLES, table
+from study.store import stale
+
+KINDS = {
+    "exact": "Costs, fields, special cases",
+    "derived": "The paper's own arithmetic",
+    "direction": "Directions, on small twins",
+    "full size": "Accuracies",
+    "text": "Sentences of the text",
+}
+"""Kinds of claims, and what the book calls them."""
+_LEDGER = "ledger.html"
+
+
+def named(name: str) -> str:
+    """What the book calls a table, a figure or a section that claims are on, by its id."""
+    if name in TABLES:
+        return f"Table {name}"
+    return "Figure 3" if name == "fig3" else "Text" if name == "text" else f"Section {name}"
+
+
+def verdict_bars(decided: Sequence[Claim]) -> HTML:
+    """How many claims of each kind got which verdict, as bars whose parts lead to the entries."""
+    rows = []
+    for kind, heading in KINDS.items():
+        counts = Counter(claim.verdict for claim in decided if claim.kind == kind)
+        parts = "".join(
+            f'<a class="{verdict_class(verdict)}" style="flex-grow:{counts[verdict]}" '
+            f'href="{_LEDGER}#{_filter(kind=kind, verdict=verdict)}" title="{counts[verdict]} {verdict}">'
+            f'<span class="visually-hidden">{heading}: {counts[verdict]} {verdict}</span></a>'
+            for verdict in VERDICTS
+            if counts[verdict]
+        )
+        told = f"<b>{heading}</b> <span>{count_verdicts(counts)}</span>"
+        rows.append(f'<div class="verdict-row"><p>{told}</p><div class="verdict-bar">{parts}</div></div>')
+    return HTML(f'<div class="verdict-bars">{"".join(rows)}</div>')
+
+
+def _filter(**chosen: str) -> str:
+    """The part of the ledger's address that chooses entries."""
+    return "&amp;".join(f"{name}={value.replace(' ', '+')}" for name, value in chosen.items())
+
+
+def verdict_map(decided: Iterable[Claim]) -> HTML:
+    """Every claim as a cell in its verdict's colour, by table, that leads to its entry in the ledger."""
+    groups: dict[str, list[str]] = {}
+    for claim in decided:
+        told = escape(f"{claim.statement}: {claim.verdict}")
+        groups.setdefault(claim.table, []).append(
+            f'<a class="{verdict_class(claim.verdict)}" href="{_LEDGER}#{anchor(claim.id)}" '
+            f'title="{told}" aria-label="{told}"></a>'
+        )
+    rows = "".join(
+        f'<div><a class="verdict-map-name" href="{_LEDGER}#{_filter(table=name)}">{named(name)}</a>'
+        f"<span>{''.join(groups[name])}</span></div>"
+        for name in (*KNOWN, "text")
+        if name in groups
+    )
+    kinds = "".join(f'<li class="{verdict_class(verdict)}">{verdict}</li>' for verdict in VERDICTS if verdict in rows)
+    return HTML(f'<div class="verdict-map" role="group" aria-label="Every claim">{rows}<ul>{kinds}</ul></div>')
+
+
+def ledger_table(decided: Iterable[Claim]) -> HTML:
+    """Every claim in a table that the page can search and sort: its rule, note and evidence fold out."""
+    decided = list(decided)
+    old = set(stale({file for claim in decided for file in claim.evidence}))
+    lines = []
+    for claim in decided:
+        about = {"Rule": claim.rule, "Note": claim.note, "Files": ", ".join(claim.evidence), "Entry": claim.id}
+        folded = "".join(f"<div>{name}: {escape(text)}</div>" for name, text in about.items() if text)
+        published, measured = map(escape, figures(claim))
+        verdict = claim.verdict + " (stale)" * (not old.isdisjoint(claim.evidence))
+        lines.append(
+            f'<tr id="{anchor(claim.id)}"><th scope="row"><details><summary>{escape(claim.statement)}</summary>'
+            f'{folded}</details></th><td class="{verdict_class(claim.verdict)}">{verdict}</td>'
+            f"<td>{claim.table}</td><td>{claim.kind}</td><td>{published}</td><td>{measured}</td></tr>"
+        )
+    headings = ("Claim", "Verdict", "Table", "Kind", "Published", "Here")
+    head = "".join(f'<th scope="col">{name}</th>' for name in headings)
+    return HTML(
+        f'<div class="book-table" tabindex="0"><table class="ctnet ledger"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def tables_overview(decided: Sequence[Claim], pages: Mapping[str, str]) -> BookTable:
+    """A row for each table of the paper: its page, and what became of its costs and directions.
+
+    Args:
+        decided: all claims.
+        pages: table -> address of its page, where that is not its own.
+    """
+    rows = []
+    for name in (*TABLES, "fig3"):
+        cells: dict[str, str] = {
+            "Table": Link(f"{named(name)}: {table(name).title}", pages.get(name, f"table-{name}.html"))
+        }
+        for kind, heading in (("exact", "Costs and fields"), ("direction", "Directions, on twins")):
+            counts = Counter(claim.verdict for claim in decided if (claim.table, claim.kind) == (name, kind))
+            told = count_verdicts(counts) or "–"
+            cells[heading] = Link(told, f"{_LEDGER}#table={name}&kind={kind}") if counts else told
+        rows.append(cells)
+    return BookTable(pd.DataFrame(rows), "The paper's tables, and what became of them here.", "overview")

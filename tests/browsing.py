@@ -1,0 +1,45 @@
+"""What tests of pages share: one browser for all of them, and pages that hold a single explorer."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = Path("/usr/bin/chromium")
+STATIC = ROOT / "book" / "_static"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium without a window; skips where it is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"there is no {CHROMIUM}: apt install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """A function that opens HTML in a page with the book's scripts and styles; what goes wrong in a script fails."""
+    errors, pages = [], []
+
+    def opened(html, scripts=True, **options):
+        names = ("common", "fields", "costs", "ledger", "gallery", "saliency")
+        tags = "".join(f'<script src="{STATIC}/explorers/{name}.js"></script>' for name in names)
+        head = f'<meta charset="utf-8"><link rel="stylesheet" href="{STATIC}/ctnet.css">{tags}'
+        file = tmp_path / "ledger.html"
+        file.write_text(f"<!doctype html><html><head>{head}</head><body>{html}</body></html>")
+        context = browser.new_context(java_script_enabled=scripts, viewport={"width": 800, "height": 900}, **options)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(file.as_uri())
+        pages.append(context)
+        return page
+
+    yield opened
+    for context in pages:
+        context.close()
+    assert errors == []

@@ -1,0 +1,151 @@
+"""The ledger, its map and its bars show every claim; a browser searches, sorts and follows links."""
+
+import re
+from dataclasses import replace
+from html import escape
+
+import pytest
+from browsing import STATIC
+
+from study.chapters import verdicts
+from study.chapters.front import numbers
+from study.chapters.markup import anchor
+from study.claims import VERDICTS
+from study.costs import cost_file
+from study.ledger import claims
+from study.paper import TABLES, table
+
+
+@pytest.fixture(scope="module")
+def decided():
+    return claims()
+
+
+def test_the_ledger_shows_every_claim_with_its_rule():
+    decided = claims(["2g"])
+    html = verdicts.ledger_table(decided).data
+    assert html.count('<th scope="row">') == len(decided)
+    for claim in decided:
+        assert escape(claim.statement) in html
+        assert escape(claim.rule) in html
+    assert "<td>+30.4</td><td>twins +" in html  # of two networks on other clips
+
+
+def test_the_ledger_says_what_rests_on_old_results(own_results, edited):
+    fresh = verdicts.ledger_table(claims(["2e"])).data
+    (network,) = table("2e").rows["blocks-4"].networks
+    with edited(cost_file(network)) as content:
+        content["provenance"]["behaviour"]["cost"] = 0
+    stale = verdicts.ledger_table(claims(["2e"])).data
+    assert stale.count("reproduced (stale)") == 1 + fresh.count("reproduced (stale)")
+
+
+def test_bars_count_every_claim(decided):
+    parts = re.findall(r'flex-grow:(\d+)" href="ledger.html#kind=([\w+]+)', verdicts.verdict_bars(decided).data)
+    assert sum(int(count) for count, _ in parts) == len(decided)
+    assert {kind for _, kind in parts} == {claim.kind.replace(" ", "+") for claim in decided}
+
+
+def test_bars_read_what_a_claim_is_and_not_how_it_is_worded(decided):
+    reworded = [
+        replace(claim, subject=str(n), statement=f"gflops {n}", note="of another method", rule="differs")
+        for n, claim in enumerate(decided)
+    ]
+    assert verdicts.verdict_bars(reworded).data == verdicts.verdict_bars(decided).data
+
+
+def test_the_map_has_a_cell_for_every_claim_that_leads_to_its_entry(decided):
+    cells = re.findall(
+        r'<a class="verdict verdict-([\w-]+)" href="ledger.html#([^"]+)"', verdicts.verdict_map(decided).data
+    )
+    assert {name: verdict for verdict, name in cells} == {
+        anchor(claim.id): claim.verdict.replace(" ", "-") for claim in decided
+    }
+
+
+def test_every_table_has_a_row_that_counts_its_claims(decided):
+    frame = verdicts.tables_overview(decided, {"1": "design-principles.html"}).data.set_index("Table")
+    assert len(frame) == len(TABLES) + 1
+    assert frame.index[0].href == "design-principles.html"
+    of_2e = [claim.verdict for claim in decided if claim.table == "2e" and claim.kind == "exact"]
+    assert frame.loc[next(name for name in frame.index if name.startswith("Table 2e")), "Costs and fields"] == (
+        f"{of_2e.count('reproduced')} reproduced"
+    )
+
+
+def test_numbers_of_the_first_page_account_for_every_claim(decided):
+    told = numbers(decided)
+    assert told["directions"] == sum(told[name] for name in ("supported", "contradicted", "equivalent", "undecided"))
+    kinds = [claim.kind for claim in decided]
+    assert told["accuracies"] == kinds.count("full size")
+    assert told["derived"] == kinds.count("derived")
+    assert 0 < told["own_held"] <= told["own"]
+    assert 0 < told["theirs_held"] <= told["theirs"]
+    assert told["accuracies_run"] == 0
+
+
+def test_every_verdict_has_a_colour():
+    neutral = {"inconclusive", "equivalent"}
+    css = (STATIC / "ctnet.css").read_text()
+    assert all(f".verdict-{verdict.replace(' ', '-')}" in css for verdict in VERDICTS if verdict not in neutral)
+
+
+# -- In a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(show):
+    few = claims(["2e", "2g"])
+    return show(verdicts.verdict_map(few).data + verdicts.ledger_table(few).data), few
+
+
+def rows(page):
+    return page.locator("table.ledger tbody tr:visible")
+
+
+def test_entries_are_found_by_words_table_kind_and_verdict(ledger):
+    page, few = ledger
+    assert rows(page).count() == len(few)
+    page.get_by_label("table", exact=True).select_option("2g")
+    page.get_by_label("kind").select_option("direction")
+    assert rows(page).count() == sum(claim.table == "2g" and claim.kind == "direction" for claim in few)
+    page.get_by_role("searchbox").fill("pwconv te")
+    assert 0 < rows(page).count() < 4
+    assert page.url.endswith("#words=pwconv+te&table=2g&kind=direction")
+    assert page.inner_text(".ledger-bar output").endswith(f"of {len(few)}")
+
+
+def test_an_address_chooses_entries_or_opens_one(ledger):
+    page, few = ledger
+    page.evaluate("location.hash = 'table=2e&verdict=supported'")
+    page.wait_for_function("document.querySelectorAll('table.ledger tbody tr:not([hidden])').length < 20")
+    assert rows(page).count() == sum((claim.table, claim.verdict) == ("2e", "supported") for claim in few)
+    claim = next(claim for claim in few if claim.table == "2g" and claim.kind == "direction")
+    page.get_by_label(f"{claim.statement}: {claim.verdict}", exact=True).click()
+    opened = page.locator("details[open]")
+    opened.wait_for()
+    assert opened.locator("summary").inner_text() == claim.statement
+    assert rows(page).count() == len(few)
+
+
+def test_a_heading_sorts_numbers_by_their_size_and_back(ledger):
+    page, _few = ledger
+    heading = page.get_by_role("button", name="Published")
+    heading.click()
+    first = page.locator("table.ledger tbody tr td:nth-child(5)")
+    numbers = [float(text) for text in first.all_inner_texts() if re.fullmatch(r"[0-9.]+", text)]
+    assert numbers == sorted(numbers)
+    assert page.get_by_role("columnheader", name="Published").get_attribute("aria-sort") == "ascending"
+    heading.click()
+    numbers = [float(text) for text in first.all_inner_texts() if re.fullmatch(r"[0-9.]+", text)]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_arrows_move_over_the_map_and_tell_what_a_cell_is(ledger):
+    page, _few = ledger
+    cells = page.locator(".verdict-map a.verdict")
+    cells.first.focus()
+    page.keyboard.press("ArrowRight")
+    told = page.inner_text(".verdict-map output")
+    assert told == cells.nth(1).get_attribute("title")
+    assert cells.first.get_attribute("tabindex") == "-1"

@@ -1,0 +1,198 @@
+"""Every page of a built book as a reader has it: on a wide and a narrow screen, on light and dark ground, offline."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+ROOT = Path(__file__).parents[1]
+PAGES = Path(os.environ.get("CTNET_PAGES", ROOT / "_build" / "html"))
+"""The built book; another folder of pages is looked at, whole or not, where the variable names one."""
+WIDTHS, THEMES = (1280, 390), ("light", "dark")
+AXE = Path(axe.__file__).with_name("axe.min.js")
+MOST_PICTURES = 4_000_000  # bytes of all pictures of the book
+
+
+def names():
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    listed = re.findall(r"'(?:file|root)': '([^']+)'", str(contents))
+    return [name for name in listed if "CTNET_PAGES" not in os.environ or (PAGES / f"{name}.html").is_file()]
+
+
+@pytest.fixture(scope="session")
+def built():
+    """Skips unless the book is built, and whole."""
+    if "CTNET_PAGES" in os.environ:
+        return
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
+    command = [sys.executable, "-m", "study.building"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
+    if told.returncode:
+        pytest.skip(told.stdout.strip() or told.stderr.strip())
+
+
+@pytest.fixture(scope="session")
+def tabs(built, browser):
+    """A tab for each width and theme, and what they have asked of a network or complained about."""
+    opened, faults = {}, []
+    for width in WIDTHS:
+        for theme in THEMES:
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
+            )
+            context.add_init_script(
+                f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+            )
+            page = context.new_page()
+            page.on(
+                "request", lambda r: faults.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None
+            )
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            opened[width, theme] = page
+    return opened, faults
+
+
+# What sticks out sideways of the page, and tables and figures whose box hides a part of them and does not scroll.
+CLIPPED = """() => {
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const hidden = [...document.querySelectorAll('article :is(table, figure, img, .explorer, svg)')].filter((one) => {
+    if (!one.getClientRects().length) return false;
+    const { left, right } = one.getBoundingClientRect();
+    for (let box = one.parentElement; box; box = box.parentElement) {
+      const style = getComputedStyle(box);
+      if (['auto', 'scroll'].includes(style.overflowX)) return false;
+      const inner = box.getBoundingClientRect();
+      if (style.overflowX === 'hidden' && (right > inner.right + 1 || left < inner.left - 1)) return true;
+    }
+    return right > document.documentElement.clientWidth + 1;
+  });
+  return [wide > 0 ? [`the page is ${wide} px too wide`] : [], hidden.map((one) => one.outerHTML.slice(0, 120))].flat();
+}"""
+# Letters in drawings: pictures of 960 pixels whose smallest letters are 8.5 points high at 150 dots an inch.
+SMALL = """() => [...document.querySelectorAll('article img')]
+  .filter((image) => /_images|data:image.png/.test(image.src))
+  .filter((image) => image.getClientRects().length && image.width / image.naturalWidth * 8.5 / 72 * 150 < 9)
+  .map((image) => `${image.alt}: ${image.width} of ${image.naturalWidth}`)"""
+RULES = "['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']"
+ONLY_COLOURS = "['color-contrast']"
+ALIKE = "table.ledger tbody tr:nth-child(n + 40)"  # there are hundreds
+
+
+def serious_faults(page, rules):
+    """What axe-core calls serious or critical in the text of a page."""
+    page.evaluate(AXE.read_text())
+    where = f"{{include: ['article'], exclude: ['{ALIKE}']}}"
+    script = f"axe.run({where}, {{resultTypes: ['violations'], runOnly: {rules}}}).then((told) => told.violations)"
+    return [
+        f"{fault['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for fault in page.evaluate(script)
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_page_can_be_read_at_both_widths_and_in_both_themes(tabs, name):
+    opened, faults = tabs
+    faults.clear()
+    for (width, theme), page in opened.items():
+        page.goto((PAGES / f"{name}.html").as_uri())
+        page.wait_for_load_state()
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        assert page.evaluate(CLIPPED) == [], f"{width} {theme}"
+        assert page.evaluate(SMALL) == [], f"{width} {theme}"
+        if width == max(WIDTHS):  # colours differ by theme, all else is the same
+            assert serious_faults(page, ONLY_COLOURS if theme == "dark" else RULES) == [], f"{width} {theme}"
+    assert [fault for fault in faults if not fault.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_link_is_broken(built, name):
+    text = (PAGES / f"{name}.html").read_text()
+    broken = []
+    for link in set(re.findall(r'<a\b[^>]*?\shref="([^"]*)"', text)):
+        parts = urlsplit(link.replace("&amp;", "&"))
+        if parts.scheme in ("http", "https", "mailto"):
+            continue
+        file = PAGES / unquote(parts.path) if parts.path else PAGES / f"{name}.html"
+        if not file.is_file():
+            broken.append(link)
+        elif parts.fragment and file.suffix == ".html" and "=" not in parts.fragment:
+            target = re.escape(unquote(parts.fragment))
+            if not re.search(rf'\s(?:id|name)="{target}"', file.read_text()):
+                broken.append(link)
+    assert broken == []
+
+
+def test_pictures_are_small(built):
+    files = sum(path.stat().st_size for path in (PAGES / "_images").glob("*"))
+    within = sum(
+        len(data) * 3 // 4
+        for name in names()
+        for data in re.findall(r"data:image/[a-z+]+;base64,([A-Za-z0-9+/=]+)", (PAGES / f"{name}.html").read_text())
+    )
+    assert files + within < MOST_PICTURES, f"{files / 1e6:.1f} MB of files, {within / 1e6:.1f} MB within pages"
+
+
+@pytest.mark.parametrize("name", ["index", "ledger", "table-3", "table-4"])
+def test_verdicts_are_in_sight_at_1280_pixels(tabs, name):
+    page = tabs[0][1280, "light"]
+    if not (PAGES / f"{name}.html").is_file():
+        pytest.skip(f"{name} is not among the pages")
+    page.goto((PAGES / f"{name}.html").as_uri())
+    verdicts = page.locator("td.verdict, .verdict-bar").all()
+    assert verdicts
+    script = """(cell) => { const box = (cell.closest('.book-table') || document.body).getBoundingClientRect();
+        return cell.getBoundingClientRect().right <= Math.min(box.right, innerWidth) + 1; }"""
+    first = [cell for cell in verdicts[:40] if not cell.evaluate("(cell) => cell.className.includes('not-run')")]
+    assert all(cell.evaluate(script) for cell in first)
+
+
+def test_what_the_first_screen_shows_is_in_sight(tabs):
+    page = tabs[0][1280, "light"]
+    if not (PAGES / "index.html").is_file():
+        pytest.skip("the first page is not among the pages")
+    page.goto((PAGES / "index.html").as_uri())
+    for part in ("h1", ".explorer-fields", ".verdict-bars", ".front-buttons"):
+        assert page.locator(part).first.bounding_box()["y"] < 900, part
+    assert page.locator("article div.cell_input").first.bounding_box()["y"] > 900, "code stands above"
+
+
+def report():
+    """What pages weigh, how soon they show something, and what axe-core finds: printed for a note."""
+    from playwright.sync_api import sync_playwright
+
+    paint = "performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime)"
+    weighed = {}
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium")
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        for name in names():
+            loaded = set()
+            page.on("requestfinished", lambda request, loaded=loaded: loaded.add(request.url))
+            page.goto((PAGES / f"{name}.html").as_uri())
+            page.wait_for_timeout(300)
+            files = [Path(unquote(urlsplit(url).path)) for url in loaded if url.startswith("file:")]
+            page.evaluate(AXE.read_text())
+            found = page.evaluate("axe.run('article').then((told) => told.violations)")
+            faults = {fault["impact"]: 0 for fault in found}
+            for fault in found:
+                faults[fault["impact"]] += len(fault["nodes"])
+            weighed[name] = {
+                "kB": round(sum(file.stat().st_size for file in files if file.is_file()) / 1000),
+                "first paint, ms": [round(time) for time in page.evaluate(paint)],
+                "faults": faults,
+            }
+            print(name, json.dumps(weighed[name]), flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    report()
