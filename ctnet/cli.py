@@ -63,12 +63,14 @@ def flops(
     }
     if as_json:
         settings = {"model": model, "frames": frames, "size": size, "classes": classes}
-        print(json.dumps(settings | figures))
+        print(json.dumps(settings | figures | {"uncounted": dict(cost.uncounted)}))
     else:
         print(f"{model}, {frames} x {size} x {size}, {classes} classes")
         print(f"{figures['gmacs']:>8} GMACs in all (what the paper calls GFLOPs)")
         print(f"{figures['conv_linear_gmacs']:>8} GMACs in convolutions and linear layers")
         print(f"{figures['params_m']:>8} M parameters")
+        left_out = [f"{name} ({times} times)" for name, times in cost.uncounted.items()]
+        print(f"Not counted: {', '.join(left_out) or 'no operator with multiply-adds'}")
 
 
 data = typer.Typer(help="Video datasets: look at them, check them, draw one to rehearse with.", no_args_is_help=True)

@@ -22,12 +22,16 @@ def cost_file(network: Network) -> str:
     return f"cost/{network.model}-{network.key}.json"
 
 
-CODE = ("ctnet/models", "ctnet/analysis/cost.py", "ctnet/analysis/shapes.py")
+CODE = ("ctnet/models", *(f"ctnet/analysis/{name}.py" for name in ("cost", "operators", "shapes")))
 """What decides the cost of a network."""
 
 
 def count(network: Network) -> "Cost":
-    """Build the network, at full size but without weights, and count its cost."""
+    """Build the network, at full size but without weights, and count its cost.
+
+    Raises:
+        ValueError: when some of its multiply-adds cannot be counted.
+    """
     import torch
 
     from ctnet.analysis import count_cost
@@ -35,7 +39,10 @@ def count(network: Network) -> "Cost":
 
     with torch.device("meta"):
         model = create_model(network.model, num_classes=network.classes, **network.options)
-    return count_cost(model, size=network.size, frames=network.frames)
+    cost = count_cost(model, size=network.size, frames=network.frames)
+    if cost.uncounted:
+        raise ValueError(f"the cost of {network.model} lacks {', '.join(cost.uncounted)}")
+    return cost
 
 
 def measure(network: Network) -> "Cost":

@@ -23,6 +23,7 @@ def test_flops_prints_the_papers_figures_as_json(run):
     figures = json.loads(out)
     assert code == 0
     assert (figures["gmacs"], figures["conv_linear_gmacs"], figures["params_m"]) == (37.32, 37.04, 20.96)
+    assert figures["uncounted"] == {}
 
 
 def test_flops_for_people(run):
@@ -30,6 +31,7 @@ def test_flops_for_people(run):
     assert code == 0
     assert "GMACs in all" in out
     assert "2 x 32 x 32, 174 classes" in out
+    assert "Not counted: no operator with multiply-adds" in out
 
 
 @pytest.mark.parametrize(
