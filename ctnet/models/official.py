@@ -17,6 +17,12 @@ _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of parallel and of compil
 _ATTENTION_PARTS = {"fc1.0": "reduce.conv.conv", "fc1.1": "reduce.bn", "fc2.0": "expand.conv"}
 
 
+_STATE_DICTS = (  # where files keep them, the trained weights before averages of them
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
+)
+_TOP = {"base_model", "new_fc", "backbone", "head"}  # what names begin with in the authors' code, and here
+
 LISTED = 5  # entries that an error names
 
 
@@ -92,6 +98,14 @@ def _reason(path: str | Path, error: Exception) -> str:
         beginning = file.read(512).lstrip().lower()
     if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page; download the file that the page leads to"
+    if beginning.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; `git lfs pull` fetches the file itself"
+    if beginning.startswith((b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!")):
+        return "it is compressed; unpack it first"
+    if "TorchScript" in str(error):
+        return (
+            "it is a program in TorchScript; write its weights alone: torch.save(torch.jit.load(FILE).state_dict(), F)"
+        )
     if "WeightsUnpickler error" in str(error):
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         return (
@@ -103,11 +117,25 @@ def _reason(path: str | Path, error: Exception) -> str:
 
 def _state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
     """The state dict in what a file held: all of it, or what is under one of the usual names."""
-    held = checkpoint if isinstance(checkpoint, dict) else {}
-    for found in (held, *(held.get(name) for name in ("state_dict", "model_state_dict", "model_state", "model"))):
-        if found and isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values()):
-            return found
+    left = [checkpoint]
+    while left:
+        held = left.pop(0)
+        if not isinstance(held, dict) or not held:
+            continue
+        if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in held.items()):
+            return _unwrapped(held)
+        left += [held.get(name) for name in _STATE_DICTS]
     raise ValueError(f"{source} holds no state dict")
+
+
+def _unwrapped(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the names that all keys begin with, such as those that Lightning or a network around this one gives."""
+    while all("." in key for key in state_dict):
+        first = {key.partition(".")[0] for key in state_dict}
+        if len(first) > 1 or not first.isdisjoint(_TOP):
+            break
+        state_dict = {key.partition(".")[2]: value for key, value in state_dict.items()}
+    return state_dict
 
 
 def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str, Tensor]) -> None:

@@ -185,7 +185,9 @@ def test_missing_file_is_named():
         load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), "nowhere.pth")
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "module.module.", "_orig_mod.module.", "module._orig_mod.", "model.", "model.net.module."]
+)
 def test_wrappers_are_taken_off_as_often_as_they_stand(prefix, state_dict):
     wrapped = {prefix + key.removeprefix("module."): value for key, value in state_dict.items()}
     model = ctnet.create_model("ctnet_r50")
@@ -201,12 +203,12 @@ def test_counters_of_batch_normalisation_may_be_missing(state_dict):
 
 def test_a_long_list_is_cut_and_counted(state_dict):
     with pytest.raises(ValueError, match=r"\d{3} entries differ") as refused:
-        load_official_checkpoint(ctnet.create_model("ctnet_r50"), {f"x.{key}": v for key, v in state_dict.items()})
+        load_official_checkpoint(ctnet.create_model("ctnet_r50"), {f"{key}.x": v for key, v in state_dict.items()})
     assert len(str(refused.value)) < 600
     assert str(refused.value).count("; ") == 5
 
 
-@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model_state", "model"])
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model_state", "model", "model_ema", "net"])
 def test_usual_names_of_state_dicts(name, tmp_path):
     torch.save({"epoch": 3, name: {"a": torch.ones(2)}}, tmp_path / "file")
     assert read_official_checkpoint(tmp_path / "file")["a"].tolist() == [1, 1]
@@ -216,6 +218,10 @@ def test_usual_names_of_state_dicts(name, tmp_path):
     ("content", "message"),
     [
         ("<!DOCTYPE html><html>", "it is a web page; download the file"),
+        ("version https://git-lfs.github.com/spec/v1\n", "it is a pointer of Git LFS"),
+        ("\x1f\x8b\x08", "it is compressed; unpack it first"),
+        ({1: torch.zeros(2)}, "holds no state dict"),
+        ({"model": {"optimizer": {}}}, "holds no state dict"),
         ("\n <HTML>", "it is a web page"),
         ("junk", "it is damaged, or no file that torch.save wrote"),
         ({"best": np.float64(1), "state_dict": {}}, "it holds numpy.*scalar besides tensors"),
@@ -224,7 +230,7 @@ def test_usual_names_of_state_dicts(name, tmp_path):
 )
 def test_the_advice_is_ours(content, message, tmp_path):
     path = tmp_path / "file"
-    path.write_text(content) if isinstance(content, str) else torch.save(content, path)
+    path.write_text(content, "latin-1") if isinstance(content, str) else torch.save(content, path)
     with pytest.raises(ValueError, match=message) as refused:
         read_official_checkpoint(path)
     assert "weights_only" not in str(refused.value)
