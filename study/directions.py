@@ -15,7 +15,7 @@ from study.claims import Claim, claim_id
 from study.paper import DATASET_NAMES, Lead, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
 from study.statistics import LEVEL, MARGIN, Difference, decide, difference_of_differences, paired_difference
-from study.store import read, results_dir
+from study.store import read, results_dir, stamp
 
 _RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
 _EQUIVALENT = f"; equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points"
@@ -82,11 +82,11 @@ def directions() -> list[Direction]:
     """
     folder = results_dir()
     files = [*folder.glob("runs/*.json"), *folder.glob("published/*.json"), folder / saliency.FILE]
-    return _directions(tuple((path, path.stat().st_mtime_ns) for path in sorted(files) if path.exists()))
+    return _directions(tuple((path, stamp(path)) for path in sorted(files) if path.exists()))
 
 
 @lru_cache(maxsize=2)
-def _directions(files: tuple[tuple[Path, int], ...]) -> list[Direction]:
+def _directions(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> list[Direction]:
     decided: list[Direction] = []
     for _, group in groupby(_asked(), key=lambda direction: direction.table):
         together = list(group)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.store import config_hash, damaged, read, results_dir
+from study.store import config_hash, damaged, read, results_dir, stamp
 
 TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
 """Tables of the paper."""
@@ -202,11 +202,11 @@ def table(name: str) -> Table:
     path = results_dir() / "published" / f"{FILES[name]}.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: restore it with git")
-    return _table(path, path.stat().st_mtime_ns)
+    return _table(path, stamp(path))
 
 
 @lru_cache(maxsize=64)
-def _table(path: Path, stamp: int) -> Table:
+def _table(path: Path, stamp: tuple[int, int, int]) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
         return _declared(**content)

@@ -54,13 +54,19 @@ def read(file: str) -> dict[str, Any] | None:
     """
     path = results_dir() / file
     try:
-        return _parsed(path, path.stat().st_mtime_ns)
+        return _parsed(path, stamp(path))
     except FileNotFoundError:
         return None
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does: its time, its size, and its number, which another file in its place has not."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 @lru_cache(maxsize=4096)
-def _parsed(path: Path, stamp: int) -> dict[str, Any]:
+def _parsed(path: Path, stamp: tuple[int, int, int]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

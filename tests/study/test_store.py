@@ -53,6 +53,18 @@ def test_a_file_is_parsed_once_as_long_as_its_time_stays(folder):
     assert read("a.json") is None
 
 
+@pytest.mark.parametrize("replace", [True, False], ids=["of one size, put in its place", "of another size"])
+def test_another_file_of_the_same_time_is_read_anew(folder, replace):
+    path = write("a.json", {"a": 1})
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    assert read("a.json") == {"a": 1}
+    other = folder / "b.json" if replace else path
+    other.write_text(path.read_text().replace("1", "2" if replace else "20"))
+    os.utime(other, ns=times)
+    other.replace(path)
+    assert read("a.json") == {"a": 2 if replace else 20}
+
+
 def test_what_was_just_written_is_read_however_quickly(folder):
     """Times of files are too coarse to tell two that were written right after one another."""
     for number in range(100):
