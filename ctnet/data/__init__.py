@@ -18,7 +18,10 @@ from ctnet.data.transforms import (
 from ctnet.data.video import VideoError, count_frames, read_frames
 
 VERSION = 1
-"""Of reading videos: to be raised whenever the same file, recipe and seed give other frames or clips."""
+"""Of reading videos: to be raised whenever the same file, recipe and seed give other frames, clips or labels.
+
+With `flip=true`, version 1 exchanges the labels of classes that `left_right_swap` pairs, clockwise ones and other
+spellings of left and right included. Earlier code of the same version knew fewer; no kept run flips its clips."""
 
 __all__ = [
     "DATASETS",

@@ -5,6 +5,7 @@ All frames of a clip are treated alike. Randomness comes from torch's generator.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,15 +82,16 @@ def left_right_swap(classes: Sequence[str]) -> dict[int, int]:
 
     That is the class whose name has left and right, or clockwise and counter-clockwise, exchanged. Case does not count,
     and a word ends at a space, `_`, `-` or any other sign, and where camel case begins another one: "turn_left" and
-    "TurnRight" are a pair.
+    "TurnRight" are a pair. So are "swipeleft" and "swiperight", as both are there; arrows, cw and ccw are such words.
     """
     names = [_plain(name) for name in classes]
-    mirrored = [_mirrored(name) for name in names]
-    return {
-        i: names.index(mirror)
-        for i, (name, mirror) in enumerate(zip(names, mirrored, strict=True))
-        if mirror != name and names.count(name) == names.count(mirror) == 1
-    }
+    swap = {}
+    for i, name in enumerate(names):
+        for mirror in (_mirrored(name), _mirrored(name, within_words=True)):
+            if mirror != name and names.count(name) == names.count(mirror) == 1:
+                swap[i] = names.index(mirror)
+                break
+    return swap
 
 
 def unmatched_left_right(classes: Sequence[str]) -> list[str]:
@@ -100,19 +102,23 @@ def unmatched_left_right(classes: Sequence[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     """A name's words in lower case, with a space between two of them."""
+    name = unicodedata.normalize("NFKC", name).replace("←", " left ").replace("→", " right ")
     text = re.sub(r"[\W_]+", " ", name).strip()
     borders = [
         (a.islower() and b.isupper()) or ((a + b).isupper() and c.islower()) or a.isdigit() != b.isdigit()
         for a, b, c in zip(text, text[1:], text[2:] + " ", strict=False)
     ]
     words = text[:1] + "".join(" " * border + letter for border, letter in zip(borders, text[1:], strict=True))
-    return re.sub(r"\b(counter|anti) ?clockwise\b", "counterclockwise", " ".join(words.lower().split()))
+    words = re.sub(r"\b(cw|clock wise)\b", "clockwise", " ".join(words.lower().split()))
+    return re.sub(r"\b((counter|contra|anti) ?clockwise|ccw)\b", "counterclockwise", words)
 
 
-def _mirrored(name: str) -> str:
-    """The words of a mirror image; such as leftwards and right-handed are exchanged too."""
+def _mirrored(name: str, within_words: bool = False) -> str:
+    """The words of a mirror image; such as leftwards and right-handed are exchanged too, or left within any word."""
     other = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
-    pattern = r"\b(?:(?:left|right)(?=(?:wards?|most|hand(?:ed)?)?\b)|(?:counter)?clockwise\b)"
+    pattern = r"\b(?:(?:left|right)(?=(?:s|wards?|most|hand(?:ed)?|sided?)?\b)|(?:counter)?clockwise\b)"
+    if within_words:
+        pattern = "left|right"
     return re.sub(pattern, lambda match: other[match[0]], name)
 
 

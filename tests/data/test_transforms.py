@@ -131,6 +131,14 @@ def test_left_right_swap_pairs_classes():
         ("left-handed throw", "right-handed throw"),
         ("Turning Hand Clockwise", "Turning Hand Counterclockwise"),
         ("turn_clockwise", "turn_anti-clockwise"),
+        ("Turning_Left", "turning right"),
+        ("rotate_cw", "rotate CCW"),
+        ("rotate clock-wise", "rotate contra-clock-wise"),
+        ("swipe ←", "swipe →"),
+        ("Ｌｅｆｔ turn", "right turn"),
+        ("swipeleft", "swiperight"),
+        ("leftside kick", "rightside kick"),
+        ("two lefts", "two rights"),
     ],
 )
 def test_names_are_matched_by_their_words(one, other):

@@ -11,7 +11,16 @@ from PIL import Image
 from versions import check, record_anew
 from video_files import draw_frames, write_video
 
-from ctnet.data import VERSION, VideoDataset, eval_transform, read_frames, sample_dense, sample_sparse, train_transform
+from ctnet.data import (
+    VERSION,
+    VideoDataset,
+    eval_transform,
+    left_right_swap,
+    read_frames,
+    sample_dense,
+    sample_sparse,
+    train_transform,
+)
 
 RECORD, NAME = Path(__file__).with_name("version.json"), "VERSION in ctnet/data/__init__.py"
 
@@ -50,6 +59,8 @@ def probe() -> dict[str, Any]:
         found[f"training clips, {name}"] = [value for clip, _ in clips for value in grid(clip)]
         found[f"training labels, {name}"] = [label for _, label in clips]
     views = VideoDataset(Drawn(), partial(sample_dense, length=2, clips=2, window=8), eval_transform(20, 24, crops=3))
+    spellings = ["Turn left", "turn_right", "Clockwise", "anti-clockwise", "Up", "TurnsLeftwards"]
+    found["pairs that a flip exchanges"] = [list(pair) for pair in sorted(left_right_swap(spellings).items())]
     found["testing views"] = grid(views[1][0])
     with TemporaryDirectory() as folder:
         for name, encoder in (("a.mp4", "libx264"), ("a.webm", "libvpx-vp9"), ("a.avi", "mpeg4")):
