@@ -2,8 +2,9 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ctnet.errors import printable
 from ctnet.files import write_text
@@ -20,7 +21,7 @@ def read_skip_list(
     """Read a list that `check` wrote, or that somebody wrote by hand.
 
     An entry is matched by what it means: a path under the root or from the working directory or absolute, with `./`,
-    backslashes or quotes. Lines that begin with # and match nothing are remarks.
+    backslashes or quotes, its accents written in either way. Lines that begin with # and match nothing are remarks.
 
     Args:
         file: the list.
@@ -29,25 +30,33 @@ def read_skip_list(
 
     Returns:
         The names that are listed, and the entries that match neither one of them nor another file under the root, such
-        as one of another split.
+        as one of another split. A folder of videos is no entry.
 
     Raises:
         FileNotFoundError: there is no such list.
+        ValueError: the file is no text.
     """
     data = Path(file).read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "replace")
     else:
         text = data.decode("utf-8-sig", "surrogateescape")  # names on the disk need not be in UTF-8
-    known, listed, unmatched = set(names), set(), []
+    known, listed, unmatched = {_composed(name): name for name in names} | {name: name for name in names}, set(), []
+    folders = {folder.as_posix() for name in names for folder in PurePosixPath(name).parents}
     for line in text.split("\n"):
-        entry = line.rstrip("\r").split("\t")[0]
+        entry = line.strip("\r\t").split("\t")[0]
         if not entry.strip():
             continue
+        if "\0" in entry:
+            raise ValueError(f"{file} is no list of videos: write a text file, one path a line")
         meanings = list(_meanings(entry, root))
-        if found := next((name for name in meanings if name in known), None):
-            listed.add(found)
-        elif root is not None and any(os.path.lexists(os.path.join(root, name)) for name in meanings):
+        if found := next((name for name in (*meanings, *map(_composed, meanings)) if name in known), None):
+            listed.add(known[found])
+        elif (
+            root is not None
+            and folders.isdisjoint(meanings)
+            and any(os.path.lexists(os.path.join(root, name)) for name in meanings)
+        ):
             continue
         elif not entry.lstrip().startswith("#"):
             unmatched.append(printable(entry))
@@ -74,9 +83,15 @@ def _meanings(entry: str, root: str | os.PathLike[str] | None) -> Iterator[str]:
     for path in dict.fromkeys((bare, bare.replace("\\", "/"))):
         yield os.path.normpath(path)
         if root is not None and "\0" not in path:
-            folder, name = os.path.split(os.path.abspath(path))  # what the path leads to may be a link of the dataset
-            yield _under(os.path.join(folder, name), os.path.abspath(root))
-            yield _under(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
+            for whole in (os.path.abspath(path), os.path.abspath(os.path.join(root, path))):
+                folder, name = os.path.split(whole)  # what the path leads to may be a link of the dataset
+                yield _under(whole, os.path.abspath(root))
+                yield _under(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
+
+
+def _composed(name: str) -> str:
+    """A name whose accents are part of their letters; some systems write them behind."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _under(path: str, root: str) -> str:

@@ -1,5 +1,7 @@
 """Entries of skip lists are matched by what they mean, and what matches nothing is told."""
 
+import unicodedata
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,8 @@ def root(tmp_path):
         '"{root}/train/tea/a.mp4"',
         "{link}/train/tea/a.mp4",
         "set/train/tea/a.mp4",  # from the working directory
+        "../set/train/tea/a.mp4",
+        "\ttrain/tea/a.mp4",
     ],
 )
 @pytest.mark.parametrize("around", ["{}", "{}\n", "{}\r\n", "{}\tdamaged\r\n", "\ufeff{}\n", "\n\n{}\n\n"])
@@ -62,6 +66,26 @@ def test_what_matches_nothing_is_told_but_other_splits_and_remarks_are_not(root,
     )
 
 
+@pytest.mark.parametrize("entry", ["train/tea", "train/tea/", ".", "train/*.mp4", "train/tea/a", "train/tea/a.mp4;bad"])
+def test_what_is_no_video_is_told(root, tmp_path, entry):
+    (tmp_path / "skip.txt").write_text(entry)
+    assert read_skip_list(tmp_path / "skip.txt", NAMES, root) == (set(), [entry])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_read_in_either_way(tmp_path, form):
+    names = [unicodedata.normalize(form, name) for name in ("Tür.mp4", "été.mp4")]
+    (tmp_path / "skip.txt").write_text("\n".join(unicodedata.normalize("NFD", name) for name in names), "utf-8")
+    assert read_skip_list(tmp_path / "skip.txt", names, tmp_path) == (set(names), [])
+
+
+@pytest.mark.parametrize("data", [b"a\0\0", "train/tea/a.mp4".encode("utf-16-le"), b"PK\3\4\0"])
+def test_what_is_no_text_is_refused(tmp_path, data):
+    (tmp_path / "skip.txt").write_bytes(data)
+    with pytest.raises(ValueError, match="skip.txt is no list of videos"):
+        read_skip_list(tmp_path / "skip.txt", NAMES)
+
+
 def test_datasets_tell_what_they_skip_and_what_matches_nothing(make_tree, tmp_path):
     root = make_tree("folders", tmp_path / "set")
     skip = tmp_path / "skip.txt"
@@ -88,9 +112,13 @@ def test_whatever_is_written_is_read_again(tmp_path_factory, reasons, others):
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_are_a_list(tmp_path_factory, data):
+def test_any_bytes_are_a_list_or_refused_in_one_line(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp()
     (folder / "bytes.txt").write_bytes(data)
-    listed, unmatched = read_skip_list(folder / "bytes.txt", NAMES, folder)
+    try:
+        listed, unmatched = read_skip_list(folder / "bytes.txt", NAMES, folder)
+    except ValueError:
+        assert b"\0" in data or data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        return
     assert listed <= set(NAMES)
     assert all("\n" not in entry for entry in unmatched)
