@@ -1,7 +1,7 @@
 """What a dataset on disk holds, and which of its videos cannot be used."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,11 @@ def check(
         dataset: its name; told from the annotation files if not given.
         min_frames: a video with fewer frames is reported.
         every_frame: decode whole videos, which finds damage anywhere but takes longer; otherwise a few frames of each.
-        workers: number of processes; 0 works in this one, and the default is one per core.
+        workers: number of processes, one per core unless given; 0 is 1, for nothing else could end a file that hangs.
         skip_list: file to write, one line for each bad video: its path under the root, a tab, the reason.
             `VideoDataset(skip=...)` reads it. It is written at the end, whole or not at all.
         progress: show a progress bar.
-        seconds: a video that takes longer is reported, and so is one that ends its process. Needs processes: with
-            `workers=0` there is no limit.
+        seconds: a video that takes longer is reported, and so is one that ends its process.
 
     Returns:
         The reason for each bad video, in one line. Missing files are not among them: see `info`.
@@ -86,10 +85,8 @@ def check(
         }
     )
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
-    count = min(os.cpu_count() or 1 if workers is None else workers, len(paths))
-    found: Iterator[tuple[Path, str | None]] = (
-        results(examine, paths, count, seconds) if count else ((path, examine(path)) for path in paths)
-    )
+    count = min((os.cpu_count() or 1) if workers is None else max(workers, 1), len(paths))
+    found = results(examine, paths, count, seconds)
     reasons = dict(tqdm(found, total=len(paths), unit="video", disable=not progress))
     bad = {path: reason for path in paths if (reason := reasons[path])}
     if skip_list is not None:

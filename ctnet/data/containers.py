@@ -33,10 +33,34 @@ def is_complete(path: Path, container: str, missing_frames: int) -> bool:
     size = os.path.getsize(path)
     with path.open("rb") as file:
         if container.startswith("matroska"):
-            return _ebml_complete(file, size)
+            return _ebml_end(file, size) == _WHOLE
         if container.startswith("mov"):
             return missing_frames <= 0 and _boxes_complete(file, size)
         return container == "avi" and _riff_complete(file, size)
+
+
+def is_cut_off(path: Path, container: str) -> bool:
+    """Whether a file that does not say how long it is, as a live recording, ends in the middle of something.
+
+    Matroska is made of elements, a transport stream of packets of 188 bytes. One that was cut between two of them is,
+    byte for byte, a recording that was stopped there: that it should go on cannot be known.
+    """
+    size = os.path.getsize(path)
+    with path.open("rb") as file:
+        if container.startswith("matroska"):
+            return _ebml_end(file, size) == _CUT
+        if container != "mpegts":
+            return False
+        file.seek(max(0, size - 6 * max(_PACKETS)))
+        tail = file.read()
+    for length in _PACKETS:
+        for last in range(len(tail) - 1, len(tail) - 1 - length, -1):
+            if all(place >= 0 and tail[place] == 0x47 for place in range(last, last - 5 * length, -length)):
+                return len(tail) - last < min(_PACKETS)
+    return False
+
+
+_PACKETS = (188, 192, 204)  # lengths in a transport stream: plain, with time stamps, with check sums
 
 
 def _riff_complete(file: BinaryIO, size: int) -> bool:
@@ -60,11 +84,12 @@ def _boxes_complete(file: BinaryIO, size: int) -> bool:
     return place == size
 
 
-_SEGMENT, _CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
+_SEGMENT, _CLUSTER, _BLOCK, _GROUP = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xa3", b"\xa0"
+_WHOLE, _CUT, _UNKNOWN = range(3)
 
 
-def _ebml_complete(file: BinaryIO, size: int) -> bool:
-    """Follow the elements of Matroska; one of unknown size, as live recordings have, is entered."""
+def _ebml_end(file: BinaryIO, size: int) -> int:
+    """Follow the elements of Matroska to their end; one of unknown size, as live recordings have, is entered."""
     place = 0
     while place < size:
         file.seek(place)
@@ -72,18 +97,20 @@ def _ebml_complete(file: BinaryIO, size: int) -> bool:
         id_length = 9 - head[0].bit_length()
         name, rest = head[:id_length], head[id_length:]
         if id_length > 4 or not rest or not rest[0]:
-            return False
+            return _UNKNOWN
         width = 9 - rest[0].bit_length()
         length = int.from_bytes(rest[:width], "big") & ((1 << 7 * width) - 1)
         place += id_length + width
         if length == (1 << 7 * width) - 1:
             if name not in (_SEGMENT, _CLUSTER):
-                return False
+                return _UNKNOWN
         else:
             place += length
+            if place > size and name in (_CLUSTER, _BLOCK, _GROUP):
+                return _CUT
             if name == _SEGMENT:
-                return place <= size
-    return place == size
+                return _WHOLE if place <= size else _UNKNOWN
+    return _WHOLE if place == size else _UNKNOWN
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------

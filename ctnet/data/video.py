@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctnet.data.containers import CONTAINERS, ENDINGS, UNSURE, is_complete, read_jpeg
+from ctnet.data.containers import CONTAINERS, ENDINGS, UNSURE, is_complete, is_cut_off, read_jpeg
 from ctnet.errors import printable
 
 Indices = Sequence[int] | Callable[[int], Sequence[int]]
@@ -37,7 +38,7 @@ class VideoError(RuntimeError):
 
 
 def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | None = None) -> Tensor:
-    """Read frames by index: exactly those that decoding the whole video from its start would give.
+    """Read frames by index: those that decoding the whole video from its start gives, in the order of their times.
 
     A packet is decoded only when it stands between a wanted frame and the keyframe before it, on one thread, and
     only wanted frames are converted to RGB. The compressed packets are held in memory meanwhile.
@@ -241,9 +242,12 @@ def _demux(path: Path) -> Iterator[_Video]:
             stream.codec_context.thread_count = 1
             stream.codec_context.open(strict=False)  # before skip_frame is set: some decoders read it only here
             try:
-                demuxed = [packet for packet in container.demux() if packet.size]
+                demuxed = list(container.demux())
             except IndexError:  # PyAV's report of a stream that begins in the middle of a damaged file
                 raise VideoError(f"{path}: damaged") from None
+            if container.format.name == "nut" and any(not p.size and p.pts is not None for p in demuxed):
+                raise VideoError(f"{path}: damaged")  # a frame without content; elsewhere it repeats the one before
+            demuxed = [packet for packet in demuxed if packet.size]
             packets = [packet for packet in demuxed if packet.stream_index == stream.index]
             if not packets:
                 raise VideoError(f"{path}: holds no frames")
@@ -287,9 +291,25 @@ def _check_whole(path: Path, container: InputContainer, video: _Video, demuxed: 
         if len(frames) < len(video.packets) or any(frame.is_corrupt for frame in frames):
             raise VideoError(f"{path}: damaged or truncated")
     declared, end = _durations(container, video.stream, video.packets, demuxed)
+    name = container.format.name
+    if not declared and (is_cut_off(path, name) or (name.startswith(("matroska", "mpegts")) and _gap_at_end(video))):
+        raise VideoError(f"{path}: truncated, or still being written")
     late = declared - end > max(declared / 20, 2 * declared / len(video.packets))
-    if late and not is_complete(path, container.format.name, video.stream.frames - len(video.packets)):
+    if late and not is_complete(path, name, video.stream.frames - len(video.packets)):
         raise VideoError(f"{path}: ends after {end:.2f} of {declared:.2f} s; truncated?")
+
+
+def _gap_at_end(video: _Video) -> bool:
+    """Whether frames are missing that should be shown before one of the last, in a video that is steady but for that.
+
+    Where frames refer to later ones, those come first in the file; what was cut off behind them leaves a gap.
+    """
+    times = sorted(video.times)
+    steps = [later - sooner for sooner, later in pairwise(times)]
+    if times == video.times or len(steps) < 8:
+        return False
+    usual = sorted(steps)[len(steps) // 2]
+    return max(steps[:-4]) < 1.5 * usual < max(steps[-4:])
 
 
 def _presentation_order(

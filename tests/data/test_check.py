@@ -23,6 +23,16 @@ def test_info_counts_videos_and_what_is_left_out(make_tree, tmp_path, dataset):
     assert len(counts["splits"]) == (6 if folds else 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_file_that_never_ends_has_its_time_without_processes_too(make_tree, tmp_path):
+    root = make_tree("somethingv1", tmp_path)
+    frame = next(load_videos(root, "train").paths[0].iterdir())
+    frame.unlink()
+    os.mkfifo(frame)
+    bad = check(root, workers=0, progress=False, every_frame=True, seconds=3)
+    assert bad[frame.parent] == f"{frame.parent}: takes more than 3 s"
+
+
 def test_info_counts_videos_in_folders(make_tree, tmp_path):
     counts = info(make_tree("folders", tmp_path))
     assert (counts["dataset"], counts["classes"]) == ("folders", 2)
@@ -135,7 +145,7 @@ def test_what_was_in_the_list_is_kept_when_a_check_is_cut_short(make_tree, tmp_p
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["ctnet.data.check"], "read_frames", interrupt)
+    monkeypatch.setattr(sys.modules["ctnet.data.check"], "results", interrupt)
     with pytest.raises(KeyboardInterrupt):
         check(root, workers=0, progress=False, skip_list=skip)
     assert skip.read_text() == "what was there\n"
