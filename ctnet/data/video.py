@@ -188,9 +188,9 @@ class _Video:
 
     def decode(self, wanted: set[int]) -> Iterator[tuple[int, VideoFrame]]:
         """Yield (index, frame) of the wanted frames, in the order of decoding."""
+        wanted = set(wanted)
+        index_of: dict[int | None, int] = {self.times[self.order[i]] if self.order else i: i for i in wanted}
         if self.order:
-            wanted = set(wanted)
-            index_of = {self.times[self.order[i]]: i for i in wanted}
             for start, stop in self._spans(wanted, self.order):
                 intact = start == 0
                 for frame in self._run(self.packets[start:stop], index_of.keys()):
@@ -199,13 +199,13 @@ class _Video:
                     if intact and frame.pts in index_of and (index := index_of[frame.pts]) in wanted:
                         wanted.remove(index)
                         yield index, frame
-        if wanted:
-            last = max(wanted)
-            for index, frame in enumerate(self._run(self.packets)):
-                if index in wanted:
-                    yield index, frame
-                if index == last:
-                    break
+        for place, frame in enumerate(self._run(self.packets) if wanted else ()):
+            found = index_of.get(frame.pts if self.order else place)  # never one in the place of another
+            if found in wanted:
+                wanted.remove(found)
+                yield found, frame
+            if not wanted:
+                break
 
     def _spans(self, wanted: set[int], order: list[int]) -> list[tuple[int, int]]:
         """Ranges of packets to decode, each from a keyframe to the last wanted frame that no later keyframe reaches."""
@@ -223,7 +223,7 @@ class _Video:
                 spans.append((start, stop))
         return spans
 
-    def _run(self, packets: list[Packet], wanted: Collection[int] | None = None) -> Iterator[VideoFrame]:
+    def _run(self, packets: list[Packet], wanted: Collection[int | None] | None = None) -> Iterator[VideoFrame]:
         """Decode packets that begin with a keyframe; unwanted frames that no other frame refers to are left out."""
         context = self.stream.codec_context
         context.flush_buffers()

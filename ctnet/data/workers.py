@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import Any
 
 from ctnet.errors import printable
 
-_CONTEXT: BaseContext = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+_CONTEXT: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
 _CONTEXT.set_forkserver_preload(["ctnet.data.video"])  # imported once, and not by each process
 
 
