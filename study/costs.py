@@ -69,7 +69,9 @@ def measure_all(jobs: int, tell: Callable[[str], Any] = print) -> None:
     left = [network for network in networks_of([*TABLES, "3.3"]).values() if not fresh(_counted(network))]
     if left:
         tell(f"counting the cost of {len(left)} networks, {jobs} side by side")
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["ctnet.analysis.cost", "ctnet.models"])
+        with ProcessPoolExecutor(jobs, context, _one_thread) as pool:
             for _ in tqdm(pool.map(measure, left), total=len(left), unit="network", disable=None):
                 pass
 

@@ -78,7 +78,7 @@ class TSN(VideoModel):
         super().__init__(num_frames)
         self.backbone = Stages(trunk(cnn))
         self.dropout = nn.Dropout(dropout)
-        self.head = with_small_weights(nn.Linear(_num_features(self.backbone), num_classes))
+        self.head = with_small_weights(nn.Linear(_num_features(cnn, self.backbone), num_classes))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> activations of the last stage (N, C, T, h, w)."""
@@ -166,7 +166,10 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
 
 
 @torch.no_grad()
-def _num_features(stages: Stages) -> int:
-    """Channels of the stages' feature map, from one pass over an empty picture."""
+def _num_features(cnn: nn.Module, stages: Stages) -> int:
+    """Channels of the stages' feature map: what the classifier behind their average takes, or from an empty picture."""
+    pool, behind = getattr(cnn, "avgpool", None), list(cnn.children())[-1]
+    if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)) and isinstance(behind, nn.Linear):
+        return behind.in_features
     with evaluating(stages):
         return int(stages(torch.zeros(1, 3, 96, 96), 1).shape[1])

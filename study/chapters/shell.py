@@ -2,12 +2,12 @@
 
 import os
 import shlex
-import subprocess
 import sys
 import textwrap
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
-
-from study.store import ROOT
+from tempfile import TemporaryDirectory
 
 WIDTH = 78  # characters that fit into the box of an output
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
@@ -25,22 +25,53 @@ def shell(command: str, folder: Path, status: int = 0, mark: str = "") -> None:
     Raises:
         RuntimeError: when it ends with another status.
     """
-    words = shlex.split(command.replace("\\\n", " "))
+    words, width = shlex.split(command.replace("\\\n", " ")), WIDTH - len(mark)
     if words[0] == "ctnet":
         module, arguments = "ctnet.cli", words[1:]
     elif words[:3] == ["python", "-m", "study"]:
-        module, arguments = "study", words[3:]
+        module, arguments = "study.__main__", words[3:]
     else:
         raise ValueError(f"{words[0]!r} is no command of this project")
-    environment = {name: value for name, value in os.environ.items() if name not in COLOURS} | {"TQDM_DISABLE": "1"}
-    width = WIDTH - len(mark)
-    environment["COLUMNS"] = str(width)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command_line = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command_line, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode != status:
-        raise RuntimeError(f"{command} ended with status {done.returncode}: {done.stderr.strip()}")
+    others = {name: value for name, value in os.environ.items() if name not in COLOURS}
+    code, out, errors = _run(module, arguments, folder, others | {"TQDM_DISABLE": "1", "COLUMNS": str(width)})
+    if code != status:
+        raise RuntimeError(f"{command} ended with status {code}: {errors.strip()}")
     print(f"$ {command}")
-    for line in (done.stdout + (done.stderr if status == 2 else "")).rstrip().splitlines():
+    for line in (out + (errors if status == 2 else "")).rstrip().splitlines():
         for part in textwrap.wrap(line, width, subsequent_indent="    ", drop_whitespace=False) or [""]:
             print(mark + part)
+
+
+def _run(module: str, arguments: list[str], folder: Path, variables: dict[str, str]) -> tuple[int, str, str]:
+    """Call the `main` of a module in a process of its own: its exit status, and what it printed and complained of.
+
+    The process is forked from one that has imported what commands need, which takes seconds.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["ctnet.engine.testing", "ctnet.analysis.overlay", "study.chapters.shell"])
+    with TemporaryDirectory() as scratch:
+        files = [Path(scratch, name) for name in ("out", "errors")]
+        process = context.Process(target=_be, args=(module, arguments, folder, variables, files))
+        before = dict(os.environ)
+        os.environ.update(variables)  # libraries look at some of them when they are imported
+        for name in COLOURS:
+            os.environ.pop(name, None)
+        try:
+            process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode, *(file.read_text() if file.exists() else "" for file in files)
+
+
+def _be(module: str, arguments: list[str], folder: Path, variables: dict[str, str], files: list[Path]) -> None:
+    """Be the process of a command."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = [module, *arguments]
+    import_module(module).main()
