@@ -106,8 +106,8 @@ def load_videos(
         split: "train", or "val" for the one that accuracy is reported on (the test lists of UCF101 and HMDB51).
         dataset: a name from `DATASETS`; told from the annotation files if not given.
         fold: 1, 2 or 3, of UCF101 and HMDB51.
-        missing: what to do with an annotation that cannot be read, or names a missing file, an unknown class or a path
-            outside the root: raise an "error", or "skip" it and list it in `left_out`.
+        missing: what to do with an annotation that cannot be read, or names a missing file, an unknown class, a path
+            outside the root or a video once more: raise an "error", or "skip" it and list it in `left_out`.
 
     Raises:
         FileNotFoundError: an annotation file is missing, or a video and `missing` is "error".
@@ -131,9 +131,11 @@ def load_videos(
     if twice := [name for label, name in enumerate(classes) if label_of[name] != label]:
         raise ValueError(f"{root}: the annotations of {dataset} list the class {twice[0]!r} twice")
     videos = VideoList(dataset, root, classes, [], [], [])
+    listed: set[str] = set()
     for entry in entries:
-        problem = _problem(root, entry, label_of)
+        problem = _problem(root, entry, label_of, listed)
         if problem is None:
+            listed.add(entry.path)
             videos.paths.append(root / entry.path)
             videos.labels.append(label_of[entry.label])
         elif missing == "error" and not entry.aside:
@@ -149,8 +151,8 @@ def load_videos(
 _HINT = "; missing='skip' leaves out such videos"
 
 
-def _problem(root: Path, entry: Entry, label_of: dict[str, int]) -> Exception | None:
-    """Why an entry cannot be used."""
+def _problem(root: Path, entry: Entry, label_of: dict[str, int], listed: set[str]) -> Exception | None:
+    """Why an entry cannot be used; `listed` are the paths of those before it."""
     name = printable(entry.path)
     if entry.problem:
         return ValueError(f"{name}: {entry.problem}")
@@ -158,6 +160,8 @@ def _problem(root: Path, entry: Entry, label_of: dict[str, int]) -> Exception | 
         return ValueError(f"{name}: outside {root}")
     if entry.label not in label_of:
         return ValueError(f"{name}: unknown class {entry.label!r}")
+    if entry.path in listed:
+        return ValueError(f"{name}: listed twice, here as {entry.label!r}{_HINT}")
     if not (os.path.isfile(root / entry.path) or os.path.isdir(root / entry.path)):
         return FileNotFoundError(f"{printable(str(root / name))}: no such video{_HINT}")
     return None
@@ -201,9 +205,12 @@ def _text(root: Path, *names: str) -> tuple[Path, str]:
     if not found:
         raise FileNotFoundError(f"{root / names[-1]}: no such annotation file")
     try:
-        return found[0], found[0].read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = found[0].read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("zeros")
+    except ValueError as error:
         raise ValueError(f"{found[0]}: not a text file in UTF-8") from error
+    return found[0], text
 
 
 def _lines(root: Path, name: str) -> list[str]:
@@ -324,9 +331,14 @@ def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entri
     labels, number_of = listed("labels")
     path, rows = listed("train" if split == "train" else "validation")
     try:
-        classes = [name for name, _ in sorted(number_of.items(), key=lambda item: int(item[1]))]
+        by_number = {int(str(number)): name for name, number in number_of.items()}
+        classes = [by_number[number] for number in sorted(by_number)]
+        if len(classes) < len(number_of):
+            raise ValueError("a number twice")
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{labels}: not the labels of Something-Something V2, a number for each class") from error
+        raise ValueError(
+            f"{labels}: not the labels of Something-Something V2, a number of its own for each class"
+        ) from error
     if not isinstance(rows, list):
         raise ValueError(f"{path}: not the annotations of Something-Something V2, a list of videos")
     entries = []

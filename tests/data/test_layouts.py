@@ -311,6 +311,36 @@ def test_a_class_that_is_listed_twice_is_told(make_tree, tmp_path):
         load_videos(root, "train")
 
 
+@pytest.mark.parametrize("dataset", ["kinetics", "somethingv1"])
+def test_a_video_that_is_listed_twice_counts_once(make_tree, tmp_path, dataset):
+    root = make_tree(dataset, tmp_path)
+    before = load_videos(root, "train")
+    path = root / {"kinetics": "annotations/train.csv", "somethingv1": "something-something-v1-train.csv"}[dataset]
+    path.write_text(path.read_text().rstrip("\n") + "\n" + path.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(ValueError, match="listed twice, here as '.*'; missing='skip' leaves out such videos"):
+        load_videos(root, "train")
+    found = load_videos(root, "train", missing="skip")
+    assert (found.names, found.labels, len(found.left_out)) == (before.names, before.labels, 1)
+
+
+@pytest.mark.parametrize("numbers", [(0, 0), ("0", 0), (0.5, 1), (True, 1), (None, 1)])
+def test_numbers_of_classes_must_tell_their_order(make_tree, tmp_path, numbers):
+    root = make_tree("somethingv2", tmp_path)
+    path = root / "something-something-v2-labels.json"
+    names = list(json.loads(path.read_text()))[:2]
+    path.write_text(json.dumps(dict(zip(names, numbers, strict=True))))
+    with pytest.raises(ValueError, match="a number of its own for each class"):
+        load_videos(root, "train")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_texts_in_other_encodings_are_named(make_tree, tmp_path, encoding):
+    path = make_tree("kinetics", tmp_path) / "annotations" / "train.csv"
+    path.write_text(path.read_text(), encoding)
+    with pytest.raises(ValueError, match=r"train.csv: not a text file in UTF-8"):
+        load_videos(tmp_path, "train", "kinetics")
+
+
 def test_hidden_copies_of_annotations_are_no_classes(make_tree, tmp_path):
     root = make_tree("hmdb51", tmp_path)
     before = load_videos(root, "train")
