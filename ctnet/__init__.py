@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctnet.analysis import count_cost
+    from ctnet.deploy import optimize
     from ctnet.engine import load_model, save_model
     from ctnet.models import create_model, list_models, load_official_checkpoint, tensorize
 
@@ -17,14 +18,16 @@ __all__ = [
     "list_models",
     "load_model",
     "load_official_checkpoint",
+    "optimize",
     "save_model",
     "tensorize",
 ]
 __version__ = "0.1.0"
 
-_PARTS = ("analysis", "data", "engine", "micro", "models")
+_PARTS = ("analysis", "data", "deploy", "engine", "micro", "models")
 _HOMES = {
     "analysis": ("count_cost",),
+    "deploy": ("optimize",),
     "engine": ("load_model", "save_model"),
     "models": ("create_model", "list_models", "load_official_checkpoint", "tensorize"),
 }

@@ -224,15 +224,18 @@ def test_checkpoints(
 @app.command()
 def predict(
     video: Annotated[Path, typer.Argument(help="A video file, or a folder of pictures.")],
-    checkpoint: Annotated[Path, typer.Option(help="A file of weights that `ctnet train` wrote.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="Weights that `ctnet train` wrote, or a file that `ctnet export` wrote.")
+    ],
     view: Annotated[str, typer.Option(help="Crops x clips that are averaged.")] = "1x1",
     as_json: Json = False,
 ) -> None:
     """Name the five classes that a network finds most probable for a video."""
-    from ctnet.engine import View, load_model, load_recipe
+    from ctnet.deploy import load_network
+    from ctnet.engine import View
     from ctnet.engine import predict as score
 
-    probabilities = score(load_model(checkpoint), load_recipe(checkpoint), [video], View.parse(view))
+    probabilities = score(*load_network(checkpoint), [video], View.parse(view))
     best = [
         {"class": probabilities.classes[label], "probability": round(float(probabilities.probabilities[0, label]), 4)}
         for label in probabilities.top(5)[0]
@@ -242,6 +245,74 @@ def predict(
     else:
         for line in best:
             print(f"{line['probability']:7.1%}  {line['class']}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A file of weights that `ctnet train` wrote.")],
+    format: Annotated[str, typer.Option(help="onnx, openvino or torch.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write; beside the weights unless given.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Round to 8 bits, calibrated on training clips (onnx).")] = False,
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Fields to change.")] = None,
+) -> None:
+    """Write a network as a file for ONNX Runtime, OpenVINO or torch, for clips as its recipe tests them.
+
+    ctnet export run/model.safetensors --format onnx
+    """
+    from ctnet.deploy import calibration_clips
+    from ctnet.deploy import export as write
+    from ctnet.deploy.files import require, suffix
+    from ctnet.engine import load_model, load_recipe
+
+    require(format)
+    out = out or checkpoint.with_suffix(suffix(format, int8))
+    model, recipe = load_model(checkpoint), load_recipe(checkpoint).parse(changes or [])
+    write(model, out, format, recipe, int8=calibration_clips(model, recipe) if int8 else None)
+    print(f"{out}: ready, for clips of {recipe.frames} frames of {recipe.test_size or recipe.size} pixels")
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Names that `ctnet models` lists.")],
+    backend: Annotated[
+        list[str] | None, typer.Option(help="eager, optimized, compiled, onnxruntime or openvino; may repeat.")
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames T of the clip.")] = 8,
+    size: Annotated[int, typer.Option(help="Height and width of the clip in pixels.")] = 256,
+    clips: Annotated[int, typer.Option(help="Clips at once.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="All cores unless given.")] = None,
+    rounds: Annotated[int, typer.Option(help="Each measures every network in every runtime once.")] = 10,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Measure what a clip takes in time and memory, in several runtimes."""
+    from dataclasses import asdict
+
+    from ctnet.deploy import bench as measure
+
+    backends = backend or ["eager", "optimized"]
+    settings = {"frames": frames, "size": size, "clips": clips, "threads": threads, "rounds": rounds, "device": device}
+    found = measure(models, backends, **settings, progress=not as_json)
+    if as_json:
+        lines = [
+            asdict(timing) | {"clips_per_second": timing.clips_per_second, "gflops": timing.gflops} for timing in found
+        ]
+        return print(json.dumps(settings | {"timings": lines}, indent=1))
+    rows = [
+        [
+            timing.model,
+            timing.backend,
+            f"{timing.gmacs:.2f}",
+            f"{timing.latency_ms:.1f} ± {timing.spread_ms:.1f}",
+            "" if timing.processor_ms is None else f"{timing.processor_ms:.1f}",
+            f"{timing.clips_per_second:.2f}",
+            f"{timing.gflops:.1f}",
+            "" if timing.memory_mb is None else f"{timing.memory_mb:.0f}",
+        ]
+        for timing in found
+    ]
+    columns = ["Model", "Runtime", "GMACs", "Latency (ms)", "Processor (ms)", "Clips/s", "GFLOP/s", "Memory (MB)"]
+    print_table(columns, rows)
 
 
 @app.command()

@@ -36,7 +36,7 @@ def test_every_dependency_is_pinned_and_installed_at_its_pin(requirement):
 
 def test_what_the_tests_import_comes_with_them():
     (own,) = (requirement for requirement in map(Requirement, EXTRAS["dev"]) if requirement.name == PROJECT["name"])
-    assert own.extras >= {"cluster", "peers", "tensorboard"}
+    assert own.extras >= {"cluster", "deploy", "peers", "tensorboard"}
 
 
 def test_the_versions_that_everything_hangs_on():
@@ -108,7 +108,7 @@ def test_public_names_are_loaded_when_they_are_used():
     assert run_code(code) == len(WAYS) * "ctnet.models.registry\n"
 
 
-@pytest.mark.parametrize("package", ["analysis", "engine"])
+@pytest.mark.parametrize("package", ["analysis", "deploy", "engine"])
 def test_parts_load_their_public_names_too(package):
     module = import_module(f"ctnet.{package}")
     assert all(getattr(module, name) for name in module.__all__)
@@ -133,9 +133,10 @@ def test_every_public_name_is_there_and_no_other():
 
 
 def test_imports_point_one_way():
-    """study -> engine -> analysis -> micro, data, models -> files, errors, lazy; models: torch, torchvision."""
+    """study -> deploy -> engine -> analysis -> micro, data, models -> files, errors, lazy."""
     layers = {"models": set(), "data": set(), "micro": {"data"}, "analysis": {"models", "data", "micro"}}
     layers["engine"] = set(layers)
+    layers["deploy"] = set(layers)
     for layer, allowed in layers.items():
         for path in (ROOT / "ctnet" / layer).rglob("*.py"):
             imported = set(re.findall(r"^\s*(?:from|import) ctnet\.(\w+)", path.read_text(), re.MULTILINE))

@@ -147,7 +147,7 @@ def evaluate(
         workers: processes that load data.
         progress: show a bar.
     """
-    place = place or Place(next(model.parameters()).device)
+    place = place or Place(next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
     mine = range(len(dataset))[place.rank :: place.world]
     views = len(dataset[0][0]) if len(dataset) and dataset[0][0].dim() == 5 else 1
     batches = BatchSampler(mine, max(1, batch_size // views), drop_last=False)

@@ -1,0 +1,194 @@
+"""What a clip costs in time: latency of networks in several runtimes, measured in turn."""
+
+import ctypes
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ctnet.analysis import count_cost
+from ctnet.deploy.files import Format, export
+from ctnet.deploy.inference import optimize
+from ctnet.deploy.runtime import load_exported
+from ctnet.engine.training import keep_freed_memory
+from ctnet.models import VideoModel, create_model
+
+BACKENDS = ("eager", "optimized", "compiled", "onnxruntime", "openvino")
+RUNTIMES: dict[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one network takes in one runtime.
+
+    Attributes:
+        model: its name.
+        backend: one of `BACKENDS`.
+        clips: at once.
+        gmacs: multiply-adds of a clip in 1e9.
+        latency_ms: median time of a batch.
+        spread_ms: half the distance between the quartiles of the times.
+        processor_ms: median processor time of a batch, over all threads, which other processes disturb less; None on a
+            GPU.
+        memory_mb: what a batch adds to the memory in use, at its peak; None where the system does not tell.
+    """
+
+    model: str
+    backend: str
+    clips: int
+    gmacs: float
+    latency_ms: float
+    spread_ms: float
+    processor_ms: float | None
+    memory_mb: float | None
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips per second at the median latency."""
+        return self.clips / self.latency_ms * 1e3
+
+    @property
+    def gflops(self) -> float:
+        """Rate reached in 1e9 operations per second, a multiply-add counted as two."""
+        return 2 * self.gmacs * self.clips_per_second
+
+
+def bench(
+    names: Sequence[str],
+    backends: Sequence[str] = BACKENDS,
+    *,
+    frames: int = 8,
+    size: int = 256,
+    clips: int = 1,
+    threads: int | None = None,
+    rounds: int = 10,
+    device: str = "cpu",
+    progress: bool = False,
+) -> list[Timing]:
+    """Measure networks with random weights, all in turn in every round, so that what disturbs one disturbs all.
+
+    Args:
+        names: of `list_models()`.
+        backends: some of `BACKENDS`; on a GPU the first three.
+        frames: T of the clips.
+        size: their height and width in pixels.
+        clips: in a batch.
+        threads: as many as torch has, unless given.
+        rounds: that are timed; one more warms up.
+        device: "cpu" or "cuda".
+        progress: show a bar.
+
+    Raises:
+        ValueError: for an unknown name, backend or device, or a clip that a network cannot process.
+    """
+    if unknown := [backend for backend in backends if backend not in BACKENDS]:
+        raise ValueError(f"unknown backend {unknown[0]!r}; there are {', '.join(BACKENDS)}")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"there is no device {device!r} here")
+    if device == "cuda" and (other := [backend for backend in backends if backend in RUNTIMES]):
+        raise ValueError(f"{other[0]} is measured on a CPU alone")
+    if min(frames, size, clips, rounds) < 1 or (threads is not None and threads < 1):
+        raise ValueError("frames, size, clips, threads and rounds must be positive")
+    keep_freed_memory()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        batch = torch.rand(clips, 3, frames, size, size).to(device)
+        contestants: dict[tuple[str, str], Callable[[Tensor], Tensor]] = {}
+        gmacs, rows = {}, []
+        for name in names:
+            model = create_model(name, num_frames=frames).eval().to(device)
+            gmacs[name] = count_cost(model, size=size, frames=frames).gmacs
+            for backend in backends:
+                contestants[name, backend] = _prepared(model, backend, frames, size)
+        with torch.inference_mode():
+            memory = {key: _memory(partial(run, batch), device) for key, run in contestants.items()}
+            times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in contestants}
+            for _ in tqdm(range(rounds), desc="rounds", disable=not progress, leave=False):
+                for key, run in contestants.items():
+                    times[key].append(_timed(partial(run, batch), device))
+    finally:
+        torch.set_num_threads(before)
+    for (name, backend), found in times.items():
+        wall, processor = ([1e3 * each for each in column] for column in zip(*found, strict=True))
+        quartiles = statistics.quantiles(wall, n=4) if len(wall) > 1 else wall * 3
+        rows.append(
+            Timing(
+                name,
+                backend,
+                clips,
+                gmacs[name],
+                statistics.median(wall),
+                (quartiles[2] - quartiles[0]) / 2,
+                statistics.median(processor) if device == "cpu" else None,
+                memory[name, backend],
+            )
+        )
+    return rows
+
+
+def matrix_rate(threads: int | None = None, size: int = 1024, rounds: int = 10) -> float:
+    """What a product of two square matrices reaches here, in 1e9 operations per second of processor time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    a = torch.rand(size, size)
+    try:
+        times = [_timed(partial(torch.mm, a, a), "cpu")[1] for _ in range(rounds + 1)][1:]
+    finally:
+        torch.set_num_threads(before)
+    return 2 * size**3 / statistics.median(times) / 1e9
+
+
+def _prepared(model: VideoModel, backend: str, frames: int, size: int) -> Callable[[Tensor], Tensor]:
+    """The network as a backend runs it."""
+    if backend == "optimized":
+        return optimize(model)
+    if backend == "compiled":
+        return torch.compile(optimize(model))  # type: ignore[no-any-return]
+    if backend == "eager":
+        return model
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml" if backend == "openvino" else "model.onnx")
+        export(model, path, RUNTIMES[backend], frames=frames, size=size)
+        return load_exported(path)
+
+
+def _timed(call: Callable[[], object], device: str) -> tuple[float, float]:
+    """Seconds, and seconds of the processor, of a call."""
+    begin, busy = time.perf_counter(), time.process_time()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin, time.process_time() - busy
+
+
+def _memory(call: Callable[[], object], device: str) -> float | None:
+    """What a call adds to the memory in use at its peak, in 1e6 bytes; the call also warms up."""
+    call()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - held) / 1e6
+    if sys.platform != "linux":
+        return None
+    if hasattr(trim := ctypes.CDLL(None), "malloc_trim"):
+        trim.malloc_trim(0)  # what earlier calls freed is not in use
+    held = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    call()
+    return (_status("VmHWM") - held) / 1e3
+
+
+def _status(field: str) -> int:
+    """A line of /proc/self/status, in kilobytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from networks import shaken
+from typer.testing import CliRunner
+
+import ctnet
+from ctnet.cli import app
+from ctnet.deploy import calibration_clips, export, load_exported, load_network
+from ctnet.engine import View, eval_data, evaluate, get_recipe, load_recipe, predict, save_model
+from ctnet.micro import write_video
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+RECIPE = get_recipe("micro-something").override({"model": "ctnet_r50_twin", "options": {"blocks": 1}, "frames": 4})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A file of weights as a run leaves it, and the network that it is of."""
+    model = shaken(ctnet.create_model("ctnet_r50_twin", num_classes=24, num_frames=4, blocks=1))
+    model.classes = [f"class {number}" for number in range(24)]
+    model.input_mean = (0.4, 0.5, 0.6)
+    path = tmp_path_factory.mktemp("trained") / "model.safetensors"
+    save_model(path, model, recipe=RECIPE)
+    return path, model
+
+
+@pytest.fixture(scope="module", params=SUFFIXES)
+def exported(request, trained):
+    """The same network exported by the command line."""
+    path, _ = trained
+    out = path.with_suffix(SUFFIXES[request.param])
+    done = CliRunner().invoke(app, ["export", str(path), "--format", request.param])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@torch.inference_mode()
+def test_the_runtime_scores_any_number_of_clips_as_the_network_does(trained, exported):
+    _, model = trained
+    program = load_exported(exported)
+    for count in (1, 2, 5):
+        clips = torch.randn(count, 3, 4, 32, 32)
+        torch.testing.assert_close(program(clips), model(clips), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"exported for clips of shape \(N, 3, 4, 32, 32\)"):
+        program(torch.randn(1, 3, 5, 32, 32))
+
+
+def test_the_file_knows_classes_normalisation_and_recipe(trained, exported):
+    _, model = trained
+    program, recipe = load_network(exported)
+    assert program.classes == model.classes
+    assert (program.input_mean, program.input_std) == (model.input_mean, model.input_std)
+    assert (program.num_frames, program.size, recipe) == (4, 32, RECIPE)
+
+
+def test_a_video_is_predicted_from_an_exported_file_as_from_weights(trained, exported, tmp_path):
+    path, model = trained
+    video = tmp_path / "own.mp4"
+    write_video(video, np.random.default_rng(0).integers(0, 255, (9, 36, 64, 3), np.uint8))
+    expected = predict(model, load_recipe(path), [video]).probabilities[0]
+    done = CliRunner().invoke(app, ["predict", str(video), "--checkpoint", str(exported), "--json"])
+    best = json.loads(done.output)["top5"]
+    assert [line["class"] for line in best] == [model.classes[label] for label in (-expected).argsort()[:5]]
+    assert [line["probability"] for line in best] == pytest.approx(sorted(expected)[:-6:-1], abs=1e-3)
+
+
+def test_eight_bits_agree_with_the_network_that_they_round(trained, tmp_path):
+    model = ctnet.create_model("ctnet_r50_twin", weights="micro-something")
+    recipe = load_recipe(ctnet.models.find_weights("ctnet_r50_twin", "micro-something").path)
+    recipe = recipe.override({"train_clips": 24, "val_clips": 24})
+    model.classes = None  # as many clips as classes are enough
+    export(model, tmp_path / "small.onnx", "onnx", recipe, int8=calibration_clips(model, recipe, 8))
+    small = load_exported(tmp_path / "small.onnx")
+    clips = eval_data(recipe, model, View())
+    full, rounded = evaluate(model, clips), evaluate(small, clips)
+    assert (full.predictions == rounded.predictions).mean() > 0.8
+    assert not np.array_equal(full.probabilities, rounded.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "tflite"], "unknown format 'tflite'; there are onnx, openvino, torch"),
+        (["--format", "openvino", "--int8"], "int8 is ONNX Runtime's: export to onnx"),
+        (["--out", "."], "is a folder"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(trained, arguments, message):
+    done = CliRunner().invoke(app, ["export", str(trained[0]), *arguments])
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.values())
+def test_files_that_are_no_exported_network_are_refused(tmp_path, suffix):
+    with pytest.raises(FileNotFoundError, match="no exported network"):
+        load_network(tmp_path / f"none{suffix}")
+    (tmp_path / f"broken{suffix}").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="damaged, or no network that ctnet exported"):
+        load_network(tmp_path / f"broken{suffix}")
+    with pytest.raises(ValueError, match="those end in"):
+        load_exported(tmp_path / "model.safetensors")
