@@ -9,6 +9,7 @@ from ctnet.models.official import load_official_checkpoint, read_official_checkp
 from ctnet.models.registry import create_model, list_models, network_version, register
 from ctnet.models.tensor_conv import TensorSeparableConv, sub_dimension_sizes
 from ctnet.models.tsn import TSN, VideoModel
+from ctnet.models.weights import Weights, find_weights, list_weights
 
 __all__ = [
     "BLOCKS",
@@ -18,11 +19,14 @@ __all__ = [
     "TensorExcitation",
     "TensorSeparableConv",
     "VideoModel",
+    "Weights",
     "c3d_module",
     "create_backbone",
     "create_model",
     "csn_module",
+    "find_weights",
     "list_models",
+    "list_weights",
     "load_official_checkpoint",
     "network_version",
     "peers",

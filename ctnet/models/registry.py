@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from ctnet.errors import did_you_mean
 from ctnet.models.official import load_official_checkpoint
 from ctnet.models.tsn import VideoModel
+from ctnet.models.weights import find_weights
 
 Family = Literal["module", "resnet", "own"]
 """What a network is: a 2D CNN, with or without a module in the place of its 3 x 3 convolutions; another method's parts
@@ -84,7 +85,8 @@ def create_model(
         num_classes: of the head; 174 in Something-Something, 400 in Kinetics-400.
         num_frames: T of the clips the network is meant for; it accepts any.
         weights: "imagenet" starts the backbone from torchvision's weights; everything else, and all without it, is
-            random.
+            random. Another name, such as "micro-something", gives a network that the study has trained, with its
+            classes, see `ctnet.models.weights`; its head has as many scores as those.
         checkpoint: a file of the authors' code to load, see `load_official_checkpoint`.
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
@@ -95,20 +97,29 @@ def create_model(
         A network from clips (N, 3, T, H, W) to scores (N, num_classes).
 
     Raises:
-        ValueError: for an unknown name or option.
+        ValueError: for an unknown name or option, or weights that are not here.
         RuntimeError: when ImageNet weights cannot be downloaded.
     """
     entry = _entry(name)
     if unknown := [option for option in options if option not in entry.options]:
         there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
-    if weights not in (None, "imagenet"):
-        raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
-    if weights and not entry.pretrained:
+    trained = find_weights(name, weights) if weights not in (None, "imagenet") else None
+    if trained:
+        num_classes = len(trained.classes)
+    if weights == "imagenet" and not entry.pretrained:
         raise ValueError(f"there are no ImageNet weights for {name}: leave out weights")
-    start = {"weights": weights} if weights else {}
+    start = {"weights": weights} if weights == "imagenet" else {}
     model = entry.build(num_classes=num_classes, num_frames=num_frames, dropout=dropout, **start, **options)
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
+    if trained:
+        try:
+            model.load_state_dict(trained.tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{trained.path} is of {name} with other options than these") from error
+        model.classes = trained.classes
+        (r, g, b), (dr, dg, db) = trained.normalisation["mean"], trained.normalisation["std"]
+        model.input_mean, model.input_std = (r, g, b), (dr, dg, db)
     if checkpoint is not None:
         load_official_checkpoint(model, checkpoint)
     return model

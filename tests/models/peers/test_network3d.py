@@ -103,7 +103,7 @@ def small_slowfast():
             ValueError,
             "no ImageNet weights for x3d_xl",
         ),
-        (lambda: ctnet.create_model("i3d_inception", weights="kinetics"), ValueError, "weights must be"),
+        (lambda: ctnet.create_model("i3d_inception", weights="kinetics"), ValueError, "no weights .kinetics. for"),
     ],
 )
 def test_bad_requests_are_refused(call, error, message):

@@ -1,0 +1,51 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ctnet
+from ctnet.models import find_weights, list_weights
+from ctnet.models.weights import weights_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_trained_twin_comes_by_name_with_its_classes():
+    model = ctnet.create_model("ctnet_r50_twin", weights="micro-something").eval()
+    kept = ctnet.load_model(find_weights("ctnet_r50_twin", "micro-something").path)
+    clips = torch.rand(1, 3, 8, 64, 64)
+    assert torch.equal(model(clips), kept(clips))
+    assert model.classes == kept.classes
+    assert (model.input_mean, model.input_std) == (kept.input_mean, kept.input_std)
+
+
+def test_every_file_of_weights_has_a_name():
+    files = {path for name in ctnet.list_models() for path in list_weights(name).values()}
+    assert files == set(weights_folder().glob("*.safetensors"))
+    assert files
+
+
+def test_weights_that_are_not_here_are_refused_in_a_line_that_helps(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match='there are "imagenet", micro-something; a clone'):
+        ctnet.create_model("ctnet_r50_twin", weights="micro-somethign")
+    with pytest.raises(ValueError, match="other options"):
+        ctnet.create_model("ctnet_r50_twin", weights="micro-something", excitation="se")
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    with pytest.raises(ValueError, match=r"none of ctnet_r50_twin lie in .*study run --weights"):
+        ctnet.create_model("ctnet_r50_twin", weights="micro-something")
+
+
+def test_torch_hub_builds_networks_with_labels_and_a_transform():
+    code = f"""
+import torch
+model = torch.hub.load({str(ROOT)!r}, "ctnet_r50_twin", source="local", weights="micro-something")
+frames = torch.randint(0, 255, (8, 3, 80, 120), dtype=torch.uint8)
+clip = model.transform(frames).movedim(0, 1)
+print(tuple(clip.shape), tuple(model(clip[None]).shape), len(model.classes), model.training)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "(3, 8, 64, 64) (1, 24) 24 False"
