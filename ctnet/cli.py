@@ -264,7 +264,7 @@ def export(
     from ctnet.deploy.files import require, suffix
     from ctnet.engine import load_model, load_recipe
 
-    require(format)
+    require(format, int8)
     out = out or checkpoint.with_suffix(suffix(format, int8))
     model, recipe = load_model(checkpoint), load_recipe(checkpoint).parse(changes or [])
     write(model, out, format, recipe, int8=calibration_clips(model, recipe) if int8 else None)

@@ -30,10 +30,12 @@ KEY = "ctnet"
 """Under which a file's metadata hold what `load_exported` needs."""
 
 
-def require(format: str) -> None:
-    """Raise ValueError unless a format is known and its packages are installed."""
+def require(format: str, int8: bool = False) -> None:
+    """Raise ValueError unless a format is known, has 8 bits if they are asked for, and its packages are installed."""
     if format not in get_args(Format):
         raise ValueError(f"unknown format {format!r}; there are {', '.join(get_args(Format))}")
+    if int8 and format != "onnx":
+        raise ValueError(f"int8 is ONNX Runtime's: export to onnx, not to {format}")
     if missing := [package for package in PACKAGES[format] if find_spec(package) is None]:
         raise ValueError(f"{format} needs {', '.join(missing)}: pip install 'ctnet[deploy]'")
 
@@ -71,9 +73,7 @@ def export(
         ValueError: when a package is missing, or nothing tells the size.
         OSError: when the file cannot be written.
     """
-    require(format)
-    if int8 is not None and format != "onnx":
-        raise ValueError(f"int8 is ONNX Runtime's: export to onnx, not to {format}")
+    require(format, int8 is not None)
     frames = frames or (recipe.frames if recipe else model.num_frames)
     size = size or (recipe.test_size or recipe.size if recipe else None)
     if size is None:
