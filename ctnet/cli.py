@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -291,7 +291,8 @@ def bench(
     from ctnet.deploy import bench as measure
 
     backends = backend or ["eager", "optimized"]
-    settings = {"frames": frames, "size": size, "clips": clips, "threads": threads, "rounds": rounds, "device": device}
+    settings: dict[str, Any] = {"frames": frames, "size": size, "clips": clips, "threads": threads}
+    settings |= {"rounds": rounds, "device": device}
     found = measure(models, backends, **settings, progress=not as_json)
     if as_json:
         lines = [

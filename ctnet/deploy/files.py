@@ -48,7 +48,7 @@ def suffix(format: str, int8: bool = False) -> str:
 def export(
     model: VideoModel,
     path: PathLike,
-    format: Format,
+    format: str,
     recipe: Recipe | None = None,
     *,
     frames: int | None = None,

@@ -50,7 +50,7 @@ def optimize(model: Model) -> Model:
     if kernels.library() is None:
         left.append("kernels")
     optimized.left = left  # type: ignore[assignment]
-    return optimized
+    return optimized  # type: ignore[return-value]
 
 
 class FusedConv(nn.Module):
@@ -60,6 +60,9 @@ class FusedConv(nn.Module):
         conv: the convolution.
         bn: what follows it.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, conv: nn.Conv2d | nn.Conv3d, bn: nn.Module | None = None) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class FusedConv(nn.Module):
         settings = (self.padding, self.stride, self.dilation, self.groups)
         if self.packed is None:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *settings, list(x.shape))
-        after = ("relu", [], "") if self.relu else ("none", [], "")
+        after: tuple[Any, ...] = ("relu", [], "") if self.relu else ("none", [], "")
         if residual is None:
             return torch.ops.mkldnn._convolution_pointwise(x, self.packed, self.bias, *settings, *after)
         after = ("relu", [], "") if self.relu else (None, [], None)
@@ -201,7 +204,7 @@ def _rewritten(module: nn.Module) -> nn.Module:
             setattr(module, name, nn.Sequential(made) if wrapped else made)
         gated = isinstance(module, SubOperation) and module.connection == "parallel"
         if gated and isinstance(module.excite_spatial, TensorExcitation):
-            return GatedBranches(module)
+            return GatedBranches(module)  # type: ignore[arg-type]
         return module
     return _fuse(fx.GraphModule(module, graph, type(module).__name__))
 
@@ -219,7 +222,8 @@ def _traced(module: nn.Module) -> fx.Graph | None:
 
 def _fuse(module: fx.GraphModule) -> nn.Module:
     """Fuse convolution, normalisation, sum and ReLU where nothing else sees what lies between."""
-    graph, called = module.graph, {}
+    graph = module.graph
+    called: dict[str, nn.Module] = {}
     for node in list(graph.nodes):
         if node.op != "call_module":
             continue

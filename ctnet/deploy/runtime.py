@@ -119,5 +119,9 @@ def _load_openvino(path: Path, threads: int | None) -> tuple[Run, str]:
 
 def _load_torch(path: Path, threads: int | None) -> tuple[Run, str]:
     extra = {KEY: ""}
-    program = torch.export.load(path, extra_files=extra)
-    return program.module(), extra[KEY]
+    module = torch.export.load(path, extra_files=extra).module()
+
+    def run(clips: Tensor) -> Tensor:  # the module itself refuses to be put into evaluation mode, in which it is
+        return module(clips)
+
+    return run, extra[KEY]

@@ -152,7 +152,7 @@ def _prepared(model: VideoModel, backend: str, frames: int, size: int) -> Callab
     if backend == "optimized":
         return optimize(model)
     if backend == "compiled":
-        return torch.compile(optimize(model))  # type: ignore[no-any-return]
+        return torch.compile(optimize(model))
     if backend == "eager":
         return model
     with tempfile.TemporaryDirectory() as folder:
