@@ -156,6 +156,41 @@ def measure(work: Work = WORK) -> None:
 
 
 @app.command()
+def speed(
+    part: Annotated[list[str] | None, typer.Option(help="networks or runtimes; both unless given.")] = None,
+) -> None:
+    """Measure what networks take in time on this machine, and keep it; best while nothing else runs."""
+    from study.speed import PARTS, measure_speed
+
+    if unknown := [name for name in part or [] if name not in PARTS]:
+        raise ValueError(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
+    for name in part or PARTS:
+        measure_speed(name)
+        print(f"results/speed/{name}.json: ready")
+
+
+@app.command("exports")
+def export_all(
+    model: Annotated[list[str] | None, typer.Argument(help="Names of networks; all unless given.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also those that are kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export networks to ONNX and compare scores in ONNX Runtime; exit with 1 when one cannot, or differs."""
+    from ctnet.models import list_models
+    from study.speed import try_exports
+
+    found = try_exports(model or list_models(), again)
+    failed = {name: kept for name, kept in found.items() if kept.get("difference", 1) > 1e-4}
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        rows = [[name, str(kept.get("error", f"differs by {kept.get('difference')}"))] for name, kept in failed.items()]
+        print_table(["Network", "Why not"], rows)
+        print(f"{len(found) - len(failed)} of {len(found)} networks give the same scores")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def verify(
     table: Annotated[list[str] | None, typer.Option(help="Only claims on this table, such as 2a; may repeat.")] = None,
     live: Annotated[bool, typer.Option(help="Measure every cost again, at full size, and keep it.")] = False,

@@ -1,0 +1,177 @@
+"""Tables and figures on time beside FLOPs."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from pandas.io.formats.style import Styler
+
+from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.chapters.tables import chapter_card, styled
+from study.paper import table
+from study.speed import speed, times
+
+RUNTIMES = {
+    "eager": "PyTorch",
+    "optimized": "ctnet.optimize",
+    "compiled": "optimize, then torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+SHADES = {"eager": COLORS["plain"], "optimized": COLORS["ct"], "library": COLORS["plain"], "own": COLORS["ct"]}
+
+
+def speed_card() -> Any:
+    """The card that opens the chapter: what was measured, on what, and how to measure it again."""
+    networks, runtimes = speed("networks"), speed("runtimes")
+    made = networks["provenance"]
+    threads = "one thread" if networks["threads"] == 1 else f"{networks['threads']} threads"
+    packages = ", ".join(f"{name} {made['versions'][name]}" for name in ("torch", "onnxruntime", "openvino"))
+    items = {
+        "Measured": f"{len(networks['models'])} networks; TSN and CT-Net in {len(runtimes['backends'])} runtimes",
+        "On": f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores, fp32, {threads}, {made['made'][:10]}",
+        "With": packages,
+        "How": f"{networks['rounds']} rounds, every network in turn; medians of processor time",
+        "On a GPU": "not measured",
+    }
+    return chapter_card(items, {"Measure again": "python -m study speed"})
+
+
+def runtime_table() -> Styler:
+    """TSN and CT-Net in every runtime: milliseconds of a clip, and the ratio of the two beside that of their FLOPs."""
+    frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "gflops", "gmacs"])
+    rows = [
+        {
+            "Runtime": RUNTIMES[str(backend)],
+            "TSN, ms": f"{row['ms', 'tsn_r50']:.0f}",
+            "CT-Net, ms": f"{row['ms', 'ctnet_r50']:.0f}",
+            "CT-Net / TSN": f"{row['ms', 'ctnet_r50'] / row['ms', 'tsn_r50']:.2f}",
+            "By FLOPs": f"{row['gmacs', 'ctnet_r50'] / row['gmacs', 'tsn_r50']:.2f}",
+            "TSN, GFLOP/s": f"{row['gflops', 'tsn_r50']:.0f}",
+            "CT-Net, GFLOP/s": f"{row['gflops', 'ctnet_r50']:.0f}",
+        }
+        for backend, row in frame.loc[[b for b in RUNTIMES if b in frame.index]].iterrows()
+    ]
+    kept = speed("runtimes")
+    caption = (
+        f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, fp32, {kept['threads']} thread. "
+        f"A product of matrices reaches {kept['matrix_rate']:.0f} GFLOP/s on the same core."
+    )
+    return styled(pd.DataFrame(rows), caption)
+
+
+def network_table() -> Styler:
+    """Every measured network: multiply-adds, milliseconds and rate."""
+    frame = times("networks").pivot_table(index="model", columns="backend", values=["gmacs", "ms", "gflops", "share"])
+    frame = frame.sort_values(("gmacs", "eager"))
+    rows = [
+        {
+            "Network": model,
+            "GMACs": f"{row['gmacs', 'eager']:.2f}",
+            "PyTorch, ms": f"{row['ms', 'eager']:.0f}",
+            "optimized, ms": f"{row['ms', 'optimized']:.0f}",
+            "gain": f"{row['ms', 'eager'] / row['ms', 'optimized']:.2f}",
+            "GFLOP/s": f"{row['gflops', 'optimized']:.0f}",
+            "of the matrix rate": f"{row['share', 'optimized']:.0%}",
+        }
+        for model, row in frame.iterrows()
+    ]
+    kept = speed("networks")
+    return styled(pd.DataFrame(rows), f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, one thread.")
+
+
+def plot_speed() -> Figure:
+    """Multiply-adds against milliseconds for every measured network; the line is the rate of a matrix product."""
+    frame, kept = times("networks"), speed("networks")
+    figure = BookFigure(figsize=(WIDTH, 4.6))
+    axes = figure.subplots()
+    for backend, rows in frame.groupby("backend"):
+        axes.scatter(rows["gmacs"], rows["ms"], color=SHADES[str(backend)], label=RUNTIMES[str(backend)], zorder=3)
+    fast = frame[frame["backend"] == "optimized"].set_index("model")
+    placed: list[tuple[float, float]] = []
+    for model in dict.fromkeys(("ctnet_r50", "tsn_r50", *fast.sort_values("gmacs").index)):  # where there is room
+        at = (math.log(fast.loc[model, "gmacs"]), math.log(fast.loc[model, "ms"]))
+        if all(abs(at[0] - x) > 0.4 or abs(at[1] - y) > 0.12 for x, y in placed) or model == "tsn_r50":
+            placed.append(at)
+            side = (-4, 4, "right") if model == "ctnet_r50" else (5, -7, "left")
+            axes.annotate(model, fast.loc[model, ["gmacs", "ms"]], xytext=side[:2], textcoords="offset points",
+                          ha=side[2], fontsize=7)  # fmt: skip
+    ends = [frame["gmacs"].min(), frame["gmacs"].max()]
+    axes.plot(ends, [2e3 * gmacs / kept["matrix_rate"] for gmacs in ends], color=COLORS["published"], linestyle="--",
+              linewidth=1, label="rate of a matrix product")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="GMACs of a clip, logarithmic", ylabel="ms, logarithmic")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.legend()
+    return figure
+
+
+def plot_groups(rates: pd.DataFrame) -> Figure:
+    """Rates of a convolution in ever smaller groups; `rates` as `study.speed.group_rates` returns them."""
+    figure = BookFigure(figsize=(WIDTH, 2.8))
+    axes = figure.subplots()
+    groups = sorted(rates["group"].unique(), reverse=True)
+    for shift, kernel in ((-0.2, "library"), (0.2, "own")):
+        rows = rates[rates["kernel"] == kernel]
+        at = [groups.index(group) + shift for group in rows["group"]]
+        axes.bar(at, rows["gflops"], width=0.4, color=SHADES[kernel], label=f"{kernel} kernel")
+    axes.set_xticks(range(len(groups)), [str(group) for group in groups])
+    axes.set(xlabel="channels of a group", ylabel="GFLOP/s")
+    axes.legend()
+    return figure
+
+
+def estimated_times() -> pd.DataFrame:
+    """Rows of Table 4 whose network was measured, with "ms": what its printed clip costs at the rate it reached.
+
+    The printed cost is of the paper's own frames and size. The rate is that of `ctnet.optimize` on the kept clip.
+    """
+    fast = times("networks").query("backend == 'optimized'").set_index("model")["gflops"]
+    printed, milliseconds = table("4").printed, {}
+    for number, row in enumerate(table("4").rows.values()):
+        names: Mapping[str, None] = dict.fromkeys(network.model for network in row.networks)
+        if len(names) == 1 and (name := next(iter(names))) in fast.index and row.printed.get("clip_gflops"):
+            milliseconds[printed.index[number]] = 2e3 * float(row.printed["clip_gflops"]) / fast[name]
+    return printed.loc[list(milliseconds)].assign(ms=list(milliseconds.values()))
+
+
+def plot_tradeoff_in_time() -> Figure:
+    """Figure 5 with time as its axis: published accuracy against the estimated time of one clip on one core."""
+    frame = estimated_times()
+    figure = BookFigure(figsize=(WIDTH, 4.2))
+    axes = figure.subplots()
+    for number, (method, rows) in enumerate(frame.groupby("method", sort=False)):
+        ours = str(method).startswith("CT-Net")
+        color = COLORS["ct"] if ours else PALETTE[1:][number % (len(PALETTE) - 1)]
+        ordered = rows.astype({"top1": float}).sort_values("ms")
+        axes.plot(ordered["ms"] / 1e3, ordered["top1"], "osD^vP*X"[number % 8], ls="-", color=color, label=str(method))
+    axes.set(
+        xscale="log",
+        xlabel="seconds of one clip on one core, logarithmic",
+        ylabel="top-1 on Kinetics-400, %, published",
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def twins_table(found: list[Any]) -> Styler:
+    """Timings that were measured now: milliseconds and rate."""
+    rows = [
+        {
+            "Network": timing.model,
+            "Runtime": RUNTIMES[timing.backend],
+            "GMACs": f"{timing.gmacs:.3f}",
+            "ms": f"{timing.processor_ms:.1f}",
+            "GFLOP/s": f"{2e3 * timing.gmacs * timing.clips / timing.processor_ms:.1f}",
+        }
+        for timing in found
+    ]
+    return styled(pd.DataFrame(rows), "Twins, measured as this page was built: a clip of 8 x 32 x 32, one thread.")

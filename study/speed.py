@@ -1,0 +1,232 @@
+"""What a clip costs in time: measured once on one machine, kept in `results/speed`, shown beside its FLOPs."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from study.store import provenance, read, write
+
+if TYPE_CHECKING:
+    from ctnet.deploy import Timing
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured together, in turn.
+
+    Attributes:
+        models: names of networks.
+        backends: of `ctnet.deploy.BACKENDS`.
+        frames, size: of the clip.
+        threads: of every runtime.
+        rounds: each measures every network in every runtime once.
+    """
+
+    models: tuple[str, ...]
+    backends: tuple[str, ...]
+    frames: int
+    size: int
+    threads: int = 1
+    rounds: int = 7
+
+
+NETWORKS = (
+    "tsn_r50",
+    "ctnet_r50",
+    "c3d_r50",
+    "r2plus1d_r50",
+    "csn_r50",
+    "tsm_r50",
+    "tim_r50",
+    "teinet_r50",
+    "tea_r50",
+    "stm_r50",
+    "gsm_r50",
+    "smallbig_r50",
+    "corrnet_r50",
+    "blvnet_tam_r50",
+    "eco_lite",
+    "i3d_r50",
+    "slowfast_r50_8x8",
+    "x3d_xl",
+    "r2plus1d34",
+    "ip_csn_r101",
+    "tsn_inceptionv3",
+    "ctnet_inceptionv3",
+)
+"""Full-size networks of the tables that a small machine can run; of deeper ones with the same blocks, none."""
+
+PARTS = {
+    "networks": Part(NETWORKS, ("eager", "optimized"), frames=8, size=112, rounds=3),
+    "runtimes": Part(("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"), frames=8, size=256, rounds=5),
+}
+
+
+def measure_speed(name: str) -> None:
+    """Measure a part of `PARTS` on this machine and keep it in `results/speed`."""
+    from ctnet.deploy import bench, matrix_rate
+
+    part, start = PARTS[name], time.perf_counter()
+    rates = [matrix_rate(part.threads)]
+    found = bench(
+        part.models,
+        part.backends,
+        frames=part.frames,
+        size=part.size,
+        threads=part.threads,
+        rounds=part.rounds,
+        progress=True,
+    )
+    rates.append(matrix_rate(part.threads))
+    made = provenance(("cost",), part.models, time.perf_counter() - start)
+    made["versions"] |= _versions("onnxruntime", "openvino")
+    timings = [asdict(timing) for timing in found]
+    write(f"speed/{name}.json", asdict(part) | {"matrix_rate": sum(rates) / 2, "timings": timings, "provenance": made})
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {package: version(package) for package in packages}
+
+
+def speed(name: str) -> dict[str, Any]:
+    """What is kept of a part; raises FileNotFoundError when nothing is."""
+    kept = read(f"speed/{name}.json")
+    if kept is None:
+        raise FileNotFoundError(f"no times of {name} are kept: `python -m study speed --part {name}` measures them")
+    return kept
+
+
+def times(name: str) -> pd.DataFrame:
+    """Kept times of a part, a row for each network and runtime.
+
+    Columns: model, backend, gmacs; "ms", processor time of a clip; "gflops", the rate that it reaches, two operations
+    for each multiply-add; "share", that rate over the matrix product's.
+    """
+    kept = speed(name)
+    frame = pd.DataFrame(kept["timings"])[["model", "backend", "gmacs", "processor_ms", "memory_mb"]]
+    frame = frame.rename(columns={"processor_ms": "ms"})
+    frame["gflops"] = 2e3 * frame["gmacs"] / frame["ms"]
+    frame["share"] = frame["gflops"] / kept["matrix_rate"]
+    return frame
+
+
+# -- Live, in seconds --------------------------------------------------------------------------------------------------
+
+
+def group_rates(channels: int = 256, size: int = 16, frames: int = 8, rounds: int = 5) -> pd.DataFrame:
+    """Rates of a 3 x 3 convolution in ever smaller groups, on one core, by the library and by the own kernel.
+
+    Returns:
+        Columns: "group", channels in each; "kernel", "library" or "own"; "gmacs"; "gflops", the rate.
+    """
+    import torch
+
+    from ctnet.deploy import kernels
+    from ctnet.deploy.inference import FusedConv
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    contestants: dict[tuple[int, str], Callable[[], torch.Tensor]] = {}
+    x = torch.rand(frames, channels, size, size).contiguous(memory_format=torch.channels_last)
+    clip = x.unflatten(0, (1, frames)).transpose(1, 2)
+    for group in (channels, 64, 32, 16, 8):
+        conv = torch.nn.Conv2d(channels, channels, 3, padding=1, groups=channels // group)
+        fused = FusedConv(conv)
+        contestants[group, "library"] = partial(fused, x)
+        if group < channels and kernels.library() is not None:
+            weight, bias = kernels.pack(fused.weight, fused.bias, fused.groups)
+            contestants[group, "own"] = partial(kernels.ts_conv, clip, weight, bias, channels, (1, 3, 3), False)
+    try:
+        with torch.inference_mode():
+            seconds = _in_turn(contestants.values(), rounds)
+    finally:
+        torch.set_num_threads(before)
+    rows = []
+    for (group, kernel), taken in zip(contestants, seconds, strict=True):
+        gmacs = frames * size * size * channels * group * 9 / 1e9
+        rows.append({"group": group, "kernel": kernel, "gmacs": gmacs, "gflops": 2 * gmacs / taken})
+    return pd.DataFrame(rows)
+
+
+def _in_turn(calls: Iterable[Callable[[], Any]], rounds: int) -> Sequence[float]:
+    """Median processor seconds of calls that are made in turn, after one that warms up."""
+    listed = list(calls)
+    found: list[list[float]] = [[] for _ in listed]
+    for _ in range(rounds + 1):
+        for call, taken in zip(listed, found, strict=True):
+            begin = time.process_time()
+            call()
+            taken.append(time.process_time() - begin)
+    return [sorted(taken[1:])[rounds // 2] for taken in found]
+
+
+def twins_now() -> "list[Timing]":
+    """The twins of TSN and CT-Net, measured now on one core: a second."""
+    from ctnet.deploy import bench
+
+    return bench(["tsn_r50_twin", "ctnet_r50_twin"], ["eager", "optimized"], size=32, threads=1, rounds=15)
+
+
+# -- Every network in ONNX ---------------------------------------------------------------------------------------------
+
+CLIPS = ((8, 32), (8, 96), (16, 96), (32, 96))
+"""Frames and size of the clips that an export is tried with: the first that a network takes."""
+
+
+def try_exports(names: Iterable[str], again: bool = False) -> dict[str, dict[str, Any]]:
+    """Export networks to ONNX and compare their scores in ONNX Runtime; each is kept in `results/speed/exports.json`.
+
+    Args:
+        names: of networks.
+        again: also those that are kept, and of which the network has not changed since.
+
+    Returns:
+        Network -> what is kept: its version, the clip, and "difference" relative to the largest score, or "error".
+    """
+    from ctnet.models import network_version
+
+    kept = (read("speed/exports.json") or {"networks": {}})["networks"]
+    for name in names:
+        if not again and kept.get(name, {}).get("version") == network_version(name):
+            continue
+        start = time.perf_counter()
+        kept[name] = {"version": network_version(name), **_try_export(name)}
+        made = provenance((), kept, time.perf_counter() - start)
+        made["versions"] |= _versions("onnx", "onnxruntime", "onnxscript")
+        write("speed/exports.json", {"networks": dict(sorted(kept.items())), "provenance": made})
+    return kept
+
+
+def _try_export(name: str) -> dict[str, Any]:
+    import tempfile
+    from pathlib import Path
+
+    import torch
+
+    from ctnet.deploy import export, load_exported
+    from ctnet.models import create_model
+
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=5).eval()
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        for frames, size in CLIPS:
+            clips = torch.rand(3, 3, frames, size, size)
+            try:
+                expected = model(clips)
+            except (RuntimeError, ValueError):  # too few frames, or too small
+                continue
+            path = Path(folder, "model.onnx")
+            try:
+                with torch.inference_mode(False):
+                    export(model, path, "onnx", frames=frames, size=size)
+                difference = float((load_exported(path)(clips) - expected).abs().max() / expected.abs().max())
+            except Exception as error:  # whatever the exporter cannot do
+                return {"clip": [frames, size], "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+            return {"clip": [frames, size], "difference": difference}
+    return {"error": f"takes none of the clips {CLIPS}"}

@@ -1,0 +1,44 @@
+"""Time beside FLOPs: every number that was kept is shown, where it belongs."""
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+
+from study.chapters import speed
+from study.speed import NETWORKS, PARTS, times
+
+mpl.use("agg")
+
+
+def test_every_network_is_drawn_at_its_cost_and_time():
+    frame = times("networks")
+    figure = speed.plot_speed()
+    drawn = {tuple(point) for collection in figure.axes[0].collections for point in collection.get_offsets().tolist()}
+    assert drawn == {(row.gmacs, row.ms) for row in frame.itertuples()}
+    named = {text.get_text() for text in figure.axes[0].texts}
+    assert {"tsn_r50", "ctnet_r50", "x3d_xl"} <= named <= set(NETWORKS)
+
+
+def test_tables_show_every_network_and_runtime():
+    assert set(speed.network_table().data["Network"]) == set(NETWORKS)
+    shown = speed.runtime_table().data
+    assert list(shown["Runtime"]) == [speed.RUNTIMES[backend] for backend in PARTS["runtimes"].backends]
+    frame = times("runtimes").set_index(["backend", "model"])["ms"]
+    ratio = frame["eager", "ctnet_r50"] / frame["eager", "tsn_r50"]
+    assert float(shown.iloc[0]["CT-Net / TSN"]) == pytest.approx(ratio, abs=0.006)
+
+
+def test_figure_5_in_time_divides_printed_costs_by_measured_rates():
+    frame = speed.estimated_times()
+    rates = times("networks").query("backend == 'optimized'").set_index("model")["gflops"]
+    row = frame[frame["method"] == "CT-Net"].iloc[0]
+    assert row["ms"] == pytest.approx(2000 * float(row["clip_gflops"]) / rates["ctnet_r50"])
+    lines = speed.plot_tradeoff_in_time().axes[0].lines
+    assert sum(len(line.get_xdata()) for line in lines) == len(frame) > 5
+
+
+def test_groups_are_drawn_from_the_widest_to_the_narrowest():
+    rates = pd.DataFrame({"group": [64, 64, 8, 8], "kernel": ["library", "own"] * 2, "gflops": [9.0, 8.0, 2.0, 4.0]})
+    (axes,) = speed.plot_groups(rates).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["64", "8"]
+    assert [bar.get_height() for bars in axes.containers for bar in bars] == [9.0, 2.0, 8.0, 4.0]

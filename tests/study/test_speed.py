@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from ctnet.models import list_models, network_version
+from study import speed
+from study.store import read
+
+
+def test_kept_times_are_of_the_networks_and_runtimes_that_are_listed():
+    for name, part in speed.PARTS.items():
+        kept = speed.speed(name)
+        assert {(row["model"], row["backend"]) for row in kept["timings"]} == {
+            (model, backend) for model in part.models for backend in part.backends
+        }
+        assert kept["provenance"]["hardware"]["cpu"]
+        assert kept["matrix_rate"] > 0
+
+
+def test_rates_follow_from_costs_and_times():
+    frame = speed.times("networks")
+    assert set(frame["model"]) == set(speed.NETWORKS) <= set(list_models())
+    assert (frame["gflops"] * frame["ms"]).to_list() == pytest.approx((2000 * frame["gmacs"]).to_list())
+    assert (frame["share"] * speed.speed("networks")["matrix_rate"]).to_list() == pytest.approx(
+        frame["gflops"].to_list()
+    )
+
+
+def test_times_that_are_not_kept_are_asked_for(monkeypatch, tmp_path):
+    (tmp_path / "published").mkdir()
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="python -m study speed --part networks"):
+        speed.times("networks")
+
+
+def test_smaller_groups_are_measured_by_both_kernels():
+    rates = speed.group_rates(channels=64, size=8, frames=2, rounds=1)
+    assert set(rates["kernel"]) == {"library", "own"}
+    assert rates["gflops"].gt(0).all()
+    per_group = rates.groupby("group")["gmacs"].first()
+    assert per_group[64] == pytest.approx(2 * 8 * 8 * 64 * 64 * 9 / 1e9)
+    assert per_group[64] == pytest.approx(8 * per_group[8])
+
+
+def test_kept_exports_name_their_networks_and_what_failed():
+    kept = read("speed/exports.json")["networks"]
+    assert set(kept) <= set(list_models())
+    for name, outcome in kept.items():
+        assert outcome["version"] <= network_version(name)
+        assert ("error" in outcome) != ("difference" in outcome)
+
+
+def test_an_export_is_tried_compared_and_kept(monkeypatch, tmp_path):
+    (tmp_path / "published").mkdir()
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    found = speed.try_exports(["tsn_r50_twin"])
+    assert found["tsn_r50_twin"]["difference"] < 1e-5
+    assert json.loads((tmp_path / "speed" / "exports.json").read_text())["networks"] == found
+    assert speed.try_exports(["tsn_r50_twin"]) == found  # not made again
