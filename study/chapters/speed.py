@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from pandas.io.formats.style import Styler
 
+from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
-from study.chapters.tables import chapter_card, styled
+from study.chapters.tables import chapter_card
 from study.paper import table
 from study.speed import speed, times
 
@@ -40,7 +40,7 @@ def speed_card() -> Any:
     return chapter_card(items, {"Measure again": "python -m study speed"})
 
 
-def runtime_table() -> Styler:
+def runtime_table() -> BookTable:
     """TSN and CT-Net in every runtime: milliseconds of a clip, and the ratio of the two beside that of their FLOPs."""
     frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "gflops", "gmacs"])
     rows = [
@@ -60,10 +60,10 @@ def runtime_table() -> Styler:
         f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, fp32, {kept['threads']} thread. "
         f"A product of matrices reaches {kept['matrix_rate']:.0f} GFLOP/s on the same core."
     )
-    return styled(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption)
 
 
-def network_table() -> Styler:
+def network_table() -> BookTable:
     """Every measured network: multiply-adds, milliseconds and rate."""
     frame = times("networks").pivot_table(index="model", columns="backend", values=["gmacs", "ms", "gflops", "share"])
     frame = frame.sort_values(("gmacs", "eager"))
@@ -80,7 +80,7 @@ def network_table() -> Styler:
         for model, row in frame.iterrows()
     ]
     kept = speed("networks")
-    return styled(pd.DataFrame(rows), f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, one thread.")
+    return BookTable(pd.DataFrame(rows), f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, one thread.")
 
 
 def plot_speed() -> Figure:
@@ -162,7 +162,7 @@ def plot_tradeoff_in_time() -> Figure:
     return figure
 
 
-def twins_table(found: list[Any]) -> Styler:
+def twins_table(found: list[Any]) -> BookTable:
     """Timings that were measured now: milliseconds and rate."""
     rows = [
         {
@@ -174,4 +174,4 @@ def twins_table(found: list[Any]) -> Styler:
         }
         for timing in found
     ]
-    return styled(pd.DataFrame(rows), "Twins, measured as this page was built: a clip of 8 x 32 x 32, one thread.")
+    return BookTable(pd.DataFrame(rows), "Twins, measured as this page was built: a clip of 8 x 32 x 32, one thread.")
