@@ -67,16 +67,15 @@ def test_a_video_is_predicted_from_an_exported_file_as_from_weights(trained, exp
     assert [line["probability"] for line in best] == pytest.approx(sorted(expected)[:-6:-1], abs=1e-3)
 
 
-def test_eight_bits_agree_with_the_network_that_they_round(trained, tmp_path):
+def test_eight_bits_agree_with_the_network_that_they_round(tmp_path):
     model = ctnet.create_model("ctnet_r50_twin", weights="micro-something")
     recipe = load_recipe(ctnet.models.find_weights("ctnet_r50_twin", "micro-something").path)
-    recipe = recipe.override({"train_clips": 24, "val_clips": 24})
-    model.classes = None  # as many clips as classes are enough
-    export(model, tmp_path / "small.onnx", "onnx", recipe, int8=calibration_clips(model, recipe, 8))
+    recipe = recipe.override({"train_clips": 24, "val_clips": 96})
+    export(model, tmp_path / "small.onnx", "onnx", recipe, int8=calibration_clips(model, recipe, 24))
     small = load_exported(tmp_path / "small.onnx")
     clips = eval_data(recipe, model, View())
     full, rounded = evaluate(model, clips), evaluate(small, clips)
-    assert (full.predictions == rounded.predictions).mean() > 0.8
+    assert (full.predictions == rounded.predictions).mean() > 0.7
     assert not np.array_equal(full.probabilities, rounded.probabilities)
 
 
