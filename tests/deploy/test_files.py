@@ -70,8 +70,8 @@ def test_a_video_is_predicted_from_an_exported_file_as_from_weights(trained, exp
 def test_eight_bits_agree_with_the_network_that_they_round(tmp_path):
     model = ctnet.create_model("ctnet_r50_twin", weights="micro-something")
     recipe = load_recipe(ctnet.models.find_weights("ctnet_r50_twin", "micro-something").path)
-    recipe = recipe.override({"train_clips": 24, "val_clips": 96})
-    export(model, tmp_path / "small.onnx", "onnx", recipe, int8=calibration_clips(model, recipe, 24))
+    recipe = recipe.override({"train_clips": 24, "val_clips": 48})
+    export(model, tmp_path / "small.onnx", "onnx", recipe, int8=calibration_clips(model, recipe, 8))
     small = load_exported(tmp_path / "small.onnx")
     clips = eval_data(recipe, model, View())
     full, rounded = evaluate(model, clips), evaluate(small, clips)
