@@ -46,6 +46,14 @@ const Explorers = {
     return Explorers.element("label", {}, label, select);
   },
 
+  // What colours mean: pairs of a class and a text.
+  key(entries) {
+    const shown = entries.map(([kind, text]) =>
+      Explorers.element("span", {}, Explorers.element("i", { class: kind }), text),
+    );
+    return Explorers.element("p", { class: "explorer-key" }, ...shown);
+  },
+
   slider(label, most, value, changed) {
     const input = { type: "range", min: 0, max: most, value, oninput: (event) => changed(Number(event.target.value)) };
     return Explorers.element("label", {}, label, Explorers.element("input", input));

@@ -50,7 +50,7 @@ function countCost(data, chosen) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const { element, choices, list } = Explorers;
+  const { element, choices, list, key } = Explorers;
 
   Explorers.start("costs", (place, data) => {
     const chosen = {
@@ -102,18 +102,15 @@ document.addEventListener("DOMContentLoaded", () => {
     function show() {
       const [cost, plain] = [countCost(data, chosen), countCost(data, { ...chosen, blocks: "0" })];
       const most = Math.max(cost.macs, plain.macs);
-      const key = element("p", { class: "explorer-key" });
-      [...cost.stages].forEach(([stage, macs], index) =>
-        key.append(element("i", { class: `part-${index}` }), `${stage} ${(macs / 1e9).toFixed(2)}`),
-      );
+      const meanings = [...cost.stages].map(([stage, macs], at) => [`part-${at}`, `${stage} ${(macs / 1e9).toFixed(2)}`]);
       const rows = printed().map((row) =>
-        element("li", {}, element("a", { href: row.link }, row.row), `: ${row.gflops} GFLOPs`, row.params ? `, ${row.params} M parameters` : ""),
+        element("li", {}, element("a", { href: row.link }, row.row), `: ${row.gflops} GFLOPs`, row.params ? `, ${row.params.toFixed(1)} M parameters` : ""),
       );
       shown.replaceChildren(
         element("p", { class: "costs-sum" },
           element("b", {}, (cost.macs / 1e9).toFixed(2)), " GFLOPs a clip, ",
           element("b", {}, (cost.params / 1e6).toFixed(2)), " M parameters"),
-        bar("CT-Net", cost, most), bar("TSN", plain, most), key,
+        bar("CT-Net", cost, most), bar("TSN", plain, most), key(meanings),
         element("p", {}, rows.length ? "Printed in the paper:" : "The paper prints no such network."),
         element("ul", {}, ...rows),
       );

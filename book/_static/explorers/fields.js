@@ -1,7 +1,7 @@
 // Receptive fields: which channels and which positions have reached one output, sub-operation by sub-operation.
 // Every mask comes from the package, which measured it from gradients; this script only colours cells.
 document.addEventListener("DOMContentLoaded", () => {
-  const { element, choices, list, player } = Explorers;
+  const { element, choices, list, key, player } = Explorers;
 
   Explorers.start("fields", (place, data) => {
     const chosen = { k: 2, connection: "parallel", kernels: [3, 3], step: 2, channel: 5 };
@@ -102,10 +102,8 @@ document.addEventListener("DOMContentLoaded", () => {
       controls.append(choices("Connection", names, chosen.connection, (connection) => set({ connection })), kernels);
     }
     controls.append(steps, play.button);
-    const key = element("p", { class: "explorer-key" });
-    for (const [kind, text] of [["now", "reached now"], ["before", "reached before"], ["output", "the output"]])
-      key.append(element("i", { class: kind }), text);
-    place.append(controls, element("div", { class: "fields-stage" }, grid, voxels), told, key);
+    const meanings = key([["now", "reached now"], ["before", "reached before"], ["output", "the output"]]);
+    place.append(controls, element("div", { class: "fields-stage" }, grid, voxels), told, meanings);
     set({ k: 2 });
   });
 });
