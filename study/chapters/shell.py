@@ -63,7 +63,8 @@ def _run(module: str, arguments: list[str], folder: Path, variables: dict[str, s
             os.environ.update(before)
         process.join()
         assert process.exitcode is not None
-        return process.exitcode, *(file.read_text() if file.exists() else "" for file in files)
+        out, errors = (file.read_text() if file.exists() else "" for file in files)
+        return process.exitcode, out, errors
 
 
 def _be(module: str, arguments: list[str], folder: Path, variables: dict[str, str], files: list[Path]) -> None:
