@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from ctnet.processes import importing_once
 from study.measured import fresh, measured, value
 from study.paper import TABLES, Network, Row
 from study.store import damaged, provenance, read, results_dir, write
@@ -69,8 +69,7 @@ def measure_all(jobs: int, tell: Callable[[str], Any] = print) -> None:
     left = [network for network in networks_of([*TABLES, "3.3"]).values() if not fresh(_counted(network))]
     if left:
         tell(f"counting the cost of {len(left)} networks, {jobs} side by side")
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["ctnet.analysis.cost", "ctnet.models"])
+        context = importing_once("ctnet.analysis.cost", "ctnet.models")
         with ProcessPoolExecutor(jobs, context, _one_thread) as pool:
             for _ in tqdm(pool.map(measure, left), total=len(left), unit="network", disable=None):
                 pass

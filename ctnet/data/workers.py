@@ -4,15 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from ctnet.errors import printable
-
-_CONTEXT: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-_CONTEXT.set_forkserver_preload(["ctnet.data.video"])  # imported once, and not by each process
+from ctnet.processes import importing_once
 
 
 def results(
@@ -50,8 +46,9 @@ class _Worker:
 
     def __init__(self, work: Callable[[Path], str | None], path: Path, seconds: float) -> None:
         self.work, self.path, self.seconds, self.deadline = work, path, seconds, math.inf
-        self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(work, theirs), daemon=True)
+        context = importing_once("ctnet.data.video")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(work, theirs), daemon=True)
         self.process.start()
         theirs.close()
         self.pipe.send(path)

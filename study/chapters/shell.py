@@ -5,9 +5,10 @@ import shlex
 import sys
 import textwrap
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from ctnet.processes import importing_once
 
 WIDTH = 78  # characters that fit into the box of an output
 COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter sets them, and bold letters would come out as escape codes
@@ -47,20 +48,16 @@ def _run(module: str, arguments: list[str], folder: Path, variables: dict[str, s
 
     The process is forked from one that has imported what commands need, which takes seconds.
     """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["ctnet.engine.testing", "ctnet.analysis.overlay", "study.chapters.shell"])
+    context = importing_once("ctnet.engine.testing", "ctnet.analysis.overlay", "study.chapters.shell")
     with TemporaryDirectory() as scratch:
         files = [Path(scratch, name) for name in ("out", "errors")]
         process = context.Process(target=_be, args=(module, arguments, folder, variables, files))
         before = dict(os.environ)
-        os.environ.update(variables)  # libraries look at some of them when they are imported
-        for name in COLOURS:
-            os.environ.pop(name, None)
         try:
+            _put_on(variables)  # libraries look at some of them when they are imported
             process.start()
         finally:
-            os.environ.clear()
-            os.environ.update(before)
+            _put_on(before)
         process.join()
         assert process.exitcode is not None
         out, errors = (file.read_text() if file.exists() else "" for file in files)
@@ -70,9 +67,14 @@ def _run(module: str, arguments: list[str], folder: Path, variables: dict[str, s
 def _be(module: str, arguments: list[str], folder: Path, variables: dict[str, str], files: list[Path]) -> None:
     """Be the process of a command."""
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
+    _put_on(variables)
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = [module, *arguments]
     import_module(module).main()
+
+
+def _put_on(variables: dict[str, str]) -> None:
+    """Let this process's environment be these variables."""
+    os.environ.clear()
+    os.environ.update(variables)
