@@ -1,9 +1,10 @@
 """What a clip costs in time: measured once on one machine, kept in `results/speed`, shown beside its FLOPs."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -129,9 +130,8 @@ def group_rates(channels: int = 256, size: int = 16, frames: int = 8, rounds: in
 
     from ctnet.deploy import kernels
     from ctnet.deploy.inference import FusedConv
+    from ctnet.deploy.timing import in_turn, on_threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     contestants: dict[tuple[int, str], Callable[[], torch.Tensor]] = {}
     x = torch.rand(frames, channels, size, size).contiguous(memory_format=torch.channels_last)
     clip = x.unflatten(0, (1, frames)).transpose(1, 2)
@@ -142,28 +142,14 @@ def group_rates(channels: int = 256, size: int = 16, frames: int = 8, rounds: in
         if group < channels and kernels.library() is not None:
             weight, bias = kernels.pack(fused.weight, fused.bias, fused.groups)
             contestants[group, "own"] = partial(kernels.ts_conv, clip, weight, bias, channels, (1, 3, 3), False)
-    try:
-        with torch.inference_mode():
-            seconds = _in_turn(contestants.values(), rounds)
-    finally:
-        torch.set_num_threads(before)
+    with on_threads(1), torch.inference_mode():
+        times = in_turn(list(contestants.values()), rounds + 1)
     rows = []
-    for (group, kernel), taken in zip(contestants, seconds, strict=True):
+    for (group, kernel), found in zip(contestants, times, strict=True):
+        taken = median(processor for _, processor in found[1:])  # the first round warms up
         gmacs = frames * size * size * channels * group * 9 / 1e9
         rows.append({"group": group, "kernel": kernel, "gmacs": gmacs, "gflops": 2 * gmacs / taken})
     return pd.DataFrame(rows)
-
-
-def _in_turn(calls: Iterable[Callable[[], Any]], rounds: int) -> Sequence[float]:
-    """Median processor seconds of calls that are made in turn, after one that warms up."""
-    listed = list(calls)
-    found: list[list[float]] = [[] for _ in listed]
-    for _ in range(rounds + 1):
-        for call, taken in zip(listed, found, strict=True):
-            begin = time.process_time()
-            call()
-            taken.append(time.process_time() - begin)
-    return [sorted(taken[1:])[rounds // 2] for taken in found]
 
 
 def twins_now() -> "list[Timing]":

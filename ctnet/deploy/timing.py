@@ -5,7 +5,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,7 @@ def bench(
     if min(frames, size, clips, rounds) < 1 or (threads is not None and threads < 1):
         raise ValueError("frames, size, clips, threads and rounds must be positive")
     keep_freed_memory()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with on_threads(threads):
         batch = torch.rand(clips, 3, frames, size, size).to(device)
         contestants: dict[tuple[str, str], Callable[[Tensor], Tensor]] = {}
         gmacs, rows = {}, []
@@ -111,13 +110,9 @@ def bench(
                 contestants[name, backend] = _prepared(model, backend, frames, size)
         with torch.inference_mode():
             memory = {key: _memory(partial(run, batch), device) for key, run in contestants.items()}
-            times: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in contestants}
-            for _ in tqdm(range(rounds), desc="rounds", disable=not progress, leave=False):
-                for key, run in contestants.items():
-                    times[key].append(_timed(partial(run, batch), device))
-    finally:
-        torch.set_num_threads(before)
-    for (name, backend), found in times.items():
+            calls = [partial(run, batch) for run in contestants.values()]
+            times = in_turn(calls, rounds, device, progress)
+    for (name, backend), found in zip(contestants, times, strict=True):
         wall, processor = ([1e3 * each for each in column] for column in zip(*found, strict=True))
         quartiles = statistics.quantiles(wall, n=4) if len(wall) > 1 else wall * 3
         rows.append(
@@ -137,14 +132,32 @@ def bench(
 
 def matrix_rate(threads: int | None = None, size: int = 1024, rounds: int = 10) -> float:
     """What a product of two square matrices reaches here, in 1e9 operations per second of processor time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
     a = torch.rand(size, size)
+    with on_threads(threads):
+        (times,) = in_turn([partial(torch.mm, a, a)], rounds + 1)
+    return 2 * size**3 / statistics.median(processor for _, processor in times[1:]) / 1e9
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute on so many threads in this context; on as many as before if None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
     try:
-        times = [_timed(partial(torch.mm, a, a), "cpu")[1] for _ in range(rounds + 1)][1:]
+        yield
     finally:
         torch.set_num_threads(before)
-    return 2 * size**3 / statistics.median(times) / 1e9
+
+
+def in_turn(
+    calls: Sequence[Callable[[], object]], rounds: int, device: str = "cpu", progress: bool = False
+) -> list[list[tuple[float, float]]]:
+    """Time calls, all in turn in every round: for each call its seconds, and seconds of the processor, by round."""
+    times: list[list[tuple[float, float]]] = [[] for _ in calls]
+    for _ in tqdm(range(rounds), desc="rounds", disable=not progress, leave=False):
+        for call, taken in zip(calls, times, strict=True):
+            taken.append(_timed(call, device))
+    return times
 
 
 def _prepared(model: VideoModel, backend: str, frames: int, size: int) -> Callable[[Tensor], Tensor]:
