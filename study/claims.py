@@ -44,7 +44,8 @@ class Claim:
         note: why the verdict is what it is, where that needs a word.
         rule: what decides.
         evidence: files under `results` that the measured value comes from.
-        topics: what else it bears on: tables whose numbers a section speaks of, "other method", "fitted", "views".
+        topics: what else it bears on: tables whose numbers a section speaks of, "other method", "fitted", "views",
+            "shared runs" of a direction that another table tests too.
     """
 
     kind: str

@@ -211,8 +211,10 @@ def direction_claims() -> Iterator[Claim]:
             rule=_RULE.format(direction.compared) + (_EQUIVALENT if direction.margin else ""),
             evidence=tuple(file for file in direction.files if read(file)),
         )
-        shared = f"the same runs as {same.table}/{same.subject}/{same.column}" if same.table != direction.table else ""
-        yield replace(claim, note="; ".join(filter(None, (direction.tendency, shared))))
+        shares = same.table != direction.table
+        shared = f"the same runs as {same.table}/{same.subject}/{same.column}" if shares else ""
+        topics = ("shared runs",) if shares else ()
+        yield replace(claim, note="; ".join(filter(None, (direction.tendency, shared))), topics=topics)
 
 
 def _as_data(found: Difference) -> Mapping[str, float]:
