@@ -6,7 +6,6 @@ The scripts are in `book/_static/explorers`. Where they do not run the picture s
 import base64
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from itertools import product
@@ -22,6 +21,7 @@ from ctnet.analysis import receptive_field
 from ctnet.models import CTModule
 from ctnet.models.ct_module import Connection
 from study.chapters.markup import anchor
+from study.chapters.plots import stage_of
 from study.chapters.style import small_png
 from study.claims import claim_id
 from study.measured import measured
@@ -243,7 +243,7 @@ def _followed(cnn: nn.Module) -> dict[str, Any]:
 
     def note(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         shape = {"inputs": module.in_channels, "outputs": module.out_channels, "kernel": module.kernel_size}
-        about = {"name": names[module], "stage": _stage(names[module]), **shape, "areas": []}
+        about = {"name": names[module], "stage": stage_of(names[module]), **shape, "areas": []}
         layers.setdefault(names[module], about)["areas"].append(output.shape[2] * output.shape[3])
 
     for module in stages.modules():
@@ -252,11 +252,3 @@ def _followed(cnn: nn.Module) -> dict[str, Any]:
     last = [stages(torch.empty(1, 3, size, size, device="meta")).shape for size in PIXELS]
     features = {"channels": last[0][1], "areas": [shape[2] * shape[3] for shape in last]}
     return {"layers": list(layers.values()), "features": features}
-
-
-def _stage(name: str) -> str:
-    """The part of a network that a layer is counted with; the paper counts the stem as stage 1."""
-    if layer := re.match(r"layer(\d)", name):
-        return f"stage {int(layer[1]) + 1}"
-    mixed = re.match(r"Mixed_\d", name)
-    return mixed[0].replace("_", " ") if mixed else "stem"

@@ -1,5 +1,6 @@
 """The book's plots of costs and published accuracies; each returns a matplotlib figure."""
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -33,6 +34,14 @@ def plot_differences(name: str, costs: Mapping[str, RowCost]) -> Figure:
     return figure
 
 
+def stage_of(name: str) -> str:
+    """The part of a network that a layer is counted with; the paper counts the stem as stage 1."""
+    if layer := re.match(r"layer(\d)", name):
+        return f"stage {int(layer[1]) + 1}"
+    mixed = re.match(r"Mixed_\d", name)
+    return mixed[0].replace("_", " ") if mixed else "stem"
+
+
 def plot_stages(name: str, costs: Mapping[str, RowCost]) -> Figure:
     """Where the multiply-adds go: GMACs of each stage of the backbone, a bar for each row of a table.
 
@@ -42,9 +51,7 @@ def plot_stages(name: str, costs: Mapping[str, RowCost]) -> Figure:
     """
     frame = pd.DataFrame({table(name).rows[row].label: cost.networks[0].by_stage for row, cost in costs.items()}).T
     # The paper counts the stem as stage 1, torchvision's layer1 as stage 2.
-    stages = frame.T.groupby(
-        lambda stage: f"stage {int(stage[-1]) + 1}" if stage.startswith("layer") else "stem", sort=False
-    )
+    stages = frame.T.groupby(stage_of, sort=False)
     figure = BookFigure(figsize=(WIDTH, 0.9 + 0.42 * len(frame)))
     axes = figure.subplots()
     stages.sum().T.plot.barh(ax=axes, stacked=True, color=["#BBBBBB", *PALETTE], width=0.7, linewidth=0)
