@@ -47,24 +47,25 @@ def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_j
 def show_status(work: Work = WORK, as_json: Json = False) -> None:
     """Count the runs that are done, stale, failed, under way and left, table by table, with the hours left."""
     from study.runs import TRIALS, runs_of, trained_tables, twins_of
-    from study.sweep import STATES, failure_of, hours_left, state_of
+    from study.sweep import STATES, clip_seconds, failure_of, hours_left, state_of
 
+    tables = [*([TRIALS] if twins_of(TRIALS) else []), *trained_tables()]
+    runs, cost = runs_of(tables), clip_seconds()
+    states = {name: state_of(run, work) for name, run in runs.items()}
     counts: dict[str, dict[str, int | float]] = {}
-    for name in [*([TRIALS] if twins_of(TRIALS) else []), *trained_tables(), None]:
+    for name in [*tables, None]:
         of_table = runs_of([name] if name else None)
-        found = Counter(state_of(run, work) for run in of_table.values())
-        counts[name or "all"] = {state: found[state] for state in STATES} | {
-            "hours": round(hours_left(of_table, work), 1)
-        }
+        found = Counter(states[run] for run in of_table)
+        hours = round(hours_left(of_table, work, cost), 1)
+        counts[name or "all"] = {state: found[state] for state in STATES} | {"hours": hours}
     if as_json:
         print(json.dumps(counts, indent=1))
     else:
         print_table(
             ["Table", *STATES, "hours left"], [[name, *map(str, found.values())] for name, found in counts.items()]
         )
-        for name, run in runs_of().items():
-            if state_of(run, work) == "failed":
-                print(f"failed: {name}: {failure_of(run, work)}")
+        for name in [name for name, state in states.items() if state == "failed"]:
+            print(f"failed: {name}: {failure_of(runs[name], work)}")
 
 
 @app.command("run")

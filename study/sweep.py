@@ -101,18 +101,22 @@ def left_of(runs: dict[str, TwinRun], work: Path, weights: bool = False) -> dict
     return dict(reversed(left.items()))
 
 
-def hours_left(runs: dict[str, TwinRun], work: Path) -> float:
-    """Hours of one process that some runs still take, as far as the runs that are done can tell; NaN if none are.
+def clip_seconds() -> Callable[[str], float]:
+    """What a clip of training has cost, in seconds of one process, by the name of the network.
 
-    A clip is taken to cost what it cost in the median in runs of the same network, or of any if there are none.
+    It is the median over the runs of the network that are done, or of any if there are none; NaN if none are.
     """
     spent: dict[str, list[float]] = {}
     for name, run in runs_of().items():
         if content := outcome(name):
             spent.setdefault(run.recipe.model, []).append(content["provenance"]["seconds"] / _clips(run))
     usual = np.median([seconds for each in spent.values() for seconds in each]) if spent else np.nan
-    left = left_of(runs, work).values()
-    return float(sum(np.median(spent.get(run.recipe.model, [usual])) * _clips(run) for run in left)) / 3600
+    return lambda model: float(np.median(spent.get(model, [usual])))
+
+
+def hours_left(runs: dict[str, TwinRun], work: Path, cost: Callable[[str], float]) -> float:
+    """Hours of one process that some runs still take, at a `cost` as `clip_seconds` tells it."""
+    return sum(cost(run.recipe.model) * _clips(run) for run in left_of(runs, work).values()) / 3600
 
 
 def _clips(run: TwinRun) -> int:

@@ -23,6 +23,7 @@ from study.sweep import (
     PARTS,
     PROBE,
     STATES,
+    clip_seconds,
     confirm,
     execute,
     failure_of,
@@ -560,8 +561,8 @@ def test_the_time_left_is_told_from_what_runs_of_the_network_took(done):
     runs, work = done
     *_, last = runs.values()
     longer = replace(last, recipe=replace(last.recipe, seed=5, epochs=3 * last.recipe.epochs))
-    assert hours_left(runs, work) == 0
-    assert np.isnan(hours_left({longer.name: longer}, work))  # no table's run is done
+    assert hours_left(runs, work, clip_seconds()) == 0
+    assert np.isnan(hours_left({longer.name: longer}, work, clip_seconds()))  # no table's run is done
 
 
 def test_the_time_left_follows_the_clips_of_a_run(ensemble):
@@ -574,7 +575,7 @@ def test_the_time_left_follows_the_clips_of_a_run(ensemble):
         write(run_file(name), content)
     longer = replace(first, recipe=replace(first.recipe, seed=5, epochs=3))
     left = 3 * 10.0 * first.recipe.train_clips
-    assert hours_left({run.name: run for run in (longer, second)}, work) == pytest.approx(left / 3600)
+    assert hours_left({run.name: run for run in (longer, second)}, work, clip_seconds()) == pytest.approx(left / 3600)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
