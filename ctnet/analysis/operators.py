@@ -106,9 +106,7 @@ def _packet(kind: str) -> OpOverloadPacket | None:
 
 def _harmless(operator: OpOverload) -> bool:
     """Whether an operator surely holds no products with matrices or kernels."""
-    if operator.is_view or not {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.inplace_view}.isdisjoint(
-        operator.tags
-    ):
+    if operator.is_view or not _HARMLESS_TAGS.isdisjoint(operator.tags):
         return True
     takes_tensors = any("Tensor" in str(argument.type) for argument in operator._schema.arguments)
     name = operator._overloadpacket.__name__.removesuffix("_")

@@ -229,19 +229,16 @@ def _fuse(module: fx.GraphModule) -> nn.Module:
             continue
         part = module.get_submodule(str(node.target))
         if isinstance(part, CONVS):
-            bn = _only_user(node)
-            follows = (
-                bn is not None
-                and _calls(bn, module, NORMS)
-                and module.get_submodule(str(bn.target)).track_running_stats
-            )
-            fused = _fused(part, module.get_submodule(str(bn.target)) if bn is not None and follows else None)
+            after = _only_user(node)
+            norm = module.get_submodule(str(after.target)) if after and _calls(after, module, NORMS) else None
+            norm = norm if norm and norm.track_running_stats else None
+            fused = _fused(part, norm)
             name = f"fused_{len(called)}"
             called[name] = fused
             node.target = name
             module.add_submodule(name, fused)
-            if bn is not None and follows:
-                _replace(graph, bn, node)
+            if after and norm:
+                _replace(graph, after, node)
         elif str(node.target) not in called:
             rewritten = _rewritten(part)
             called[str(node.target)] = rewritten
@@ -270,10 +267,9 @@ def _fused(part: nn.Module, bn: nn.Module | None = None) -> nn.Module:
     """A convolution, with the normalisation after it."""
     if not isinstance(part, TensorSeparableConv):
         conv: Any = part
-        odd = conv.padding_mode != "zeros" or conv.padding == "same"
-        return (
-            part if odd and bn is None else nn.Sequential(part, bn) if odd and bn is not None else FusedConv(conv, bn)
-        )
+        if conv.padding_mode != "zeros" or conv.padding == "same":
+            return nn.Sequential(part, bn) if bn else part
+        return FusedConv(conv, bn)
     fused = FusedConv(part.conv, bn)
     part = copy.copy(part)
     part._modules = {"conv": fused}

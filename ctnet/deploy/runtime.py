@@ -33,8 +33,8 @@ class ExportedModel(VideoModel):
 
     def forward(self, x: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) -> scores (N, classes); raises ValueError for clips of another shape."""
-        if x.dim() != 5 or tuple(x.shape[1:]) != (shape := (3, self.num_frames, self.size, self.size)):
-            shape = (3, self.num_frames, self.size, self.size)
+        shape = (3, self.num_frames, self.size, self.size)
+        if x.dim() != 5 or tuple(x.shape[1:]) != shape:
             raise ValueError(f"this program was exported for clips of shape (N, {', '.join(map(str, shape))})")
         return self.run(x)
 
