@@ -62,8 +62,8 @@ NETWORKS = (
 """Full-size networks of the tables that a small machine can run; of deeper ones with the same blocks, none."""
 
 PARTS = {
-    "networks": Part(NETWORKS, ("eager", "optimized"), frames=8, size=112, rounds=3),
-    "runtimes": Part(("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"), frames=8, size=256, rounds=5),
+    "networks": Part(NETWORKS, ("eager", "optimized"), frames=8, size=112, rounds=7),
+    "runtimes": Part(("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"), frames=8, size=256, rounds=15),
 }
 
 
@@ -106,12 +106,13 @@ def speed(name: str) -> dict[str, Any]:
 def times(name: str) -> pd.DataFrame:
     """Kept times of a part, a row for each network and runtime.
 
-    Columns: model, backend, gmacs; "ms", processor time of a clip; "gflops", the rate that it reaches, two operations
+    Columns: model, backend, gmacs; "ms", processor time of a clip; "spread", half the distance between the quartiles of
+    single measurements, in ms of time on the clock; "gflops", the rate that it reaches, two operations
     for each multiply-add; "share", that rate over the matrix product's.
     """
     kept = speed(name)
-    frame = pd.DataFrame(kept["timings"])[["model", "backend", "gmacs", "processor_ms", "memory_mb"]]
-    frame = frame.rename(columns={"processor_ms": "ms"})
+    frame = pd.DataFrame(kept["timings"])[["model", "backend", "gmacs", "processor_ms", "spread_ms"]]
+    frame = frame.rename(columns={"processor_ms": "ms", "spread_ms": "spread"})
     frame["gflops"] = 2e3 * frame["gmacs"] / frame["ms"]
     frame["share"] = frame["gflops"] / kept["matrix_rate"]
     return frame

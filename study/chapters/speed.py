@@ -42,12 +42,12 @@ def speed_card() -> Any:
 
 def runtime_table() -> BookTable:
     """TSN and CT-Net in every runtime: milliseconds of a clip, and the ratio of the two beside that of their FLOPs."""
-    frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "gflops", "gmacs"])
+    frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "spread", "gflops", "gmacs"])
     rows = [
         {
             "Runtime": RUNTIMES[str(backend)],
-            "TSN, ms": f"{row['ms', 'tsn_r50']:.0f}",
-            "CT-Net, ms": f"{row['ms', 'ctnet_r50']:.0f}",
+            "TSN, ms": f"{row['ms', 'tsn_r50']:.0f} ± {row['spread', 'tsn_r50']:.0f}",
+            "CT-Net, ms": f"{row['ms', 'ctnet_r50']:.0f} ± {row['spread', 'ctnet_r50']:.0f}",
             "CT-Net / TSN": f"{row['ms', 'ctnet_r50'] / row['ms', 'tsn_r50']:.2f}",
             "By FLOPs": f"{row['gmacs', 'ctnet_r50'] / row['gmacs', 'tsn_r50']:.2f}",
             "TSN, GFLOP/s": f"{row['gflops', 'tsn_r50']:.0f}",
@@ -56,11 +56,12 @@ def runtime_table() -> BookTable:
         for backend, row in frame.loc[[b for b in RUNTIMES if b in frame.index]].iterrows()
     ]
     kept = speed("runtimes")
-    caption = (
-        f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, fp32, {kept['threads']} thread. "
-        f"A product of matrices reaches {kept['matrix_rate']:.0f} GFLOP/s on the same core."
+    caption = f"A clip of {kept['frames']} x {kept['size']} x {kept['size']}, fp32, {kept['threads']} thread."
+    notes = (
+        f"Medians of {kept['rounds']} rounds; ±: half the distance between the quartiles of the rounds.",
+        f"A product of matrices reaches {kept['matrix_rate']:.0f} GFLOP/s on the same core.",
     )
-    return BookTable(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption, notes=notes)
 
 
 def network_table() -> BookTable:
