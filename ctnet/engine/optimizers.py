@@ -70,40 +70,63 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient; a closure is not called."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    move = self._orthogonal if group["orthogonal"] else self._adam
-                    parameter.add_(move(parameter, parameter.grad, group), alpha=-group["lr"])
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if moved:
+                torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+                moves = self._orthogonal(moved, group) if group["orthogonal"] else self._adam(moved, group)
+                torch._foreach_add_(moved, moves, alpha=-group["lr"])
 
-    def _orthogonal(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
-        scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        return scale * orthogonalise(update, group["rounds"]).view(parameter.shape)
+    def _orthogonal(self, kernels: list[nn.Parameter], group: dict[str, Any]) -> list[Tensor]:
+        gradients, momenta = _gradients(kernels), self._states(kernels, "momentum")
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))
+        alike: dict[tuple[int, int], list[int]] = {}  # kernels of one shape are made orthogonal together
+        for number, update in enumerate(updates):
+            alike.setdefault((update.shape[0], update[0].numel()), []).append(number)
+        for (rows, columns), numbers in alike.items():
+            scale = max(1.0, rows / columns) ** 0.5
+            together = torch.stack([updates[number].flatten(1) for number in numbers])
+            for number, move in zip(numbers, scale * orthogonalise(together, group["rounds"]), strict=True):
+                updates[number] = move.view(kernels[number].shape)
+        return updates
 
-    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        state, (first, second) = self.state[parameter], group["betas"]
-        if "steps" not in state:
-            state["steps"] = torch.zeros((), device=parameter.device)
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        state["steps"] += 1
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_(gradient.square(), 1 - second)
-        mean = state["mean"] / (1 - first ** state["steps"])
-        return mean / ((state["square"] / (1 - second ** state["steps"])).sqrt() + group["eps"])
+    def _adam(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> list[Tensor]:
+        gradients, (first, second) = _gradients(parameters), group["betas"]
+        steps = self._states(parameters, "steps", lambda parameter: torch.zeros((), device=parameter.device))
+        means, squares = self._states(parameters, "mean"), self._states(parameters, "square")
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - second)
+        done = [float(count) for count in steps]
+        sizes = torch._foreach_sqrt(torch._foreach_div(squares, [1 - second**count for count in done]))
+        torch._foreach_add_(sizes, group["eps"])
+        return list(torch._foreach_div(torch._foreach_div(means, [1 - first**count for count in done]), sizes))
+
+    def _states(
+        self,
+        parameters: list[nn.Parameter],
+        name: str,
+        make: Callable[[Tensor], Tensor] = torch.zeros_like,
+    ) -> list[Tensor]:
+        """What is kept of each parameter under a name."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = make(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
 
 
-def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """A matrix (rows, columns) with its singular vectors, and singular values near 1 (Newton and Schulz)."""
+def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """Matrices (..., rows, columns) with their singular vectors, and singular values near 1 (Newton and Schulz)."""
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(rounds):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

@@ -30,6 +30,23 @@ def test_a_kernel_moves_alike_in_all_its_directions():
     assert lengths.median() > 0.6
 
 
+def test_kernels_that_move_together_move_as_each_alone():
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (8, 36, 1, 1), (2, 3, 3, 1), (36, 8, 1, 1)]
+    together, alone = [[nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
+    groups = [{"params": together, "orthogonal": True, "weight_decay": 0.1}]
+    optimizers = [Muon(groups, lr=0.1)]
+    optimizers += [Muon([{"params": [kernel], "orthogonal": True, "weight_decay": 0.1}], lr=0.1) for kernel in alone]
+    for _ in range(3):
+        for one, other in zip(together, alone, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_what_is_no_kernel_moves_as_with_adamw():
     torch.manual_seed(0)
     ours, theirs = (nn.Linear(5, 3) for _ in range(2))
