@@ -1,8 +1,8 @@
 """The training runs behind the tables, and what they have left.
 
 A twin is a row's own network at another size, so its runs follow from the row that `study.paper` declares: same
-options, other backbone, other clips. What all rows share is in `PROTOCOL`, which was frozen before any two rows were
-compared.
+options, other backbone, other clips. What all rows of a table share is in one of the `PROTOCOLS`, which were frozen
+before any two rows were compared by them.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,9 @@ from study.paper import FILES, Network, Row, Table, table
 from study.statistics import mean_accuracy
 from study.store import config_hash, damaged, decode, read, results_dir
 
-PROTOCOL = "micro-something"
-"""Recipe of all twins, but for what a table declares."""
+PROTOCOLS = {1: "micro-something", 2: "micro-something-muon"}
+"""Recipes of twins, by the number of the protocol. A table names the one that its twins follow, unless it is the first
+one, and what it changes of it."""
 USUAL = {"sizes": 2, "kernels": [3, 3], "connection": "parallel", "blocks": 7}
 """What CT-Net has anyway: a row that says so is the same run as one that does not."""
 
@@ -122,7 +123,7 @@ def pictures(network: str) -> TwinRun:
 
 
 def twin_run(network: Network, changes: dict[str, Any] | None = None) -> TwinRun:
-    """The run of the twin of a full-size network.
+    """The run of the twin of a full-size network. A recipe's own network tells which twin stands for ResNet-50.
 
     Args:
         network: at full size.
@@ -130,8 +131,10 @@ def twin_run(network: Network, changes: dict[str, Any] | None = None) -> TwinRun
             from; pretraining on pictures unless given), "keep" (whether its weights are kept).
     """
     changes = dict(changes or {})
-    recipe, start, keep = changes.pop("recipe", PROTOCOL), changes.pop("start", None), changes.pop("keep", False)
-    model = f"{network.model}_twin"
+    recipe, start, keep = changes.pop("recipe", PROTOCOLS[1]), changes.pop("start", None), changes.pop("keep", False)
+    method, _, backbone = network.model.partition("_")
+    narrow = get_recipe(recipe).model.partition("_")[2] if backbone == "r50" else f"{backbone}_twin"
+    model = f"{method}_{narrow}"
     fitted = {
         "model": model,
         "options": {name: value for name, value in network.options.items() if value != USUAL.get(name)},
@@ -178,6 +181,12 @@ TRIALS = "pilot"
 def trained_tables() -> list[str]:
     """What twins are trained for, but for `TRIALS`."""
     return [name for name in FILES if table(name).twins and name != TRIALS]
+
+
+def protocol_of(name: str) -> int:
+    """Number of the protocol that the twins of a table follow."""
+    recipes = {changes.get("recipe") for changes in table(name).twins.values()}
+    return max((number for number, recipe in PROTOCOLS.items() if recipe in recipes), default=1)
 
 
 def seeds_of(name: str) -> range:

@@ -243,6 +243,21 @@ RECIPES: dict[str, Recipe] = {
     "micro-something": replace(
         TWIN, train_clips=4000, val_clips=2016, difficulty=0.6, batch_size=32, lr=0.2, epochs=4, warmup_epochs=1
     ),
+    "micro-something-muon": replace(
+        TWIN,
+        model="ctnet_r26_twin",
+        train_clips=8000,
+        val_clips=4008,
+        difficulty=0.3,
+        optimizer="muon",
+        momentum=0.95,
+        weight_decay=0.01,
+        batch_size=32,
+        lr=0.04,
+        epochs=1,
+        warmup_epochs=0.06,
+        precision="fp32",
+    ),
     "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.1, epochs=4, warmup_epochs=0.5),
 }
 """Name -> recipe. Fine-tuning on UCF101 and HMDB51 is not in the paper: those two are inferred from TSM's practice."""

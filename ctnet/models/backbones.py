@@ -14,10 +14,10 @@ from torchvision.models.resnet import Bottleneck
 def resnet_twin(
     layers: tuple[int, int, int, int] = (3, 4, 6, 3), width: int = 16, num_classes: int = 1000
 ) -> nn.Module:
-    """A narrow ResNet-50 (or -101) for pictures of 32 x 32: same blocks, stem of stride 2, no max-pool.
+    """A narrow ResNet-50 (or -26, -101) for pictures of 32 x 32: same blocks, stem of stride 2, no max-pool.
 
     Args:
-        layers: bottleneck blocks of the four stages.
+        layers: bottleneck blocks of the four stages; (2, 2, 2, 2) of ResNet-26.
         width: channels of the stem and of the first stage's 3 x 3 convolutions, 64 in ResNet-50.
         num_classes: of the head.
     """
@@ -65,8 +65,8 @@ def inceptionv3_twin(num_classes: int = 1000) -> nn.Module:
 
 
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
-    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r50_twin, r101_twin or
-    inceptionv3_twin.
+    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r26_twin, r50_twin, r101_twin
+    or inceptionv3_twin.
 
     Args:
         name: of the network.
@@ -109,6 +109,7 @@ FRESH: dict[str, dict[str, bool]] = {
 }
 """Arguments of torchvision's builders where weights are random."""
 NARROW: dict[str, Callable[[], nn.Module]] = {
+    "r26_twin": lambda: resnet_twin((2, 2, 2, 2)),
     "r50_twin": resnet_twin,
     "r101_twin": lambda: resnet_twin((3, 4, 23, 3)),
     "inceptionv3_twin": inceptionv3_twin,

@@ -45,6 +45,7 @@ INCEPTION_NORMALISATION = (0.5, 0.5, 0.5)
 _RULES: dict[str, Rule] = {
     "r50": BLOCKS[7],
     "r50_twin": BLOCKS[7],
+    "r26_twin": "odd",
     "r101": R101_BLOCKS,
     "r101_twin": R101_BLOCKS,
     "inceptionv3": INCEPTION_CONVS,

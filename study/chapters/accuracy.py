@@ -7,7 +7,7 @@ from ctnet.engine.recipe import get_recipe
 from study.chapters.markup import BookTable, ledger_link
 from study.chapters.verdicts import named
 from study.directions import Direction, directions
-from study.runs import PROTOCOL, Twin, accuracy_table, seeds_of, twins_of
+from study.runs import PROTOCOLS, Twin, accuracy_table, protocol_of, seeds_of, twins_of
 
 
 def directions_of(table: str) -> list[Direction]:
@@ -30,13 +30,13 @@ def twin_table(table: str) -> BookTable:
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
-    caption = f"Twins of Table {table} on drawn clips of 32×32."
+    caption = f"Twins of Table {table} on drawn clips of 32×32, by protocol {protocol_of(table)}."
     return BookTable(pd.DataFrame(rows), caption, notes=["Not to be compared with the printed accuracies."])
 
 
 def _clips(twin: Twin) -> str:
     """What a twin is trained on, with the number of clips where the protocol has another."""
-    recipe, usual = twin.runs[0].recipe, get_recipe(PROTOCOL)
+    recipe, usual = twin.runs[0].recipe, get_recipe(PROTOCOLS[protocol_of(twin.row.table)])
     more = recipe.dataset == usual.dataset and recipe.train_clips != usual.train_clips
     return recipe.dataset + (f" with {recipe.train_clips} clips" if more else "")
 

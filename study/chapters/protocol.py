@@ -1,45 +1,158 @@
 """The chapter on the protocol: the recipe that twins share, the trials that chose it, the runs and their repeats."""
 
-import pandas as pd
+import json
+import math
+from collections import Counter
 
-from ctnet.engine.recipe import Recipe
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ctnet.engine.recipe import Recipe, get_recipe
 from study.chapters.markup import BookTable
+from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.paper import Network
-from study.runs import outcome, runs_of, seeds_of, trained_tables, twin_run, twins_of
+from study.power import Plan, simulate
+from study.runs import (
+    PROTOCOLS,
+    TRIALS,
+    correct_by_seed,
+    outcome,
+    protocol_of,
+    runs_of,
+    seeds_of,
+    trained_tables,
+    twin_run,
+    twins_of,
+)
 from study.store import read, results_dir
+
+VERDICTS = ("supported", "contradicted", "equivalent", "inconclusive")
 
 
 def protocol_table() -> BookTable:
-    """The recipe that all rows share, field by field, where it departs from a recipe's defaults."""
-    shared = twin_run(Network("ctnet_r50"))
+    """The recipes that all rows share, by protocol, field by field, where they depart from a recipe's defaults."""
     usual = Recipe().to_dict()
-    fields = {name: value for name, value in shared.recipe.to_dict().items() if value != usual[name]}
-    del fields["model"], fields["init"]
-    assert shared.start is not None
-    rows = [{"Field": name, "Value": str(value)} for name, value in fields.items()]
-    rows.append({"Field": "starts from", "Value": shared.start.name})
+    shared = {number: twin_run(Network("ctnet_r50"), {"recipe": name}) for number, name in PROTOCOLS.items()}
+    told = {number: run.recipe.to_dict() for number, run in shared.items()}
+    fields = [name for name in usual if any(fields[name] != usual[name] for fields in told.values()) and name != "init"]
+    rows = [{"Field": name} | {_heading(number): str(told[number][name]) for number in told} for name in fields]
+    starts = {_heading(number): run.start.name for number, run in shared.items() if run.start}
     return BookTable(
-        pd.DataFrame(rows),
+        pd.DataFrame([*rows, {"Field": "starts from", **starts}]),
         "What all twins on MicroSomething have in common; each row changes only the setting that it is about.",
     )
 
 
-def trials_table() -> BookTable:
-    """The trials that chose the protocol, in the order in which they were made."""
-    trials = read("tuning.json") or {"trials": [], "about": "No trials are kept."}
+def _heading(protocol: int) -> str:
+    return f"Protocol {protocol}"
+
+
+def trials_table(protocol: int) -> BookTable:
+    """The trials that chose a protocol, in the order in which they were made."""
+    kept = (read("tuning.json") or {}).get(f"protocol {protocol}") or {"trials": [], "about": "No trials are kept."}
     rows = [
         {
-            "Network": {"ctnet": "CT-Net", "tsn": "TSN"}[trial["network"]],
+            "Network": trial["network"],
+            "Twin of": trial["twin"],
             "Clips": trial["dataset"],
+            "Pixels": str(trial["pixels"]),
             "Difficulty": "its own" if trial["difficulty"] is None else f"{trial['difficulty']:g}",
-            "Epochs": str(trial["epochs"]),
-            "Learning rate for 64 clips": f"{trial['lr']:g}",
-            "Top-1, %": f"{100 * trial['top1']:.1f}",
-            "Note": trial.get("note", ""),
+            "Optimizer": trial["optimizer"],
+            "Steps": f"{trial['steps']} of {trial['batch_size']} clips",
+            "Seed": str(trial["seed"]),
+            "Top-1, %": "–" if trial["top1"] is None else f"{100 * trial['top1']:.1f}",
+            "Note": trial["note"],
         }
-        for trial in trials["trials"]
+        for trial in kept["trials"]
     ]
-    return BookTable(pd.DataFrame(rows), trials["about"])
+    return BookTable(pd.DataFrame(rows), kept["about"])
+
+
+def pilot_table() -> BookTable:
+    """The two networks that chose the second protocol, run by it: accuracy over the seeds of its pilot."""
+    rows = []
+    for twin in twins_of(TRIALS).values():
+        found = [100 * float(right.mean()) for right in correct_by_seed(twin).values()]
+        rows.append(
+            {
+                "Network": twin.row.label,
+                "Top-1, %": f"{np.mean(found):.1f}" if found else "not run yet",
+                "Standard deviation": f"{np.std(found, ddof=1):.1f}" if len(found) > 1 else "–",
+                "Lowest and highest": f"{min(found):.1f} to {max(found):.1f}" if found else "–",
+                "Seeds": f"{len(found)} of {len(seeds_of(TRIALS))}",
+            }
+        )
+    return BookTable(pd.DataFrame(rows), "Pilot of protocol 2: the two networks that it was chosen on.")
+
+
+def power_table(deviation: float, studies: int = 200) -> BookTable:
+    """What a table of four orders will be able to see by protocol 2: its whole analysis on runs that are made up.
+
+    Args:
+        deviation: of accuracy from seed to seed, in points, as the pilot tells it.
+        studies: how many are made up for each true difference.
+    """
+    plan = Plan(len(seeds_of("2g")), get_recipe(PROTOCOLS[2]).val_clips or 0, deviation)
+    rows = []
+    for gap in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
+        counts = simulate(plan, [70.0 + gap, 70.0, 70.0, 70.0], [(0, 1), (0, 2), (0, 3), (1, 2)], studies)
+        asked = sum((Counter(count) for count in counts[:3]), Counter[str]())
+        rows.append(
+            {"True difference, points": f"{gap:g}"}
+            | {verdict: f"{asked[verdict] / asked.total():.0%}" for verdict in VERDICTS}
+        )
+    return BookTable(
+        pd.DataFrame(rows),
+        f"How often an order gets each verdict, in {studies} made-up studies of a table of four orders, with "
+        f"{plan.seeds} seeds that scatter by {deviation:.1f} points and {plan.clips} clips.",
+    )
+
+
+def take_offs() -> pd.DataFrame:
+    """Runs by protocol 1 that learnt the same clips for as long: a line each, with how early it learnt and its end.
+
+    Columns: the run's network and options, "early" (mean loss of its second epoch) and "top1" (at its end, in points).
+    """
+    usual, found = get_recipe(PROTOCOLS[1]), []
+    asked = ("dataset", "train_clips", "difficulty", "epochs", "size", "optimizer")
+    for name, run in runs_of().items():
+        if all(getattr(run.recipe, field) == getattr(usual, field) for field in asked) and (content := outcome(name)):
+            network = json.dumps([run.recipe.model, run.recipe.options, run.recipe.frames], sort_keys=True)
+            top1 = 100 * content["metrics"]["1x1"]["top1"]
+            found.append({"network": network, "early": content["epochs"][1]["train_loss"], "top1": top1})
+    return pd.DataFrame(found, columns=["network", "early", "top1"])
+
+
+def correlation_within(runs: pd.DataFrame) -> float:
+    """Of the early loss with the final accuracy, over what seeds of one network differ by; `runs` is `take_offs()`."""
+    numbers = runs[["early", "top1"]]
+    apart = numbers - numbers.groupby(runs["network"]).transform("mean")
+    return float(apart["early"].corr(apart["top1"]))
+
+
+def plot_take_offs(runs: pd.DataFrame) -> Figure:
+    """Final accuracy against the loss of the second epoch, a point for each run; `runs` is `take_offs()`."""
+    figure = BookFigure(figsize=(WIDTH, 3.3))
+    axes = figure.subplots()
+    network = json.dumps(["ctnet_r50_twin", {}, 8], sort_keys=True)
+    full = runs["network"] == network
+    for chosen, color, label in ((~full, COLORS["plain"], "all other networks"), (full, COLORS["ct"], "full CT-Net")):
+        axes.scatter(
+            runs["early"][chosen],
+            runs["top1"][chosen],
+            s=18,
+            color=color,
+            label=label,
+            zorder=3 if chosen is full else 2,
+        )
+    axes.axvline(math.log(24), color=COLORS["published"], linestyle="--", linewidth=1)
+    axes.text(math.log(24), axes.get_ylim()[1], "guessing ", ha="right", va="top", color=COLORS["published"])
+    told = f"between seeds of one network: correlation {correlation_within(runs):.2f}".replace("-", "−")
+    axes.set_title(told, fontsize=9.5, fontweight="normal")
+    axes.set(xlabel="mean loss of the second epoch of four", ylabel="top-1 at the end, %", ylim=(0, None))
+    axes.legend(loc="lower left")
+    return figure
 
 
 def repeats_table() -> BookTable:
@@ -70,6 +183,7 @@ def runs_table() -> BookTable:
         rows.append(
             {
                 "Table": table,
+                "Protocol": str(protocol_of(table)),
                 "Rows": str(len(twins_of(table))),
                 "Seeds": str(len(seeds_of(table))),
                 "Runs": str(len(runs)),

@@ -12,7 +12,7 @@ from ctnet.engine.recipe import EXECUTION
 from ctnet.micro import MICRO_DATASETS
 from study.paper import DATASET_NAMES, FILES, Network, table
 from study.runs import (
-    PROTOCOL,
+    PROTOCOLS,
     TRIALS,
     USUAL,
     TwinRun,
@@ -36,7 +36,7 @@ from study.runs import (
 )
 from study.store import decode, encode
 
-TSN = TwinRun(get_recipe(PROTOCOL).override({"model": "tsn_r50_twin"}))
+TSN = TwinRun(get_recipe(PROTOCOLS[1]).override({"model": "tsn_r50_twin"}))
 
 
 def twin_of(name, row, column=None):
@@ -102,7 +102,7 @@ def test_a_twin_is_trained_on_the_stand_in_for_its_columns_dataset(dataset, micr
         and accuracies[twin.column].dataset == dataset
     ]
     assert found
-    assert {run.recipe.dataset for twin in found for run in twin.runs} == {micro or get_recipe(PROTOCOL).dataset}
+    assert {run.recipe.dataset for twin in found for run in twin.runs} == {micro or get_recipe(PROTOCOLS[1]).dataset}
 
 
 def test_rows_differ_in_what_their_table_is_about_only():

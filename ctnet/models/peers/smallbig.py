@@ -74,7 +74,7 @@ class SmallBigBottleneck(nn.Module):
         return self.relu(x + shortcut)
 
 
-@register_on_resnets("smallbig", backbones=("r50", "r50_twin", "r101"))
+@register_on_resnets("smallbig", backbones=("r50", "r50_twin", "r26_twin", "r101"))
 def smallbig(cnn: nn.Module) -> nn.Module:
     """A 2D ResNet with SmallBig bottlenecks in its last three stages.
 

@@ -1,28 +1,76 @@
 """The chapter on the protocol tells the recipe, the trials, the repeats and the runs that there are."""
 
+import numpy as np
+import pandas as pd
+import pytest
+
 from ctnet.engine import get_recipe
-from study.chapters.protocol import protocol_table, repeats_table, runs_table, trials_table
-from study.runs import PROTOCOL, outcome, run_file, runs_of, seeds_of, trained_tables, twins_of
+from study.chapters.protocol import (
+    correlation_within,
+    pilot_table,
+    plot_take_offs,
+    power_table,
+    protocol_table,
+    repeats_table,
+    runs_table,
+    take_offs,
+    trials_table,
+)
+from study.runs import PROTOCOLS, outcome, run_file, runs_of, seeds_of, trained_tables, twins_of
 from study.store import read
 
 
-def test_the_recipe_is_told_field_by_field_but_for_the_network():
-    told = dict(zip(*protocol_table().data.to_numpy().T, strict=True))
-    recipe = get_recipe(PROTOCOL).to_dict()
-    assert {name: told[name] for name in ("dataset", "lr", "epochs")} == {
-        name: str(recipe[name]) for name in ("dataset", "lr", "epochs")
-    }
-    assert told["starts from"].startswith("tsn_r50_twin-MicroPictures-0-")
-    assert "model" not in told
+def test_the_recipes_are_told_field_by_field():
+    told = protocol_table().data.set_index("Field")
+    for number, name in PROTOCOLS.items():
+        recipe = get_recipe(name).to_dict()
+        for field in ("model", "dataset", "lr", "epochs", "optimizer"):
+            assert told.loc[field, f"Protocol {number}"] == str(recipe[field])
+    assert told.loc["starts from", "Protocol 1"].startswith("tsn_r50_twin-MicroPictures-0-")
+    assert told.loc["starts from", "Protocol 2"].startswith("tsn_r26_twin-MicroPictures-0-")
+    assert "head_lr" not in told.index
 
 
-def test_trials_are_all_told(own_results):
-    kept = read("tuning.json")
-    frame = trials_table().data
+@pytest.mark.parametrize(("protocol", "networks"), [(1, {"CT-Net", "TSN"}), (2, {"CT-Net"})])
+def test_trials_are_all_told(own_results, protocol, networks):
+    kept = read("tuning.json")[f"protocol {protocol}"]
+    frame = trials_table(protocol).data
     assert len(frame) == len(kept["trials"]) > 0
-    assert set(frame["Network"]) == {"CT-Net", "TSN"}
+    assert set(frame["Network"]) == networks
     (own_results / "tuning.json").unlink()
-    assert trials_table().data.empty
+    assert trials_table(protocol).data.empty
+
+
+def test_the_pilot_tells_how_far_seeds_lie_apart(monkeypatch):
+    def right(twin):
+        return {seed: np.arange(100) < 60 + 10 * seed for seed in range(3)} if twin.row.id == "ct-net" else {}
+
+    monkeypatch.setattr("study.chapters.protocol.correct_by_seed", right)
+    frame = pilot_table().data.set_index("Network")
+    assert frame.loc["CT-Net"].tolist()[:3] == ["70.0", "10.0", "60.0 to 80.0"]
+    assert frame.loc["TSN"].tolist()[:3] == ["not run yet", "–", "–"]
+
+
+def test_what_the_plan_can_see_grows_with_the_difference_and_falls_with_scatter():
+    steady, shaky = (power_table(deviation, studies=30).data for deviation in (0.5, 5.0))
+    shares = [[float(text.rstrip("%")) for text in frame["supported"]] for frame in (steady, shaky)]
+    assert shares[0][0] < 10
+    assert shares[0][-1] == 100 > shares[1][-1]
+
+
+def test_runs_that_learn_early_end_high():
+    runs = take_offs()
+    assert correlation_within(runs) < -0.6
+    shown = plot_take_offs(runs).axes[0].collections
+    assert sum(len(points.get_offsets()) for points in shown) == len(runs)
+
+
+def test_the_correlation_is_of_what_seeds_differ_by():
+    """Two networks whose seeds all say "the more loss, the less", far apart the other way round."""
+    runs = pd.DataFrame(
+        {"network": list("aaabbb"), "early": [1.0, 2, 3, 11, 12, 13], "top1": [3.0, 2, 1, 53, 52, 51]}
+    )
+    assert correlation_within(runs) == pytest.approx(-1)
 
 
 def test_repeats_are_those_that_the_runs_tell(own_results, edited):
@@ -40,8 +88,8 @@ def test_the_table_of_runs_counts_files(own_results):
     frame = runs_table().data.set_index("Table")
     assert list(frame.index) == [*trained_tables(), "all, once each"]
     done = sum(outcome(name) is not None for name in runs_of())
-    assert frame.loc["all, once each"].tolist()[2:4] == [str(len(runs_of())), str(done)]
-    assert frame.loc["2g"].tolist()[:3] == [
+    assert frame.loc["all, once each"].tolist()[3:5] == [str(len(runs_of())), str(done)]
+    assert frame.loc["2g"].tolist()[1:4] == [
         str(len(twins_of("2g"))),
         str(len(seeds_of("2g"))),
         str(len(runs_of(["2g"]))),
