@@ -44,11 +44,17 @@ def list_runs(table: Tables = None, seeds: Seeds = None, work: Work = WORK, as_j
 
 
 @app.command("status")
-def show_status(work: Work = WORK, as_json: Json = False) -> None:
+def show_status(
+    work: Work = WORK,
+    as_json: Json = False,
+    of_none: Annotated[bool, typer.Option("--unused", help="List kept runs that no table asks for instead.")] = False,
+) -> None:
     """Count the runs that are done, stale, failed, under way and left, table by table, with the hours left."""
-    from study.runs import TRIALS, runs_of, trained_tables, twins_of
+    from study.runs import TRIALS, runs_of, trained_tables, twins_of, unused
     from study.sweep import STATES, clip_seconds, failure_of, hours_left, state_of
 
+    if of_none:
+        return print(json.dumps(unused(), indent=1) if as_json else "\n".join(unused()) or "no run is unused")
     tables = [*([TRIALS] if twins_of(TRIALS) else []), *trained_tables()]
     runs, cost = runs_of(tables), clip_seconds()
     states = {name: state_of(run, work) for name, run in runs.items()}

@@ -241,6 +241,12 @@ def ensembles() -> dict[str, tuple[Twin, int]]:
     return {twin.ensemble(seed): (twin, seed) for twin in fused for seed in seeds_of(twin.row.table)}
 
 
+def unused() -> list[str]:
+    """Names of the runs and ensembles that are kept, and that no table asks for."""
+    wanted = runs_of([TRIALS]).keys() | runs_of().keys() | ensembles().keys()
+    return sorted(path.stem for path in (results_dir() / "runs").glob("*.json") if path.stem not in wanted)
+
+
 def views_of(run: TwinRun) -> list[str]:
     """Every view that some row looks at a run's clips with, whatever the seed."""
     name = run.seeded(0).name

@@ -40,6 +40,7 @@ from study.store import behaviour, decode, encode, is_stale, provenance, results
 PARTS = ("drawing", "data", "engine")
 """What the outcome of a run depends on besides its network."""
 PROBE = 10  # first losses that a run's file keeps with all digits
+CURVE = 20  # parts of a run, of equal numbers of steps, whose mean losses its file keeps
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
@@ -173,6 +174,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             "metrics": {view: {"top1": found.accuracy()} for view, found in scores.items()},
             "epochs": history["epochs"],
             "first_losses": history["losses"][:PROBE],
+            "curve": [round(float(part.mean()), 4) for part in np.array_split(history["losses"], CURVE) if len(part)],
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
             "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,

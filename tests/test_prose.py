@@ -12,7 +12,7 @@ import pytest
 from study.directions import directions
 from study.ledger import claims
 from study.paper import table
-from study.runs import accuracy_table, trained_tables, twins_of
+from study.runs import TRIALS, accuracy_table, trained_tables, twins_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -46,7 +46,7 @@ def results() -> dict[str, tuple[str, float | None]]:
     for claim in claims():
         value = claim.measured.get("mean") if isinstance(claim.measured, Mapping) else claim.measured
         found[claim.id] = claim.verdict, value if isinstance(value, float) else None
-    for name in trained_tables():
+    for name in (TRIALS, *trained_tables()):
         several = len(table(name).twins) > 1
         accuracies = accuracy_table(name)["accuracy"]
         for (row, column), accuracy in zip(twins_of(name), accuracies, strict=True):

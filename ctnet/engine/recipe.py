@@ -246,7 +246,7 @@ RECIPES: dict[str, Recipe] = {
     "micro-something-muon": replace(
         TWIN,
         model="ctnet_r26_twin",
-        train_clips=8000,
+        train_clips=12000,
         val_clips=4008,
         difficulty=0.3,
         optimizer="muon",

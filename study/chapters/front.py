@@ -11,7 +11,7 @@ from study.chapters.explorers import drawn, receptive_fields
 from study.chapters.verdicts import verdict_bars
 from study.claims import HOLDS, Claim
 from study.exact import COLUMNS
-from study.runs import runs_of
+from study.runs import outcome, runs_of
 
 
 def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
@@ -41,7 +41,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "contradicted": ordered["contradicted"],
         "equivalent": ordered["equivalent"],
         "undecided": sum(ordered[verdict] for verdict in ("inconclusive", "under way", "not run yet")),
-        "runs": len(runs_of()),
+        "runs": sum(outcome(name) is not None for name in runs_of()),
         "version": version("ctnet"),
     }
 
@@ -51,9 +51,13 @@ def _held(claims: Sequence[Claim]) -> int:
 
 
 def first_screen(decided: Sequence[Claim]) -> HTML:
-    """The receptive field that grows over the channel grid, beside the verdicts as bars."""
+    """The verdicts as bars, beside the receptive field that grows over the channel grid."""
     fields = receptive_fields(fields_picture(), compact=True)
-    return HTML(f'<div class="first-screen">{fields.data}{verdict_bars(decided).data}</div>')
+    return HTML(
+        f'<div class="first-screen">{verdict_bars(decided).data}'
+        "<div><p><b>The idea: channels as a grid.</b> One side of the grid is convolved, then the other. "
+        f"After both, an output has seen all channels, and more of space and time.</p>{fields.data}</div></div>"
+    )
 
 
 def fields_picture() -> str:

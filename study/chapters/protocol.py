@@ -86,6 +86,12 @@ def pilot_table() -> BookTable:
     return BookTable(pd.DataFrame(rows), "Pilot of protocol 2: the two networks that it was chosen on.")
 
 
+def pilot_deviation() -> float:
+    """Standard deviation of the full CT-Net's accuracy from seed to seed of the pilot, in points."""
+    (twin,) = (twin for (row, _), twin in twins_of(TRIALS).items() if row == "ct-net")
+    return float(np.std([100 * right.mean() for right in correct_by_seed(twin).values()], ddof=1))
+
+
 def power_table(deviation: float, studies: int = 200) -> BookTable:
     """What a table of four orders will be able to see by protocol 2: its whole analysis on runs that are made up.
 
@@ -93,7 +99,7 @@ def power_table(deviation: float, studies: int = 200) -> BookTable:
         deviation: of accuracy from seed to seed, in points, as the pilot tells it.
         studies: how many are made up for each true difference.
     """
-    plan = Plan(len(seeds_of("2g")), get_recipe(PROTOCOLS[2]).val_clips or 0, deviation)
+    plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[2]).val_clips or 0, deviation)
     rows = []
     for gap in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         counts = simulate(plan, [70.0 + gap, 70.0, 70.0, 70.0], [(0, 1), (0, 2), (0, 3), (1, 2)], studies)

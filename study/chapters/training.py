@@ -109,28 +109,29 @@ def finished_runs() -> dict[str, list[dict[str, Any]]]:
 
 
 def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], chance: float) -> Figure:
-    """Loss, and accuracy on the validation clips, after every epoch: thin lines for runs, a thick one for their mean.
+    """Loss over the training, thin lines for runs and a thick one for their mean; accuracy at its end, a dot for a run.
 
     Args:
         runs: label -> contents of the runs' files, as `finished_runs` returns them; CT-Net gets its colour.
         chance: accuracy of guessing, from 0 to 1.
     """
     figure = BookFigure(figsize=(WIDTH, 3.0))
-    left, right = figure.subplots(1, 2)
-    for label, found in runs.items():
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for place, (label, found) in enumerate(runs.items()):
         if not found:
             continue
         color = COLORS["ct"] if label.startswith("CT-Net") else COLORS["measured"]
-        epochs = [row["epoch"] for row in found[0]["epochs"]]
-        for axes, measure, scale in ((left, "train_loss", 1), (right, "val_top1", 100)):
-            curves = scale * np.array([[row[measure] for row in run["epochs"]] for run in found])  # (seeds, epochs)
-            axes.plot(epochs, curves.T, color=color, linewidth=0.8, alpha=0.45)
-            axes.plot(epochs, curves.mean(0), "o-", color=color, linewidth=2, label=label)
-            axes.set(xticks=epochs, xlabel="epoch")
+        losses = np.array([run.get("curve") or [row["train_loss"] for row in run["epochs"]] for run in found])
+        done = 100 * (np.arange(losses.shape[1]) + 0.5) / losses.shape[1]
+        left.plot(done, losses.T, color=color, linewidth=0.8, alpha=0.45)
+        left.plot(done, losses.mean(0), color=color, linewidth=2, label=label)
+        ends = [100 * run["epochs"][-1]["val_top1"] for run in found]
+        right.scatter([place] * len(ends), ends, color=color, s=22, alpha=0.7)
     right.axhline(100 * chance, color=COLORS["plain"], linestyle="--", linewidth=1)
     edge = {"transform": right.get_yaxis_transform(), "ha": "right", "va": "bottom"}
     right.text(1, 100 * chance, "chance", color=COLORS["published"], **edge)
-    left.set(ylabel="training loss")
-    right.set(ylabel="top-1 on validation clips, %", ylim=(0, None))
+    left.set(xlabel="share of the training, %", ylabel="training loss", xlim=(0, 100))
+    right.set(ylabel="top-1 on validation clips, %", ylim=(0, 100), xlim=(-0.6, len(runs) - 0.4))
+    right.set_xticks(range(len(runs)), list(runs))
     left.legend()
     return figure

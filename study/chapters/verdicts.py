@@ -11,15 +11,15 @@ from study.chapters.markup import BookTable, Link, anchor, verdict_class
 from study.chapters.tables import count_verdicts, figures
 from study.claims import VERDICTS, Claim
 from study.ledger import KNOWN
-from study.paper import TABLES, table
+from study.paper import FILES, TABLES, table
 from study.store import stale
 
 KINDS = {
-    "exact": "Costs, fields, special cases",
+    "exact": "Costs, and other facts about networks",
     "derived": "The paper's own arithmetic",
-    "direction": "Directions, on small twins",
-    "full size": "Accuracies",
-    "text": "Sentences of the text",
+    "direction": "A beats B, on small networks",
+    "full size": "Printed accuracies",
+    "text": "Sentences that rest on these",
 }
 """Kinds of claims, and what the book calls them."""
 _LEDGER = "ledger.html"
@@ -29,6 +29,8 @@ def named(name: str) -> str:
     """What the book calls a table, a figure or a section that claims are on, by its id."""
     if name in TABLES:
         return f"Table {name}"
+    if name in FILES and name != "fig3":
+        return table(name).title
     return "Figure 3" if name == "fig3" else "Text" if name == "text" else f"Section {name}"
 
 
@@ -44,7 +46,7 @@ def verdict_bars(decided: Sequence[Claim]) -> HTML:
             for verdict in VERDICTS
             if counts[verdict]
         )
-        told = f"<b>{heading}</b> <span>{count_verdicts(counts)}</span>"
+        told = f"<b>{heading}</b> <span>{counts.total()}: {count_verdicts(counts)}</span>"
         rows.append(f'<div class="verdict-row"><p>{told}</p><div class="verdict-bar">{parts}</div></div>')
     return HTML(f'<div class="verdict-bars">{"".join(rows)}</div>')
 

@@ -24,12 +24,14 @@ from study.runs import (
     labels_of,
     outcome,
     paired,
+    protocol_of,
     run_file,
     runs_of,
     seeds_of,
     trained_tables,
     twin_run,
     twins_of,
+    unused,
     views_of,
     weights_file,
     with_starts,
@@ -47,6 +49,14 @@ def twin_of(name, row, column=None):
 def run_of(name, row, column=None):
     (run,) = twin_of(name, row, column).runs
     return run
+
+
+def test_every_kept_run_is_asked_for_by_some_table(own_results):
+    assert unused() == []
+    name = run_of("2g", "ct-module").name
+    other = own_results / run_file(name).replace("-0-", "-77-")
+    other.write_text((own_results / run_file(name)).read_text())
+    assert unused() == [other.stem]
 
 
 # -- What is trained ---------------------------------------------------------------------------------------------------
@@ -119,9 +129,19 @@ def test_rows_differ_in_what_their_table_is_about_only():
     assert [run.start.recipe.dataset for run in folds] == ["MicroKinetics"] * 3
 
 
+def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
+    assert (protocol_of("2a"), protocol_of("2g"), protocol_of(TRIALS), protocol_of("5")) == (1, 2, 2, 1)
+    first, second = run_of("2a", "ct-module"), run_of("2g", "ct-module")
+    assert (first.recipe.model, second.recipe.model) == ("ctnet_r50_twin", "ctnet_r26_twin")
+    assert (first.recipe.optimizer, second.recipe.optimizer) == ("sgd", "muon")
+    assert second.start.recipe.model == "tsn_r26_twin"
+    assert second.recipe.precision == second.config()["precision"] == "fp32"
+
+
 def test_equal_configurations_are_one_run():
-    assert run_of("2g", "ct-module").name == run_of("2a", "ct-module").name
-    assert run_of("6", "8").name == run_of("2g", "ct-module-pwconv-te").name == run_of("8", "ct-net-resnet-50").name
+    assert run_of("2b", "k2").name == run_of("2a", "ct-module").name
+    assert run_of("6", "8").name == run_of("3", "ct-net-8").name == run_of("8", "ct-net-resnet-50").name
+    assert run_of("2g", "ct-module-pwconv-te").name == run_of(TRIALS, "ct-net").name
     assert len(runs_of(["2a"])) == 4 * 5 + 1
     assert len(runs_of(["2a", "2g"])) == 4 * 5 + 4 * 5 + 1
     assert len(runs_of(["6"], seeds=2)) == 2 * 4 + 1

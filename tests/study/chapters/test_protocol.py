@@ -7,6 +7,7 @@ import pytest
 from ctnet.engine import get_recipe
 from study.chapters.protocol import (
     correlation_within,
+    pilot_deviation,
     pilot_table,
     plot_take_offs,
     power_table,
@@ -49,6 +50,7 @@ def test_the_pilot_tells_how_far_seeds_lie_apart(monkeypatch):
     frame = pilot_table().data.set_index("Network")
     assert frame.loc["CT-Net"].tolist()[:3] == ["70.0", "10.0", "60.0 to 80.0"]
     assert frame.loc["TSN"].tolist()[:3] == ["not run yet", "–", "–"]
+    assert pilot_deviation() == pytest.approx(10)
 
 
 def test_what_the_plan_can_see_grows_with_the_difference_and_falls_with_scatter():
@@ -67,9 +69,7 @@ def test_runs_that_learn_early_end_high():
 
 def test_the_correlation_is_of_what_seeds_differ_by():
     """Two networks whose seeds all say "the more loss, the less", far apart the other way round."""
-    runs = pd.DataFrame(
-        {"network": list("aaabbb"), "early": [1.0, 2, 3, 11, 12, 13], "top1": [3.0, 2, 1, 53, 52, 51]}
-    )
+    runs = pd.DataFrame({"network": list("aaabbb"), "early": [1.0, 2, 3, 11, 12, 13], "top1": [3.0, 2, 1, 53, 52, 51]})
     assert correlation_within(runs) == pytest.approx(-1)
 
 

@@ -54,20 +54,19 @@ def test_schedules_are_the_recipes():
 
 
 def test_runs_show_every_seed_and_their_mean():
-    def run(*accuracies):
-        return {"epochs": [{"epoch": n, "train_loss": 4 - n, "val_top1": a} for n, a in enumerate(accuracies, start=1)]}
+    def run(accuracy, **more):
+        return {"epochs": [{"train_loss": 3.0, "val_top1": 0.1}, {"train_loss": 2.0, "val_top1": accuracy}]} | more
 
-    left, right = training.plot_runs({"TSN": [run(0.25, 0.5), run(0.75, 0.5)], "CT-Net": []}, chance=1 / 24).axes
-    assert [line.get_ydata().tolist() for line in left.lines] == [[3, 2]] * 3
-    assert [line.get_xydata().tolist() for line in right.lines[:3]] == [
-        [[1, 25], [2, 50]],
-        [[1, 75], [2, 50]],
-        [[1, 50], [2, 50]],
-    ]
-    assert right.lines[3].get_ydata() == pytest.approx([100 / 24] * 2)
+    shown = {"TSN": [run(0.25), run(0.75)], "CT-Net": [run(0.5, curve=[3.0, 2.5, 2.0, 1.0])], "none": []}
+    left, right = training.plot_runs(shown, chance=1 / 24).axes
+    assert [line.get_xydata().tolist() for line in left.lines] == [[[25, 3], [75, 2]]] * 3 + [
+        [[12.5, 3], [37.5, 2.5], [62.5, 2], [87.5, 1]]
+    ] * 2
+    assert [points.get_offsets().tolist() for points in right.collections] == [[[0, 25], [0, 75]], [[1, 50]]]
+    assert right.lines[0].get_ydata() == pytest.approx([100 / 24] * 2)
 
 
 def test_the_chapter_shows_the_runs_of_all_seeds():
     found = training.finished_runs()
     assert {label: len(runs) for label, runs in found.items()} == dict.fromkeys(("TSN", "CT-Net"), len(seeds_of("2g")))
-    assert {run["config"]["model"] for run in found["TSN"]} == {"tsn_r50_twin"}
+    assert {run["config"]["model"] for run in found["TSN"]} == {"tsn_r26_twin"}
