@@ -143,7 +143,7 @@ def test_equal_configurations_are_one_run():
     assert run_of("6", "8").name == run_of("3", "ct-net-8").name == run_of("8", "ct-net-resnet-50").name
     assert run_of("2g", "ct-module-pwconv-te").name == run_of(TRIALS, "ct-net").name
     assert len(runs_of(["2a"])) == 4 * 5 + 1
-    assert len(runs_of(["2a", "2g"])) == 4 * 5 + 4 * 5 + 1
+    assert len(runs_of(["2a", "2g-sgd"])) == 4 * 5 + 4 * 5 + 1
     assert len(runs_of(["6"], seeds=2)) == 2 * 4 + 1
     assert len(runs_of()) < 0.75 * sum(len(twin.runs) * len(seeds_of(twin.row.table)) for twin in all_twins())
 
@@ -246,7 +246,7 @@ def test_a_table_without_twins_is_refused():
 
 
 def test_a_run_is_looked_at_with_the_views_of_all_its_tables():
-    te = run_of("2g", "ct-module-pwconv-te")
+    te = run_of("2g-sgd", "ct-module-pwconv-te")
     assert views_of(te) == ["1x1", "1x1@32", "1x2", "3x2"]
     assert views_of(te.seeded(7)) == views_of(te), "also with a seed that no table asks for"
     assert views_of(run_of("2h", "train-224-test-224")) == ["1x1", "1x1@28", "1x1@32"]
@@ -290,13 +290,13 @@ def test_what_is_usual_makes_no_other_network(option):
 
 def test_the_plain_ct_module_of_all_ablations_is_one_run():
     rows = [("2a", "ct-module"), ("2b", "k2"), ("2c", "parallel"), ("2d", "c2-sqrt"), ("2e", "blocks-7")]
-    rows += [("2f", "kernels-3-3"), ("2g", "ct-module")]
+    rows += [("2f", "kernels-3-3"), ("2g-sgd", "ct-module")]
     assert len({run_of(name, row).name for name, row in rows}) == 1
 
 
 def test_a_protocol_is_what_twins_have_in_common():
     run = twin_run(Network("tsn_r50"))
-    assert run.name == run_of("2g", "baseline-tsn").name
+    assert run.name == run_of("2g-sgd", "baseline-tsn").name
     changed = twin_run(Network("tsn_r50"), {"recipe": "micro-transfer", "lr": 0.5, "keep": True, "start": {"lr": 0.1}})
     assert changed.recipe == get_recipe("micro-transfer").override(
         {"model": "tsn_r50_twin", "options": {}, "frames": 8, "init": "none", "lr": 0.5}

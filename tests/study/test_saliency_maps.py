@@ -134,5 +134,5 @@ def test_a_measurement_without_weights_is_refused_in_one_line(run_study, tmp_pat
     code, out, err = run_study("saliency", "--work", str(tmp_path))
     assert (code, out) == (2, "")
     assert err.startswith("study: 15 of 15 trained networks are missing, such as ")
-    assert err.endswith(": `python -m study run --weights --table 2a --table 2g` trains them again\n")
+    assert err.endswith(": `python -m study run --weights --table 2a --table 2g-sgd` trains them again\n")
     assert err.count("\n") == 1
