@@ -89,7 +89,7 @@ def test_an_ablation_that_is_added_as_one_row_shows_up_everywhere(own_results, e
     }
     assert decided["2g/ct-module-se > ct-module/top1"].published == 0.2
     (run,) = twins_of("2g")["ct-module-se", "top1"].runs
-    assert (run.recipe.model, run.recipe.lr) == ("tsn_r50_twin", 0.017)
+    assert (run.recipe.model, run.recipe.lr) == ("tsn_r26_twin", 0.017)
     assert runs_of(["2g"]).keys() - runs.keys() == {run.seeded(seed).name for seed in range(table("2g").seeds)}
 
 

@@ -104,7 +104,7 @@ def test_a_measurement_is_kept_clip_by_clip_and_read_back(dataset, declare, tmp_
     """Of networks that look somewhere, as they are before training, on few clips."""
     monkeypatch.setattr(saliency_maps, "CLIPS", len(dataset))
     few = {"seeds": 2, "twins": {"top1": {"root": str(tmp_path / "clips")}}}
-    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a=few, table_2g=few)))
+    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a=few, table_2g_sgd=few)))
     for runs in measured_runs().values():
         for run in runs:
             torch.manual_seed(run.recipe.seed)
