@@ -158,7 +158,8 @@ def measure(work: Work = WORK) -> None:
     try:
         path = measure_saliency(work, lambda networks: tqdm(networks, unit="network", disable=None))
     except FileNotFoundError as error:
-        raise ValueError(f"{error}: `python -m study run --weights --table 2a --table 2g-sgd` trains them again") from error
+        again = "`python -m study run --weights --table 2a --table 2g-sgd` trains them again"
+        raise ValueError(f"{error}: {again}") from error
     print(f"{path}: ready")
 
 

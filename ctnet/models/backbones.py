@@ -65,8 +65,8 @@ def inceptionv3_twin(num_classes: int = 1000) -> nn.Module:
 
 
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
-    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r26_twin, r50_twin, r101_twin
-    or inceptionv3_twin.
+    """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r26_twin, r50_twin,
+    r101_twin or inceptionv3_twin.
 
     Args:
         name: of the network.

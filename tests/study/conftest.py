@@ -73,7 +73,7 @@ def declare():
         (folder / "published").mkdir()
         for name, file in FILES.items():
             content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
-            content |= {"twins": {}} | tables.get(f"table_{name}", {})
+            content |= {"twins": {}} | tables.get(file, tables.get(f"table_{name}", {}))
             (folder / "published" / f"{file}.json").write_text(json.dumps(content))
         (folder / "checkpoints").mkdir()
         weights = weights_file(before)

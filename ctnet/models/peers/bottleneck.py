@@ -20,7 +20,11 @@ Method = Callable[[nn.Module], nn.Module]
 
 
 def register_on_resnets(
-    method: str, *, backbones: tuple[str, ...] = ("r50", "r50_twin", "r26_twin"), version: int = 1, pretrained: bool = True
+    method: str,
+    *,
+    backbones: tuple[str, ...] = ("r50", "r50_twin", "r26_twin"),
+    version: int = 1,
+    pretrained: bool = True,
 ) -> Callable[[Method], Method]:
     """Decorator: register a method's networks, "<method>_<backbone>"; arguments as for `register`."""
 
