@@ -55,18 +55,18 @@ def trials_table(protocol: int) -> BookTable:
         {
             "Network": trial["network"],
             "Twin of": trial["twin"],
-            "Clips": trial["dataset"],
             "Pixels": str(trial["pixels"]),
             "Difficulty": "its own" if trial["difficulty"] is None else f"{trial['difficulty']:g}",
-            "Optimizer": trial["optimizer"],
+            "Top-1, %": "–" if trial["top1"] is None else f"{100 * trial['top1']:.1f}",
             "Steps": f"{trial['steps']} of {trial['batch_size']} clips",
             "Seed": str(trial["seed"]),
-            "Top-1, %": "–" if trial["top1"] is None else f"{100 * trial['top1']:.1f}",
+            "Optimizer": trial["optimizer"],
+            "Clips": trial["dataset"],
             "Note": trial["note"],
         }
         for trial in kept["trials"]
     ]
-    return BookTable(pd.DataFrame(rows), kept["about"])
+    return BookTable(pd.DataFrame(rows), f"Trials that chose protocol {protocol}.", notes=[kept["about"]])
 
 
 def pilot_table() -> BookTable:
