@@ -92,7 +92,7 @@ class Muon(torch.optim.Optimizer):
 
     def _adam(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> list[Tensor]:
         gradients, (first, second) = _gradients(parameters), group["betas"]
-        steps = self._states(parameters, "steps", lambda parameter: torch.zeros((), device=parameter.device))
+        steps = self._states(parameters, "step", lambda parameter: torch.zeros(()))  # stays on the CPU: no GPU waits
         means, squares = self._states(parameters, "mean"), self._states(parameters, "square")
         torch._foreach_add_(steps, 1)
         torch._foreach_lerp_(means, gradients, 1 - first)
