@@ -121,7 +121,7 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], chance: float) ->
         if not found:
             continue
         color = COLORS["ct"] if label.startswith("CT-Net") else COLORS["measured"]
-        losses = np.array([run.get("curve") or [row["train_loss"] for row in run["epochs"]] for run in found])
+        losses = np.array([run["curve"] for run in found])  # (seeds, parts)
         done = 100 * (np.arange(losses.shape[1]) + 0.5) / losses.shape[1]
         left.plot(done, losses.T, color=color, linewidth=0.8, alpha=0.45)
         left.plot(done, losses.mean(0), color=color, linewidth=2, label=label)
