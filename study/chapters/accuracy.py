@@ -7,7 +7,6 @@ from ctnet.engine.recipe import get_recipe
 from study.chapters.markup import BookTable, ledger_link
 from study.chapters.verdicts import named
 from study.directions import Direction, directions
-from study.paper import TABLES
 from study.runs import PROTOCOLS, Twin, accuracy_table, protocol_of, seeds_of, twins_of
 
 
@@ -31,8 +30,7 @@ def twin_table(table: str) -> BookTable:
                 "Seeds": f"{values['seeds']:.0f} of {len(seeds_of(table))}",
             }
         )
-    protocol = f", by protocol {protocol_of(table)}" if table in TABLES else ""
-    caption = f"Twins of {named(table)} on drawn clips of 32×32{protocol}."
+    caption = f"Twins of {named(table)} on drawn clips of 32×32, by protocol {protocol_of(table)}."
     return BookTable(pd.DataFrame(rows), caption, notes=["Not to be compared with the printed accuracies."])
 
 

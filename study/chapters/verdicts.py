@@ -27,11 +27,11 @@ _LEDGER = "ledger.html"
 
 def named(name: str) -> str:
     """What the book calls a table, a figure or a section that claims are on, by its id."""
+    if name in ("fig3", "text"):
+        return {"fig3": "Figure 3", "text": "Text"}[name]
     if name in TABLES:
         return f"Table {name}"
-    if name in FILES and name != "fig3":
-        return table(name).title
-    return "Figure 3" if name == "fig3" else "Text" if name == "text" else f"Section {name}"
+    return table(name).title if name in FILES else f"Section {name}"
 
 
 def verdict_bars(decided: Sequence[Claim]) -> HTML:
