@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ctnet.engine.recipe import Recipe, get_recipe
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
-from study.paper import Network
+from study.paper import Network, table
 from study.power import Plan, simulate
 from study.runs import (
     PROTOCOLS,
@@ -72,11 +72,10 @@ def trials_table(protocol: int) -> BookTable:
 def pilot_table() -> BookTable:
     """The two networks that chose the second protocol, run by it: accuracy over the seeds of its pilot."""
     rows = []
-    for twin in twins_of(TRIALS).values():
-        found = [100 * float(right.mean()) for right in correct_by_seed(twin).values()]
+    for row, found in _pilot().items():
         rows.append(
             {
-                "Network": twin.row.label,
+                "Network": table(TRIALS).rows[row].label,
                 "Top-1, %": f"{np.mean(found):.1f}" if found else "not run yet",
                 "Standard deviation": f"{np.std(found, ddof=1):.1f}" if len(found) > 1 else "–",
                 "Lowest and highest": f"{min(found):.1f} to {max(found):.1f}" if found else "–",
@@ -88,8 +87,13 @@ def pilot_table() -> BookTable:
 
 def pilot_deviation() -> float:
     """Standard deviation of the full CT-Net's accuracy from seed to seed of the pilot, in points."""
-    (twin,) = (twin for (row, _), twin in twins_of(TRIALS).items() if row == "ct-net")
-    return float(np.std([100 * right.mean() for right in correct_by_seed(twin).values()], ddof=1))
+    return float(np.std(_pilot()["ct-net"], ddof=1))
+
+
+def _pilot() -> dict[str, list[float]]:
+    """Accuracies of the pilot in points, a value for each seed, by row."""
+    twins = twins_of(TRIALS).values()
+    return {twin.row.id: [100 * float(right.mean()) for right in correct_by_seed(twin).values()] for twin in twins}
 
 
 def power_table(deviation: float, studies: int = 200) -> BookTable:
@@ -181,17 +185,17 @@ def repeats_table() -> BookTable:
 def runs_table() -> BookTable:
     """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
-    for table in trained_tables():
-        runs = runs_of([table])
+    for each in trained_tables():
+        runs = runs_of([each])
         done = sum(outcome(name) is not None for name in runs)
-        first = [kept["provenance"]["seconds"] for name in runs_of([table], seeds=1) if (kept := outcome(name))]
-        whole = len(first) == len(runs_of([table], seeds=1))
+        first = [kept["provenance"]["seconds"] for name in runs_of([each], seeds=1) if (kept := outcome(name))]
+        whole = len(first) == len(runs_of([each], seeds=1))
         rows.append(
             {
-                "Table": table,
-                "Protocol": str(protocol_of(table)),
-                "Rows": str(len(twins_of(table))),
-                "Seeds": str(len(seeds_of(table))),
+                "Table": each,
+                "Protocol": str(protocol_of(each)),
+                "Rows": str(len(twins_of(each))),
+                "Seeds": str(len(seeds_of(each))),
                 "Runs": str(len(runs)),
                 "Done": str(done),
                 "Minutes for one seed": f"{sum(first) / 60:.0f}" if whole else "–",
