@@ -53,24 +53,22 @@ def trials_table(protocol: int) -> BookTable:
     kept = (read("tuning.json") or {}).get(f"protocol {protocol}") or {"trials": [], "about": "No trials are kept."}
     rows = [
         {
-            "Network": trial["network"],
-            "Twin of": trial["twin"],
-            "Pixels": str(trial["pixels"]),
+            "Network, twin of": f"{trial['network']}, {trial['twin']}",
+            "Clips": f"{trial['dataset']}, {trial['pixels']}²",
             "Difficulty": "its own" if trial["difficulty"] is None else f"{trial['difficulty']:g}",
-            "Top-1, %": "–" if trial["top1"] is None else f"{100 * trial['top1']:.1f}",
-            "Steps": f"{trial['steps']} of {trial['batch_size']} clips",
-            "Seed": str(trial["seed"]),
             "Optimizer": trial["optimizer"],
-            "Clips": trial["dataset"],
+            "Steps × clips": f"{trial['steps']} × {trial['batch_size']}",
+            "Seed": "–" if trial["seed"] is None else str(trial["seed"]),
+            "Top-1, %": "–" if trial["top1"] is None else f"{100 * trial['top1']:.1f}",
             "Note": trial["note"],
         }
         for trial in kept["trials"]
     ]
-    return BookTable(pd.DataFrame(rows), f"Trials that chose protocol {protocol}.", notes=[kept["about"]])
+    return BookTable(pd.DataFrame(rows), f"Trials that chose protocol {protocol}.", "worded", notes=[kept["about"]])
 
 
 def pilot_table() -> BookTable:
-    """The two networks that chose the second protocol, run by it: accuracy over the seeds of its pilot."""
+    """The full CT-Net, on which the second protocol was chosen, and TSN: accuracy over the seeds of its pilot."""
     rows = []
     for row, found in _pilot().items():
         rows.append(
@@ -82,7 +80,7 @@ def pilot_table() -> BookTable:
                 "Seeds": f"{len(found)} of {len(seeds_of(TRIALS))}",
             }
         )
-    return BookTable(pd.DataFrame(rows), "Pilot of protocol 2: the two networks that it was chosen on.")
+    return BookTable(pd.DataFrame(rows), "Pilot of protocol 2: the network that it was chosen on, and TSN.")
 
 
 def pilot_deviation() -> float:
