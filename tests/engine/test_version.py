@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from versions import check, record_anew
 
-from ctnet.engine import VERSION, Scores, View, eval_data, evaluate, get_recipe, load_model, train, train_data
+from ctnet.engine import VERSION, Recipe, Scores, View, eval_data, evaluate, get_recipe, load_model, train, train_data
+from ctnet.engine.optimizers import build_optimizer
+from ctnet.models import create_model
 
 RECORD, NAME = Path(__file__).with_name("version.json"), "VERSION in ctnet/engine/version.py"
 RECIPE = get_recipe("micro-something").override(
@@ -35,22 +37,43 @@ RECIPE = get_recipe("micro-something").override(
 
 
 def probe() -> dict[str, Any]:
-    """Losses of a tiny training with each optimizer, and scores of the networks in one view and in six."""
+    """A tiny training with SGD, tested in one view and in six, what every step of it reads, and Muon's steps.
+
+    Of a training with Muon only the first two losses: it brings every direction of a gradient to one length, those of
+    rounding too, so a few steps later no two machines are equal.
+    """
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for optimizer, lr in (("sgd", 0.4), ("muon", 0.02)):
-            out = Path(folder) / optimizer
-            recipe = RECIPE.override({"optimizer": optimizer, "lr": lr, "root": folder})
-            tested = train(recipe, out, progress=False)
-            model = load_model(out / "model.safetensors")
-            looked = evaluate(model, eval_data(recipe, model, View(3, 2)))
-            found[f"losses with {optimizer}"] = losses(out)
-            found[f"scores with {optimizer}"] = own(tested)
-            found[f"scores with {optimizer} in six views"] = own(looked)
-        clips = train_data(RECIPE.override({"root": folder}), model)
-        found["clips"] = [float(clip.double().square().mean()) for clip, _ in clips]
+        recipe, out = RECIPE.override({"root": folder}), Path(folder) / "sgd"
+        tested = train(recipe, out, progress=False)
+        model = load_model(out / "model.safetensors")
+        found["losses with sgd"] = losses(out)
+        found["scores with sgd"] = own(tested)
+        found["scores with sgd in six views"] = own(evaluate(model, eval_data(recipe, model, View(3, 2))))
+        found["clips"] = [float(clip.double().square().mean()) for clip, _ in train_data(recipe, model)]
+        muon = recipe.override({"optimizer": "muon", "lr": 0.02, "epochs": 1})
+        train(muon, Path(folder) / "muon", progress=False)
+        found["first losses with muon"] = losses(Path(folder) / "muon")[:2]
+        found["steps of muon"] = steps(muon)
     return found
+
+
+def steps(recipe: Recipe, count: int = 3) -> list[float]:
+    """What an optimizer makes of every parameter of a network, by gradients that a seed draws, in double precision."""
+    model = create_model(recipe.model, num_classes=5).double()
+    optimizer = build_optimizer(model, recipe)
+    random = torch.Generator().manual_seed(0)
+    parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        parameter.data = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+    for step in range(count):
+        for parameter in parameters.values():
+            parameter.grad = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * group["lr_scale"] / (step + 1)
+        optimizer.step()
+    return [float(value.flatten() @ torch.arange(value.numel()).double().cos()) for value in parameters.values()]
 
 
 def losses(out: Path) -> list[float]:
