@@ -6,9 +6,11 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import source_from_cache
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from study.measured import value_state
 
@@ -113,10 +115,29 @@ def _hash(lines: Iterable[str]) -> str:
 
 
 def environment() -> str:
-    """Hash of what every chapter depends on: Python, the installed packages, and how chapters are executed."""
-    packages = sorted(f"{found.metadata['Name']}=={found.version}" for found in distributions())
+    """Hash of what every chapter depends on: Python, the packages of a book, and how chapters are executed."""
     own = [path.read_text() for path in sorted(Path(__file__).parent.rglob("*.py"))]
-    return _hash([platform.python_version(), os.environ.get("CTNET_RESULTS", ""), *packages, *own])
+    return _hash([platform.python_version(), os.environ.get("CTNET_RESULTS", ""), *packages("ctnet[book]"), *own])
+
+
+def packages(wanted: str) -> list[str]:
+    """A package and all that it needs, directly or not, as far as they are installed: names with versions.
+
+    Whatever else is installed reaches no page, such as what only tests need.
+    """
+    found: dict[tuple[str, str], str] = {}
+    left = [Requirement(wanted)]
+    while left:
+        asked = left.pop()
+        for extra in {"", *asked.extras} - {extra for name, extra in found if name == asked.name}:
+            try:
+                package = distribution(asked.name)
+            except PackageNotFoundError:
+                continue
+            found[asked.name, extra] = f"{package.metadata['Name']}=={package.version}"
+            needs = map(Requirement, package.requires or ())
+            left += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return sorted(set(found.values()))
 
 
 def tree_state(paths: Iterable[Path]) -> str:

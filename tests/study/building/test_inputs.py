@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from study.building.execution import RECORDING
-from study.building.inputs import CHANGED, Places
+from study.building.inputs import CHANGED, Places, packages
 
 CODE = """
 import package.used, os
@@ -140,3 +140,28 @@ def test_a_measured_value_counts_by_its_value_as_long_as_todays_code_has_measure
     assert not places.unchanged(states)
     keep(37, today)
     assert places.unchanged(states)
+
+
+def install(folder: Path, name: str, *needs: str) -> None:
+    """What importlib reads of an installed package."""
+    info = folder / f"{name.replace('-', '_')}-1.dist-info"
+    info.mkdir()
+    lines = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1", *(f"Requires-Dist: {need}" for need in needs)]
+    (info / "METADATA").write_text("\n".join(lines))
+
+
+def test_packages_are_what_a_book_needs_and_nothing_beside(tmp_path, monkeypatch):
+    install(
+        tmp_path,
+        "shelf",
+        'shelf-paper; extra == "book"',
+        'shelf-test; extra == "dev"',
+        'shelf-old; python_version < "3"',
+    )
+    install(tmp_path, "shelf-paper", "shelf-ink[black]", "shelf-absent", "shelf")
+    install(tmp_path, "shelf-ink", 'shelf-soot; extra == "black"')
+    for name in ("shelf-soot", "shelf-test", "shelf-old", "shelf-unrelated"):
+        install(tmp_path, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert packages("shelf[book]") == ["shelf-ink==1", "shelf-paper==1", "shelf-soot==1", "shelf==1"]
+    assert packages("shelf") == ["shelf==1"]
