@@ -176,7 +176,7 @@ def test_what_the_first_screen_shows_is_in_sight(tabs):
     if not (PAGES / "index.html").is_file():
         pytest.skip("the first page is not among the pages")
     page.goto((PAGES / "index.html").as_uri())
-    for part in ("article h1", ".front-buttons", ".verdict-bars", ".explorer-fields"):
+    for part in ("article h1", ".verdict-bar", ".front-buttons", ".explorer-fields"):
         assert page.locator(part).first.bounding_box()["y"] < 900, part
     assert page.locator("article div.cell_input:visible").first.bounding_box()["y"] > 900, "code stands above"
 

@@ -8,7 +8,7 @@ from IPython.display import HTML
 
 from study.chapters.diagrams import draw_tensorization
 from study.chapters.explorers import drawn, receptive_fields
-from study.chapters.verdicts import verdict_bars
+from study.chapters.verdicts import verdict_bar
 from study.claims import HOLDS, Claim
 from study.exact import COLUMNS
 from study.runs import outcome, runs_of
@@ -50,14 +50,18 @@ def _held(claims: Sequence[Claim]) -> int:
     return sum(claim.verdict in HOLDS for claim in claims)
 
 
-def first_screen(decided: Sequence[Claim]) -> HTML:
-    """The verdicts as bars, beside the receptive field that grows over the channel grid."""
-    fields = receptive_fields(fields_picture(), compact=True)
-    return HTML(
-        f'<div class="first-screen">{verdict_bars(decided).data}'
-        "<div><p><b>The idea: channels as a grid.</b> One side of the grid is convolved, then the other. "
-        f"After both, an output has seen all channels, and more of space and time.</p>{fields.data}</div></div>"
-    )
+def bars(decided: Sequence[Claim]) -> dict[str, HTML]:
+    """A bar for each question of the first page: on "costs", "orders" and "accuracies"."""
+    return {
+        "costs": verdict_bar([claim for claim in decided if claim.kind == "exact" and claim.column in COLUMNS]),
+        "orders": verdict_bar([claim for claim in decided if claim.kind == "direction"]),
+        "accuracies": verdict_bar([claim for claim in decided if claim.kind == "full size"]),
+    }
+
+
+def idea() -> HTML:
+    """The receptive field that grows over the channel grid, to play with."""
+    return receptive_fields(fields_picture(), compact=True)
 
 
 def fields_picture() -> str:

@@ -1,4 +1,4 @@
-"""Every claim with its verdict: the ledger to search, a map of it, bars that count, and what became of each table."""
+"""Every claim with its verdict: the ledger to search, a map of it, bars that sum it up, and each table's outcome."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,19 +9,19 @@ from IPython.display import HTML
 
 from study.chapters.markup import BookTable, Link, anchor, verdict_class
 from study.chapters.tables import count_verdicts, figures
-from study.claims import VERDICTS, Claim
+from study.claims import AGAINST, HOLDS, VERDICTS, Claim
 from study.ledger import KNOWN
 from study.paper import FILES, TABLES, table
 from study.store import stale
 
-KINDS = {
-    "exact": "Costs, and other facts about networks",
-    "derived": "The paper's own arithmetic",
-    "direction": "A beats B, on small networks",
-    "full size": "Printed accuracies",
-    "text": "Sentences that rest on these",
+ANSWERS = {
+    "hold": HOLDS,
+    "ties": ("equivalent",),
+    "undecided": ("inconclusive", "under way", "not run yet"),
+    "not measured": ("not run here",),
+    "do not hold": AGAINST[::-1],
 }
-"""Kinds of claims, and what the book calls them."""
+"""The verdicts in the words of the first page; the first of each lends its colour."""
 _LEDGER = "ledger.html"
 
 
@@ -34,21 +34,19 @@ def named(name: str) -> str:
     return table(name).title if name in FILES else f"Section {name}"
 
 
-def verdict_bars(decided: Sequence[Claim]) -> HTML:
-    """How many claims of each kind got which verdict, as bars whose parts lead to the entries."""
-    rows = []
-    for kind, heading in KINDS.items():
-        counts = Counter(claim.verdict for claim in decided if claim.kind == kind)
-        parts = "".join(
-            f'<a class="{verdict_class(verdict)}" style="flex-grow:{counts[verdict]}" '
-            f'href="{_LEDGER}#{_filter(kind=kind, verdict=verdict)}" title="{counts[verdict]} {verdict}">'
-            f'<span class="visually-hidden">{heading}: {counts[verdict]} {verdict}</span></a>'
-            for verdict in VERDICTS
-            if counts[verdict]
-        )
-        told = f"<b>{heading}</b> <span>{counts.total()}: {count_verdicts(counts)}</span>"
-        rows.append(f'<div class="verdict-row"><p>{told}</p><div class="verdict-bar">{parts}</div></div>')
-    return HTML(f'<div class="verdict-bars">{"".join(rows)}</div>')
+def verdict_bar(about: Sequence[Claim]) -> HTML:
+    """What became of some claims of one kind: a bar, and its key that leads to the entries."""
+    parts, key = "", ""
+    for answer, verdicts in ANSWERS.items():
+        found = [claim for claim in about if claim.verdict in verdicts]
+        if not found:
+            continue
+        several = len({claim.verdict for claim in found}) > 1
+        chosen = {"kind": found[0].kind} | ({} if several else {"verdict": found[0].verdict})
+        colour, told = verdict_class(verdicts[0]), f"{len(found)} {answer}"
+        parts += f'<i class="{colour}" style="flex-grow:{len(found)}"></i>'
+        key += f'<a class="{colour}" href="{_LEDGER}#{_filter(**chosen)}">{told}</a> '
+    return HTML(f'<div class="verdict-bar" aria-hidden="true">{parts}</div><p class="verdict-key">{key}</p>')
 
 
 def _filter(**chosen: str) -> str:

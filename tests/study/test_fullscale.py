@@ -4,7 +4,7 @@ import pytest
 
 from ctnet.engine import View, get_recipe
 from study.chapters import tables
-from study.chapters.verdicts import verdict_bars
+from study.chapters.front import bars
 from study.costs import costs_of
 from study.fullscale import Target, accuracies, wilson
 from study.ledger import claims
@@ -82,7 +82,9 @@ def test_cards_and_bars_count_it(fill):
     fill(15_485)
     assert "2 measured" in tables.card("3").data
     assert "not run here: it needs" in tables.card("2a").data
-    assert "274 not run here, 2 differs" in verdict_bars(claims()).data
+    told = bars(claims())["accuracies"].data
+    assert ">274 not measured<" in told
+    assert ">2 do not hold<" in told
 
 
 @pytest.mark.parametrize(

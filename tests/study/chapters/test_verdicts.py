@@ -8,7 +8,7 @@ import pytest
 from browsing import STATIC
 
 from study.chapters import verdicts
-from study.chapters.front import numbers
+from study.chapters.front import bars, numbers
 from study.chapters.markup import anchor
 from study.claims import VERDICTS
 from study.costs import cost_file
@@ -40,10 +40,18 @@ def test_the_ledger_says_what_rests_on_old_results(own_results, edited):
     assert stale.count("reproduced (stale)") == 1 + fresh.count("reproduced (stale)")
 
 
-def test_bars_count_every_claim(decided):
-    parts = re.findall(r'flex-grow:(\d+)" href="ledger.html#kind=([\w+]+)', verdicts.verdict_bars(decided).data)
-    assert sum(int(count) for count, _ in parts) == len(decided)
-    assert {kind for _, kind in parts} == {claim.kind.replace(" ", "+") for claim in decided}
+def test_a_bar_counts_every_claim_once(decided):
+    for kind in {claim.kind for claim in decided}:
+        about = [claim for claim in decided if claim.kind == kind]
+        html = verdicts.verdict_bar(about).data
+        key = re.findall(r'href="ledger.html#kind=([\w+]+)[^"]*">(\d+) ', html)
+        assert {found for found, _ in key} == {kind.replace(" ", "+")}
+        assert sum(int(count) for _, count in key) == len(about)
+        assert re.findall(r"flex-grow:(\d+)", html) == [count for _, count in key]
+
+
+def test_every_verdict_is_an_answer():
+    assert sorted(verdict for each in verdicts.ANSWERS.values() for verdict in each) == sorted(VERDICTS)
 
 
 def test_bars_read_what_a_claim_is_and_not_how_it_is_worded(decided):
@@ -51,7 +59,9 @@ def test_bars_read_what_a_claim_is_and_not_how_it_is_worded(decided):
         replace(claim, subject=str(n), statement=f"gflops {n}", note="of another method", rule="differs")
         for n, claim in enumerate(decided)
     ]
-    assert verdicts.verdict_bars(reworded).data == verdicts.verdict_bars(decided).data
+    assert {name: bar.data for name, bar in bars(reworded).items()} == {
+        name: bar.data for name, bar in bars(decided).items()
+    }
 
 
 def test_the_map_has_a_cell_for_every_claim_that_leads_to_its_entry(decided):
@@ -85,9 +95,8 @@ def test_numbers_of_the_first_page_account_for_every_claim(decided):
 
 
 def test_every_verdict_has_a_colour():
-    neutral = {"inconclusive", "equivalent"}
     css = (STATIC / "ctnet.css").read_text()
-    assert all(f".verdict-{verdict.replace(' ', '-')}" in css for verdict in VERDICTS if verdict not in neutral)
+    assert all(f".verdict-{verdict.replace(' ', '-')}" in css for verdict in VERDICTS if verdict != "inconclusive")
 
 
 # -- In a browser ------------------------------------------------------------------------------------------------------
