@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from ctnet.engine.recipe import Recipe, get_recipe
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
+from study.directions import Direction
 from study.paper import Network, table
 from study.power import Plan, simulate
 from study.runs import (
@@ -25,6 +27,7 @@ from study.runs import (
     twin_run,
     twins_of,
 )
+from study.statistics import MARGIN, decide
 from study.store import read, results_dir
 
 VERDICTS = ("supported", "contradicted", "equivalent", "inconclusive")
@@ -115,6 +118,29 @@ def power_table(deviation: float, studies: int = 200) -> BookTable:
         f"How often an order gets each verdict, in {studies} made-up studies of a table of four orders, with "
         f"{plan.seeds} seeds that scatter by {deviation:.1f} points and {plan.clips} clips.",
     )
+
+
+def rules_table(tested: Sequence[Direction]) -> BookTable:
+    """How many directions on accuracies get each verdict, by the study's rules and by others.
+
+    Args:
+        tested: as `study.directions.directions` returns them.
+    """
+    asked = [direction for direction in tested if direction.margin is not None]
+    by_table = list({direction.table: [d for d in asked if d.table == direction.table] for direction in asked}.values())
+    rules: dict[str, tuple[Iterable[Sequence[Direction]], float]] = {
+        "as here: corrected over a table, a margin of 2 points": (by_table, MARGIN),
+        "not corrected": ([[direction] for direction in asked], MARGIN),
+        "corrected over all directions at once": ([asked], MARGIN),
+        "a margin of 1 point": (by_table, 1.0),
+        "a margin of 3 points": (by_table, 3.0),
+    }
+    rows = []
+    for rule, (groups, margin) in rules.items():
+        found = (decide([d.found if d.is_complete else None for d in group], margin) for group in groups)
+        counts = Counter(verdict for verdicts in found for verdict in verdicts)
+        rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in VERDICTS})
+    return BookTable(pd.DataFrame(rows), f"Verdicts on the {len(asked)} directions on accuracies, by other rules.")
 
 
 def take_offs() -> pd.DataFrame:

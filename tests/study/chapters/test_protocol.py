@@ -13,10 +13,12 @@ from study.chapters.protocol import (
     power_table,
     protocol_table,
     repeats_table,
+    rules_table,
     runs_table,
     take_offs,
     trials_table,
 )
+from study.directions import directions
 from study.runs import PROTOCOLS, outcome, run_file, runs_of, seeds_of, trained_tables, twins_of
 from study.store import read
 
@@ -98,3 +100,16 @@ def test_the_table_of_runs_counts_files(own_results):
     frame = runs_table().data.set_index("Table")
     assert frame.loc["all, once each", "Done"] == str(done - 1)
     assert frame.loc["2g", "Minutes for one seed"] == "–"
+
+
+def test_rules_differ_in_what_they_ask():
+    tested = directions()
+    frame = rules_table(tested).data.set_index("Rule").astype(int)
+    asked = [direction for direction in tested if direction.margin]
+    assert (frame.sum(axis=1) == sum(direction.is_complete for direction in asked)).all()
+    here, without, at_once, narrow, wide = (frame.loc[rule] for rule in frame.index)
+    for verdict in frame.columns:
+        assert here[verdict] == sum(direction.verdict == verdict for direction in asked)
+    decided = ["supported", "contradicted"]
+    assert at_once[decided].sum() <= here[decided].sum() <= without[decided].sum()
+    assert narrow["equivalent"] <= here["equivalent"] <= wide["equivalent"]
