@@ -1,8 +1,8 @@
-"""The video datasets of the paper, from their official directories and annotation files, and videos of one's own.
+"""How the paper's video datasets lie on disk after their official downloads, and how videos of your own may lie.
 
 Annotation files lie in the root or in its folder `annotations`; a star stands for labels, train and validation.
-`folders` is for any other dataset: it has none, and tells classes by the names of directories. A video is a file, or a
-folder of pictures. Links are followed, hidden files are none, and what lies among the videos and is none is left out.
+`folders` is for any other dataset: it needs no annotations, names of directories are the classes. A video is a file
+or a folder of pictures. Links are followed. Hidden files, and files that are no videos, are left out.
 
 | dataset         | annotations                                       | videos                                       |
 |-----------------|---------------------------------------------------|----------------------------------------------|

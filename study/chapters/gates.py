@@ -46,26 +46,33 @@ def gates(model: VideoModel, frames: Frames) -> dict[str, Tensor]:
 def plot_gates(model: VideoModel | None, frames: Frames) -> Figure:
     """A clip and its reversal, a row each, beside the gates that they open: the spatial one's mean over channels.
 
+    Both rows have one scale for each gate, which its title tells.
+
     Args:
         model: as for `gates`; one with random weights, and marked so, unless given.
         frames: uint8 (T, S, S, 3).
     """
     weights = "trained" if model else "random weights"
     model = model or create_model("ctnet_r50_twin").eval()
+    clips = {"forwards": frames, "backwards": frames[::-1]}
+    found = {label: gates(model, clip) for label, clip in clips.items()}
+    for each in found.values():
+        each["spatial"] = each["spatial"].mean(0)
     figure = BookFigure(figsize=(WIDTH, 3.3))
     grid = figure.subplots(2, 4, width_ratios=[1.6, 1, 1, 1])
-    for axes, (label, clip) in zip(grid, {"forwards": frames, "backwards": frames[::-1]}.items(), strict=True):
-        found = gates(model, clip)
+    for axes, (label, clip) in zip(grid, clips.items(), strict=True):
         half = len(clip) // 2
         axes[0].imshow(np.vstack([np.hstack(list(clip[:half])), np.hstack(list(clip[half : 2 * half]))]))
         axes[0].set_title(label)
         for ax, name in zip(axes[1:], NAMES, strict=True):
-            gate = found[name].mean(0) if name == "spatial" else found[name]
-            ax.imshow(gate.numpy(), cmap="viridis", aspect="equal" if name == "spatial" else "auto")
-            ax.set_title(name)
+            both = torch.stack([each[name] for each in found.values()])
+            low, high = float(both.min()), float(both.max())
+            aspect = "equal" if name == "spatial" else "auto"
+            ax.imshow(found[label][name].numpy(), cmap="viridis", aspect=aspect, vmin=low, vmax=high)
+            ax.set_title(f"{name}, {low:.2f} to {high:.2f}", fontsize=8)
             ax.set(xlabel="" if name == "spatial" else "frame", ylabel="" if name == "spatial" else "channel")
         for ax in axes:
             ax.set(xticks=[], yticks=[])
             ax.grid(visible=False)
-    figure.suptitle(f"Gates, {weights}, each in its own range", fontsize=9)
+    figure.suptitle(f"Gates, {weights}", fontsize=9)
     return figure
