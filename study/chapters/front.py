@@ -36,7 +36,6 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "accuracies": len(kinds["full size"]),
         "accuracies_run": sum(claim.verdict != "not run here" for claim in kinds["full size"]),
         "directions": len(kinds["direction"]),
-        "directions_shared": sum("shared runs" in claim.topics for claim in kinds["direction"]),
         "supported": ordered["supported"],
         "contradicted": ordered["contradicted"],
         "equivalent": ordered["equivalent"],
