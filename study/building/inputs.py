@@ -141,11 +141,12 @@ def packages(wanted: str) -> list[str]:
 
 
 def tree_state(paths: Iterable[Path]) -> str:
-    """Hash of some files, and of all files in some folders, by name and content; caches left out."""
+    """Hash of some files, and of all files in some folders, by name and content; caches and hidden files left out."""
     lines = []
     for place in paths:
         for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts:
+            within = path.relative_to(place.parent).parts
+            if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in within):
                 lines.append(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}")
     return _hash(lines)
 

@@ -69,7 +69,7 @@ def plot_gates(model: VideoModel | None, frames: Frames) -> Figure:
             low, high = float(both.min()), float(both.max())
             aspect = "equal" if name == "spatial" else "auto"
             ax.imshow(found[label][name].numpy(), cmap="viridis", aspect=aspect, vmin=low, vmax=high)
-            ax.set_title(f"{name}, {low:.2f} to {high:.2f}", fontsize=8)
+            ax.set_title(f"{name}\n{low:.2f} to {high:.2f}", fontsize=8)
             ax.set(xlabel="" if name == "spatial" else "frame", ylabel="" if name == "spatial" else "channel")
         for ax in axes:
             ax.set(xticks=[], yticks=[])

@@ -127,6 +127,7 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         tested: as `study.directions.directions` returns them.
     """
     asked = [direction for direction in tested if direction.margin is not None]
+    run = sum(direction.is_complete for direction in asked)
     by_table = list({direction.table: [d for d in asked if d.table == direction.table] for direction in asked}.values())
     rules: dict[str, tuple[Iterable[Sequence[Direction]], float]] = {
         "as here: corrected over a table, a margin of 2 points": (by_table, MARGIN),
@@ -140,7 +141,8 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         found = (decide([d.found if d.is_complete else None for d in group], margin) for group in groups)
         counts = Counter(verdict for verdicts in found for verdict in verdicts)
         rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in VERDICTS})
-    return BookTable(pd.DataFrame(rows), f"Verdicts on the {len(asked)} directions on accuracies, by other rules.")
+    caption = f"Verdicts on the {run} directions on accuracies that are run, by other rules."
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def take_offs() -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from study.building.execution import RECORDING
-from study.building.inputs import CHANGED, Places, packages
+from study.building.inputs import CHANGED, Places, packages, tree_state
 
 CODE = """
 import package.used, os
@@ -165,3 +165,15 @@ def test_packages_are_what_a_book_needs_and_nothing_beside(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(str(tmp_path))
     assert packages("shelf[book]") == ["shelf-ink==1", "shelf-paper==1", "shelf-soot==1", "shelf==1"]
     assert packages("shelf") == ["shelf==1"]
+
+
+def test_what_tools_leave_behind_changes_no_state(tmp_path):
+    (tmp_path / "_ext").mkdir()
+    (tmp_path / "_ext" / "one.py").write_text("1")
+    before = tree_state([tmp_path / "_ext", tmp_path / ".ruff_cache"])
+    for folder in (".ruff_cache", "_ext/.ruff_cache", "_ext/__pycache__"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "kept").write_text("2")
+    assert tree_state([tmp_path / "_ext", tmp_path / ".ruff_cache"]) == before
+    (tmp_path / "_ext" / "two.py").write_text("3")
+    assert tree_state([tmp_path / "_ext", tmp_path / ".ruff_cache"]) != before

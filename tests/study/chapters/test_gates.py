@@ -36,11 +36,11 @@ def test_the_spatial_gate_alone_is_blind_to_the_direction_of_time(model):
 
 def test_a_figure_shows_both_clips_and_says_whose_gates_they_are(model):
     figure = plot_gates(model, CLIP)
-    assert [ax.get_title().partition(",")[0] for ax in figure.axes] == ["forwards", *NAMES, "backwards", *NAMES]
+    assert [ax.get_title().partition("\n")[0] for ax in figure.axes] == ["forwards", *NAMES, "backwards", *NAMES]
     for above, below, name in zip(figure.axes[1:4], figure.axes[5:], NAMES, strict=True):
         assert above.images[0].get_clim() == below.images[0].get_clim()
         low, high = above.images[0].get_clim()
-        assert above.get_title() == below.get_title() == f"{name}, {low:.2f} to {high:.2f}"
+        assert above.get_title() == below.get_title() == f"{name}\n{low:.2f} to {high:.2f}"
     assert "trained" in figure.get_suptitle()
     np.testing.assert_allclose(figure.axes[2].images[0].get_array(), gates(model, CLIP)["temporal"])
     assert "random weights" in plot_gates(None, CLIP).get_suptitle()
