@@ -29,9 +29,10 @@ def as_frames(clips: Tensor) -> Tensor:
 def sub_dimension_sizes(channels: int, sizes: int | Sequence[int] = 2) -> tuple[int, ...]:
     """Sizes (C_1, ..., C_K) of the sub-dimensions that C channels are tensorized into.
 
-    A number K splits C as evenly as whole divisors allow, the largest first: ``sub_dimension_sizes(128, 2)`` is
-    ``(16, 8)``. Explicit sizes are checked; one of them may be -1, as in ``Tensor.reshape``: with ``(-1, 4)``,
-    C_2 = 4 and C_1 = C / 4 (Table 2d). Sizes that are all C leave the channels untensorized (section 3.3).
+    A number K splits C nearly evenly: C_K is the largest divisor of C that is at most its K-th root, and what remains
+    is split in the same way into K - 1. ``sub_dimension_sizes(128, 2)`` is ``(16, 8)``. Explicit sizes are checked;
+    one of them may be -1, as in ``Tensor.reshape``: with ``(-1, 4)``, C_2 = 4 and C_1 = C / 4 (Table 2d). Sizes that
+    are all C leave the channels untensorized (section 3.3).
 
     Raises:
         ValueError: when the sizes do not multiply to C.
