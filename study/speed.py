@@ -103,18 +103,23 @@ def speed(name: str) -> dict[str, Any]:
     return kept
 
 
+def roof(kept: dict[str, Any]) -> float:
+    """GMAC/s of a product of matrices, beside which the times of a part were taken; two operations are one MAC."""
+    return float(kept["matrix_rate"] / 2)
+
+
 def times(name: str) -> pd.DataFrame:
     """Kept times of a part, a row for each network and runtime.
 
     Columns: model, backend, gmacs; "ms", processor time of a clip; "spread", half the distance between the quartiles of
-    single measurements, in ms of time on the clock; "gflops", the rate that it reaches, two operations
-    for each multiply-add; "share", that rate over the matrix product's.
+    single measurements, in ms of time on the clock; "rate", the GMAC/s that it reaches; "share", that rate over the
+    matrix product's.
     """
     kept = speed(name)
     frame = pd.DataFrame(kept["timings"])[["model", "backend", "gmacs", "processor_ms", "spread_ms"]]
     frame = frame.rename(columns={"processor_ms": "ms", "spread_ms": "spread"})
-    frame["gflops"] = 2e3 * frame["gmacs"] / frame["ms"]
-    frame["share"] = frame["gflops"] / kept["matrix_rate"]
+    frame["rate"] = 1e3 * frame["gmacs"] / frame["ms"]
+    frame["share"] = frame["rate"] / roof(kept)
     return frame
 
 
@@ -125,7 +130,7 @@ def group_rates(channels: int = 256, size: int = 16, frames: int = 8, rounds: in
     """Rates of a 3 x 3 convolution in ever smaller groups, on one core, by the library and by the own kernel.
 
     Returns:
-        Columns: "group", channels in each; "kernel", "library" or "own"; "gmacs"; "gflops", the rate.
+        Columns: "group", channels in each; "kernel", "library" or "own"; "gmacs"; "rate", GMAC/s.
     """
     import torch
 
@@ -149,7 +154,7 @@ def group_rates(channels: int = 256, size: int = 16, frames: int = 8, rounds: in
     for (group, kernel), found in zip(contestants, times, strict=True):
         taken = median(processor for _, processor in found[1:])  # the first round warms up
         gmacs = frames * size * size * channels * group * 9 / 1e9
-        rows.append({"group": group, "kernel": kernel, "gmacs": gmacs, "gflops": 2 * gmacs / taken})
+        rows.append({"group": group, "kernel": kernel, "gmacs": gmacs, "rate": gmacs / taken})
     return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
 from study.chapters.tables import chapter_card
 from study.paper import table
-from study.speed import speed, times
+from study.speed import roof, speed, times
 
 RUNTIMES = {
     "eager": "PyTorch",
@@ -44,7 +44,7 @@ def speed_card() -> Any:
 
 def runtime_table() -> BookTable:
     """TSN and CT-Net in every runtime: milliseconds of a clip, and the ratio of the two beside that of their FLOPs."""
-    frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "spread", "gflops", "gmacs"])
+    frame = times("runtimes").pivot_table(index="backend", columns="model", values=["ms", "spread", "rate", "gmacs"])
     rows = [
         {
             "Runtime": RUNTIMES[str(backend)],
@@ -52,8 +52,8 @@ def runtime_table() -> BookTable:
             "CT-Net, ms": f"{row['ms', 'ctnet_r50']:.0f} ± {row['spread', 'ctnet_r50']:.0f}",
             "CT-Net / TSN": f"{row['ms', 'ctnet_r50'] / row['ms', 'tsn_r50']:.2f}",
             "By FLOPs": f"{row['gmacs', 'ctnet_r50'] / row['gmacs', 'tsn_r50']:.2f}",
-            "TSN, GMAC/s": f"{row['gflops', 'tsn_r50'] / 2:.0f}",
-            "CT-Net, GMAC/s": f"{row['gflops', 'ctnet_r50'] / 2:.0f}",
+            "TSN, GMAC/s": f"{row['rate', 'tsn_r50']:.0f}",
+            "CT-Net, GMAC/s": f"{row['rate', 'ctnet_r50']:.0f}",
         }
         for backend, row in frame.loc[[b for b in RUNTIMES if b in frame.index]].iterrows()
     ]
@@ -68,7 +68,7 @@ def runtime_table() -> BookTable:
 
 def network_table() -> BookTable:
     """Every measured network: multiply-adds, milliseconds and rate."""
-    frame = times("networks").pivot_table(index="model", columns="backend", values=["gmacs", "ms", "gflops", "share"])
+    frame = times("networks").pivot_table(index="model", columns="backend", values=["gmacs", "ms", "rate", "share"])
     frame = frame.sort_values(("gmacs", "eager"))
     rows = [
         {
@@ -77,7 +77,7 @@ def network_table() -> BookTable:
             "PyTorch, ms": f"{row['ms', 'eager']:.0f}",
             "optimized, ms": f"{row['ms', 'optimized']:.0f}",
             "gain": f"{row['ms', 'eager'] / row['ms', 'optimized']:.2f}",
-            "optimized, GMAC/s": f"{row['gflops', 'optimized'] / 2:.0f}",
+            "optimized, GMAC/s": f"{row['rate', 'optimized']:.0f}",
             "of the matrix rate, PyTorch": f"{row['share', 'eager']:.0%}",
             "optimized": f"{row['share', 'optimized']:.0%}",
         }
@@ -88,8 +88,8 @@ def network_table() -> BookTable:
     return BookTable(pd.DataFrame(rows), caption, notes=(_matrix_rate(kept),))
 
 
-def _matrix_rate(kept: Mapping[str, Any]) -> str:
-    return f"A product of matrices, timed before and after, reached {kept['matrix_rate'] / 2:.0f} GMAC/s on that core."
+def _matrix_rate(kept: dict[str, Any]) -> str:
+    return f"A product of matrices, timed before and after, reached {roof(kept):.0f} GMAC/s on that core."
 
 
 def plot_speed() -> Figure:
@@ -109,7 +109,7 @@ def plot_speed() -> Figure:
             axes.annotate(model, fast.loc[model, ["gmacs", "ms"]], xytext=side[:2], textcoords="offset points",
                           ha=side[2], fontsize=7)  # fmt: skip
     ends = [frame["gmacs"].min(), frame["gmacs"].max()]
-    axes.plot(ends, [2e3 * gmacs / kept["matrix_rate"] for gmacs in ends], color=COLORS["published"], linestyle="--",
+    axes.plot(ends, [1e3 * gmacs / roof(kept) for gmacs in ends], color=COLORS["published"], linestyle="--",
               linewidth=1, label="rate of a matrix product")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="GMACs of a clip, logarithmic", ylabel="ms, logarithmic")
     for axis in (axes.xaxis, axes.yaxis):
@@ -128,7 +128,7 @@ def plot_groups(rates: pd.DataFrame) -> Figure:
     for shift, kernel in ((-0.2, "library"), (0.2, "own")):
         rows = rates[rates["kernel"] == kernel]
         at = [groups.index(group) + shift for group in rows["group"]]
-        axes.bar(at, rows["gflops"] / 2, width=0.4, color=SHADES[kernel], label=f"{kernel} kernel")
+        axes.bar(at, rows["rate"], width=0.4, color=SHADES[kernel], label=f"{kernel} kernel")
     axes.set_xticks(range(len(groups)), [str(group) for group in groups])
     axes.set(xlabel="channels of a group", ylabel="GMAC/s")
     axes.legend()
@@ -140,12 +140,12 @@ def estimated_times() -> pd.DataFrame:
 
     The printed cost is of the paper's own frames and size. The rate is that of `ctnet.optimize` on the kept clip.
     """
-    fast = times("networks").query("backend == 'optimized'").set_index("model")["gflops"]
+    fast = times("networks").query("backend == 'optimized'").set_index("model")["rate"]
     printed, milliseconds = table("4").printed, {}
     for number, row in enumerate(table("4").rows.values()):
         names: Mapping[str, None] = dict.fromkeys(network.model for network in row.networks)
         if len(names) == 1 and (name := next(iter(names))) in fast.index and row.printed.get("clip_gflops"):
-            milliseconds[printed.index[number]] = 2e3 * float(row.printed["clip_gflops"]) / fast[name]
+            milliseconds[printed.index[number]] = 1e3 * float(row.printed["clip_gflops"]) / fast[name]
     return printed.loc[list(milliseconds)].assign(ms=list(milliseconds.values()))
 
 
