@@ -20,7 +20,7 @@ FILES = {name: f"table_{name}" for name in TABLES} | {
     "pilot": "pilot",
 }
 """What is declared in `results/published`: the tables, Table 2g's twins by the paper's optimizer, which nothing is
-decided on, the networks of Figure 3, the zoo, and the pilot of protocol 2."""
+decided on, the networks of Figure 3, the zoo, and the pilots of protocols 2 and 3."""
 DATASET_NAMES = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",

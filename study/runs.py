@@ -21,7 +21,7 @@ from study.paper import FILES, Network, Row, Table, table
 from study.statistics import mean_accuracy
 from study.store import config_hash, damaged, decode, read, results_dir
 
-PROTOCOLS = {1: "micro-something", 2: "micro-something-muon"}
+PROTOCOLS = {1: "micro-something", 2: "micro-something-muon", 3: "micro-something-wsd"}
 """Recipes of twins, by the number of the protocol. A table names the one that its twins follow, unless it is the first
 one, and what it changes of it."""
 USUAL = {"sizes": 2, "kernels": [3, 3], "connection": "parallel", "blocks": 7}
@@ -172,7 +172,7 @@ def _twins(declared: Table) -> dict[tuple[str, str], Twin]:
     return found
 
 
-ORDER = ("2g", "3", "2a", "2b", "2f", "2c", "2d", "2e", "2h", "6", "7", "8", "5", "fig3", "zoo")
+ORDER = ("2g", "3", "2c", "2b", "2f", "2d", "2a", "2e", "2h", "6", "7", "8", "5", "fig3", "zoo")
 """What is run first: the tables that decide most claims. Others come behind."""
 TRIALS = "pilot"
 """Trials that choose a recipe: no verdict reads them, and they are run when they are asked for."""

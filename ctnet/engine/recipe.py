@@ -61,7 +61,7 @@ class Recipe:
     flip: bool = False  # left to right, labels that tell left from right swapped
     test_size: Count | None = None  # side in testing, `size` unless given
 
-    # Optimisation: linear warm-up, then a cosine down to zero
+    # Optimisation: linear warm-up, then a cosine down to zero, or a constant rate that falls to zero at the end
     optimizer: Literal["sgd", "muon"] = "sgd"  # "muon": orthogonal steps for kernels, AdamW's for the rest
     epochs: Count = 45
     batch_size: Count = 64  # clips of a step, over all processes
@@ -69,6 +69,7 @@ class Recipe:
     head_lr: Positive = 1.0  # times lr, for the head
     rest_lr: Positive = 0.3  # with "muon": times lr, for all that is no kernel
     warmup_epochs: NotNegative = 10
+    decay_epochs: PositiveOrOff = None  # at the end, in a straight line to zero; null: a cosine from the warm-up on
     momentum: BelowOne = 0.9
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
     clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
@@ -98,6 +99,11 @@ class Recipe:
                 object.__setattr__(self, name, converted)
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up do not fit into {self.epochs} epochs")
+        if self.warmup_epochs + (self.decay_epochs or 0) > self.epochs:
+            raise ValueError(
+                f"{self.warmup_epochs:g} epochs of warm-up and {self.decay_epochs:g} of decay do not fit into "
+                f"{self.epochs} epochs"
+            )
         if self.scales is None and self.size > min(self.sides):
             raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
 
@@ -145,9 +151,15 @@ class Recipe:
         return self.lr * self.batch_size / BATCH
 
     def lr_at(self, epoch: float) -> float:
-        """Learning rate at a moment of the training, counted in epochs: linear warm-up, then a cosine down to zero."""
+        """Learning rate at a moment of the training, counted in epochs.
+
+        It rises in a straight line over `warmup_epochs`. From there a cosine takes it down to zero; with `decay_epochs`
+        it stays, and falls in a straight line over the last of them (Hägele et al., 2024).
+        """
         if epoch < self.warmup_epochs:
             return self.peak_lr * epoch / self.warmup_epochs
+        if self.decay_epochs is not None:
+            return self.peak_lr * min(1.0, max(self.epochs - epoch, 0.0) / self.decay_epochs)
         rest = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
         return self.peak_lr * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
 
@@ -256,6 +268,22 @@ RECIPES: dict[str, Recipe] = {
         lr=0.04,
         epochs=1,
         warmup_epochs=0.06,
+        precision="fp32",
+    ),
+    "micro-something-wsd": replace(
+        TWIN,
+        model="ctnet_r26_twin",
+        train_clips=12000,
+        val_clips=4008,
+        difficulty=0.3,
+        optimizer="muon",
+        momentum=0.9,
+        weight_decay=0.01,
+        batch_size=32,
+        lr=0.04,
+        epochs=1,
+        warmup_epochs=0.06,
+        decay_epochs=0.4,
         precision="fp32",
     ),
     "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.1, epochs=4, warmup_epochs=0.5),

@@ -70,10 +70,10 @@ def trials_table(protocol: int) -> BookTable:
     return BookTable(pd.DataFrame(rows), f"Trials that chose protocol {protocol}.", "worded", notes=[kept["about"]])
 
 
-def pilot_table() -> BookTable:
-    """The full CT-Net, on which the second protocol was chosen, and TSN: accuracy over the seeds of its pilot."""
+def pilot_table(protocol: int) -> BookTable:
+    """The full CT-Net, on which a protocol was chosen, and TSN: accuracy over the seeds of its pilot."""
     rows = []
-    for row, found in _pilot().items():
+    for row, found in _pilot(protocol).items():
         rows.append(
             {
                 "Network": table(TRIALS).rows[row].label,
@@ -83,28 +83,29 @@ def pilot_table() -> BookTable:
                 "Seeds": f"{len(found)} of {len(seeds_of(TRIALS))}",
             }
         )
-    return BookTable(pd.DataFrame(rows), "Pilot of protocol 2: the network that it was chosen on, and TSN.")
+    caption = f"Pilot of protocol {protocol}: the network that it was chosen on, and TSN."
+    return BookTable(pd.DataFrame(rows), caption)
 
 
-def pilot_deviation() -> float:
-    """Standard deviation of the full CT-Net's accuracy from seed to seed of the pilot, in points."""
-    return float(np.std(_pilot()["ct-net"], ddof=1))
+def pilot_deviation(protocol: int) -> float:
+    """Standard deviation of the full CT-Net's accuracy from seed to seed of a pilot, in points."""
+    return float(np.std(_pilot(protocol)["ct-net"], ddof=1))
 
 
-def _pilot() -> dict[str, list[float]]:
-    """Accuracies of the pilot in points, a value for each seed, by row."""
-    twins = twins_of(TRIALS).values()
+def _pilot(protocol: int) -> dict[str, list[float]]:
+    """Accuracies of a pilot in points, a value for each seed, by row."""
+    twins = [twin for twin in twins_of(TRIALS).values() if twin.column == f"protocol_{protocol}"]
     return {twin.row.id: [100 * float(right.mean()) for right in correct_by_seed(twin).values()] for twin in twins}
 
 
 def power_table(deviation: float, studies: int = 200) -> BookTable:
-    """What a table of four orders will be able to see by protocol 2: its whole analysis on runs that are made up.
+    """What a table of four orders will be able to see: its whole analysis on runs that are made up.
 
     Args:
         deviation: of accuracy from seed to seed, in points, as the pilot tells it.
         studies: how many are made up for each true difference.
     """
-    plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[2]).val_clips or 0, deviation)
+    plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[3]).val_clips or 0, deviation)
     rows = []
     for gap in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         counts = simulate(plan, [70.0 + gap, 70.0, 70.0, 70.0], [(0, 1), (0, 2), (0, 3), (1, 2)], studies)

@@ -39,6 +39,18 @@ def test_schedule_rises_linearly_then_falls_as_a_cosine():
     assert recipe.lr_at(50) == pytest.approx(0)
 
 
+def test_schedule_may_stay_at_its_peak_and_fall_in_a_line_at_the_end():
+    recipe = Recipe(epochs=50, warmup_epochs=10, decay_epochs=20, lr=0.02)
+    assert [recipe.lr_at(e) for e in (0, 5, 10, 20, 30)] == pytest.approx([0, 0.01, 0.02, 0.02, 0.02])
+    assert [recipe.lr_at(e) for e in (35, 45, 50)] == pytest.approx([0.015, 0.005, 0])
+
+
+def test_warm_up_and_decay_fit_into_the_epochs():
+    assert Recipe(epochs=3, warmup_epochs=1, decay_epochs=2).lr_at(1) == Recipe().lr
+    with pytest.raises(ValueError, match="1 epochs of warm-up and 2.5 of decay do not fit into 3 epochs"):
+        Recipe(epochs=3, warmup_epochs=1, decay_epochs=2.5)
+
+
 @pytest.mark.parametrize(("batch", "peak"), [(64, 0.02), (512, 0.16), (8, 0.0025)])
 def test_the_learning_rate_scales_with_the_batch(batch, peak):
     assert Recipe(batch_size=batch, lr=0.02).peak_lr == pytest.approx(peak)
