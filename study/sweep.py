@@ -63,8 +63,11 @@ def _is_kept(name: str) -> bool:
 
 
 def is_done(run: TwinRun, work: Path, needed: bool = False) -> bool:
-    """Whether a run's outcome is there, and its weights too if another run needs them."""
-    return _is_kept(run.name) and (not (needed or run.keep) or weights_file(run, work).exists())
+    """Whether a run's outcome is there, tested with every view that a row asks for today, and its weights too if
+    another run needs them."""
+    content = outcome(run.name)
+    tested = content is not None and content["predictions"].keys() >= set(views_of(run))
+    return tested and (not (needed or run.keep) or weights_file(run, work).exists())
 
 
 STATES = ("done", "stale", "failed", "started", "left")

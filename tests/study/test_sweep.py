@@ -260,7 +260,7 @@ def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_p
 def test_a_run_whose_start_has_left_no_weights_says_so(runs, results, tmp_path):
     start, run = runs.values()
     message = f"{run.name} starts from .*{start.name}.safetensors, which is not there: `python -m study run --weights`"
-    write(run_file(run.name), {"predictions": {}, "provenance": {}})
+    write(run_file(run.name), {"predictions": {"1x1": ""}, "provenance": {}})
     for action in (confirm, repeat):
         with pytest.raises(FileNotFoundError, match=message):
             action(run, tmp_path)
@@ -286,6 +286,14 @@ def test_a_run_is_looked_at_with_every_view_of_its_rows(ensemble):
         assert list(found["metrics"]) == list(found["predictions"]) == ["1x1", "1x2"]
         assert found["metrics"]["1x2"] == {"top1": scores.accuracy()}
         assert decode(found["predictions"]["1x2"]).tolist() == scores.predictions.tolist()
+
+
+def test_a_run_without_a_view_that_a_row_asks_for_is_to_be_done(ensemble):
+    _, (first, second), work = ensemble
+    content = content_of(first.name)
+    del content["predictions"]["1x2"]
+    write(run_file(first.name), content)
+    assert list(left_of({run.name: run for run in (first, second)}, work)) == [first.name]
 
 
 def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensemble):
@@ -410,7 +418,7 @@ def planned(declare, changes, tmp_path, tmp_path_factory, monkeypatch):
         monkeypatch.setenv("CTNET_RESULTS", str(folder))
         runs = [twin.runs[0] for twin in twins_of("2a").values()]
         made = {"seconds": 6e5, "behaviour": behaviour(PARTS, ["tsn_r50_twin"])}
-        content = {"predictions": {}, "provenance": made}
+        content = {"predictions": {"1x1": ""}, "provenance": made}
         planned = {
             json.dumps(run.dump()): {
                 "does": text,
@@ -543,13 +551,13 @@ def test_states(runs, results, tmp_path):
     (tmp_path / run.name / "failed").touch()
     assert state_of(run, tmp_path) == "failed"
     today = behaviour(PARTS, ["tsn_r50_twin"])
-    write(run_file(run.name), {"predictions": {}, "provenance": {"behaviour": today}})
+    write(run_file(run.name), {"predictions": {"1x1": ""}, "provenance": {"behaviour": today}})
     assert state_of(run, tmp_path) == "done"
     write(run_file(start.name), content_of(run.name))
     assert state_of(start, tmp_path) == "left", "weights that are to be kept are missing"
     make_old(run.name)
     assert state_of(run, tmp_path) == "stale"
-    write(run_file(run.name), {"predictions": {}, "provenance": {}})
+    write(run_file(run.name), {"predictions": {"1x1": ""}, "provenance": {}})
     assert state_of(run, tmp_path) == "stale", "no versions are those of old"
     assert STATES == ("done", "stale", "failed", "started", "left")
 
