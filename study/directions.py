@@ -14,7 +14,15 @@ from study import saliency
 from study.claims import Claim, claim_id
 from study.paper import DATASET_NAMES, Lead, Row, table
 from study.runs import Twin, paired, run_file, seeds_of, trained_tables, twins_of
-from study.statistics import LEVEL, MARGIN, Difference, decide, difference_of_differences, paired_difference
+from study.statistics import (
+    LEVEL,
+    MARGIN,
+    Difference,
+    corrected,
+    decide,
+    difference_of_differences,
+    paired_difference,
+)
 from study.store import read, results_dir, stamp
 
 _RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
@@ -37,7 +45,8 @@ class Direction:
         compared: what the interval is of.
         margin: in points, within which accuracies are as good as equal; None of other measures.
         tested: directions of the table.
-        verdict: on all that is tested on the table.
+        p: corrected for all that is tested on the table.
+        verdict: likewise.
     """
 
     table: str
@@ -51,6 +60,7 @@ class Direction:
     compared: str = "paired difference"
     margin: float | None = MARGIN
     tested: int = 1
+    p: float = 1.0
     verdict: str = ""
 
     @property
@@ -90,10 +100,10 @@ def _directions(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> list[Di
     decided: list[Direction] = []
     for _, group in groupby(_asked(), key=lambda direction: direction.table):
         together = list(group)
-        judged = decide([d.found if d.is_complete else None for d in together], together[0].margin)
+        found = [d.found if d.is_complete else None for d in together]
         decided += [
-            replace(d, tested=len(together), verdict=verdict or ("under way" if d.found else "not run yet"))
-            for d, verdict in zip(together, judged, strict=True)
+            replace(d, tested=len(together), p=p, verdict=verdict or ("under way" if d.found else "not run yet"))
+            for d, p, verdict in zip(together, corrected(found), decide(found, together[0].margin), strict=True)
         ]
     return decided
 

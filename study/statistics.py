@@ -114,8 +114,12 @@ def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) ->
         found: None for what is not known yet; it counts in the correction, so that no verdict turns when more is known.
         margin: in points; None where no margin was named.
     """
-    adjusted = holm({str(i): one.p if one else 1.0 for i, one in enumerate(found)}).values()
-    return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, adjusted, strict=True)]
+    return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, corrected(found), strict=True)]
+
+
+def corrected(found: Sequence[Difference | None]) -> list[float]:
+    """The p-values of differences that a table tests together, by Holm's correction; 1 of what is not known yet."""
+    return list(holm({str(i): one.p if one else 1.0 for i, one in enumerate(found)}).values())
 
 
 def _verdict(found: Difference, adjusted_p: float, margin: float | None) -> str:

@@ -57,6 +57,7 @@ def direction_table(table: str) -> BookTable:
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
             "Twins, points": f"{found.mean:+z.1f}" if (found := direction.found) else "–",
             "95 % interval": f"{found.low:+z.1f} to {found.high:+z.1f}" if found else "–",
+            "p, and corrected": f"{_p(found.p)}, {_p(direction.p)}" if found and direction.is_complete else "–",
             "Smallest visible difference": _visible(direction.visible) if found else "–",
         }
         for direction in asked
@@ -67,13 +68,19 @@ def direction_table(table: str) -> BookTable:
     notes = (
         "Smallest visible difference: a true one of this size would be found four times out of five, corrected for "
         "the number of directions here.",
-        "By that correction, an interval that excludes 0 is not always enough.",
+        "p is that of a true difference of 0. Corrected for the directions here (Holm) it decides: below 0.05 an order "
+        "is supported or contradicted. So an interval that excludes 0 is not always enough.",
     )
     return BookTable(frame, f"Directions of {named(table)}.", "directions", notes)
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _p(p: float) -> str:
+    """A p-value with two digits that tell."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _visible(points: float) -> str:

@@ -30,7 +30,22 @@ def test_directions_are_shown_with_their_verdicts(some):
     assert frame["Verdict"].tolist() == ["supported", "supported", "not run yet"]
     assert frame["Twins, points"].tolist() == ["+20.0", "+10.0", "–"]
     assert frame["Printed, points"].tolist() == ["+1.2", "+0.3", "+0.5"]
+    assert frame["p, and corrected"].tolist() == ["< 0.001, < 0.001", "< 0.001, < 0.001", "–"]
     assert "verdict-supported" in styled.to_html()
+
+
+def test_p_is_shown_as_it_is_and_corrected_for_all_directions_of_the_table(results):
+    """Three directions: the smallest p is taken three times, the next one twice."""
+    for row, accuracy in (("c3d-module", 0.68), ("r-2-1-d-module", 0.66), ("csn-module", 0.69), ("ct-module", 0.7)):
+        results("2a", row, accuracy, spread=0.02)
+    found = [direction.found.p for direction in directions_of("2a")]
+    smallest, middle, largest = sorted(found)
+    expected = {smallest: 3 * smallest, middle: max(3 * smallest, 2 * middle)}
+    expected[largest] = max(expected[middle], largest)
+    assert 0.001 < smallest < middle < largest, "or this tests nothing"
+    for text, p in zip(direction_table("2a").data["p, and corrected"], found, strict=True):
+        shown = [float(part) for part in text.split(", ")]
+        assert shown == pytest.approx([p, min(1, expected[p])], abs=0.006)
 
 
 @pytest.mark.parametrize("name", [name for name in trained_tables() if name not in ("2g-sgd", "fig3", "zoo")])
