@@ -168,7 +168,7 @@ def saliency_card() -> HTML:
     runs, larger = [run for seeds in measured_runs().values() for run in seeds], pictured_runs().values()
     done, larger_done = (sum(outcome(run.name) is not None for run in each) for each in (runs, larger))
     commands = {
-        "Train what is missing": "python -m study run --weights --table 2a --table 2g-sgd --table fig3",
+        "Train what is missing": "python -m study run --weights --table 2a-sgd --table 2g-sgd --table fig3",
         "Measure again": "python -m study saliency",
     }
     measured = f"where they look in {kept['clips']} clips, against the objects that act" if kept else "not run yet"

@@ -71,9 +71,9 @@ def declare():
 
     def declared(folder, **tables):
         (folder / "published").mkdir()
-        for name, file in FILES.items():
+        for file in dict.fromkeys(FILES.values()):
             content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
-            content |= {"twins": {}} | tables.get(file, tables.get(f"table_{name}", {}))
+            content |= {"twins": {}} | ({"sgd": {"twins": {}}} if "sgd" in content else {}) | tables.get(file, {})
             (folder / "published" / f"{file}.json").write_text(json.dumps(content))
         (folder / "checkpoints").mkdir()
         weights = weights_file(before)

@@ -62,7 +62,7 @@ def test_what_is_measured_are_the_twins_of_the_tables_that_the_rows_name():
     models = {row: {run.recipe.model for run in runs} for row, runs in measured_runs().items()}
     assert models == {R21D: {"r2plus1d_r50_twin"}, CSN: {"csn_r50_twin"}, CT: {"ctnet_r50_twin"}}
     assert {run.recipe.dataset for runs in measured_runs().values() for run in runs} == {"MicroSomething"}
-    for row, where in ((R21D, "2a"), (CSN, "2a"), (CT, "2g-sgd")):
+    for row, where in ((R21D, "2a-sgd"), (CSN, "2a-sgd"), (CT, "2g-sgd")):
         seeds = [run.recipe.seed for run in measured_runs()[row]]
         assert seeds == list(seeds_of(where))
         assert {run.name for run in measured_runs()[row]} <= runs_of([where]).keys()

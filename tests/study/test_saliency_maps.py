@@ -104,7 +104,7 @@ def test_a_measurement_is_kept_clip_by_clip_and_read_back(dataset, declare, tmp_
     """Of networks that look somewhere, as they are before training, on few clips."""
     monkeypatch.setattr(saliency_maps, "CLIPS", len(dataset))
     few = {"seeds": 2, "twins": {"top1": {"root": str(tmp_path / "clips")}}}
-    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a=few, table_2g_sgd=few)))
+    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a={"sgd": few}, table_2g={"sgd": few})))
     for runs in measured_runs().values():
         for run in runs:
             torch.manual_seed(run.recipe.seed)
@@ -134,5 +134,5 @@ def test_a_measurement_without_weights_is_refused_in_one_line(run_study, tmp_pat
     code, out, err = run_study("saliency", "--work", str(tmp_path))
     assert (code, out) == (2, "")
     assert err.startswith("study: 15 of 15 trained networks are missing, such as ")
-    assert err.endswith(": `python -m study run --weights --table 2a --table 2g-sgd` trains them again\n")
+    assert err.endswith(": `python -m study run --weights --table 2a-sgd --table 2g-sgd` trains them again\n")
     assert err.count("\n") == 1
