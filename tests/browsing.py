@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CHROMIUM = Path("/usr/bin/chromium")
 STATIC = ROOT / "book" / "_static"
+PATIENCE = 600_000  # milliseconds until a page that does not load fails: a busy machine takes long
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,7 @@ def show(browser, tmp_path):
         file = tmp_path / "ledger.html"
         file.write_text(f"<!doctype html><html><head>{head}</head><body>{html}</body></html>")
         context = browser.new_context(java_script_enabled=scripts, viewport={"width": 800, "height": 900}, **options)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(file.as_uri())

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from browsing import PATIENCE
 
 axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,7 @@ def tabs(built, browser):
             context = browser.new_context(
                 viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
             )
+            context.set_default_timeout(PATIENCE)
             context.add_init_script(
                 f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
             )

@@ -244,14 +244,15 @@ def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_p
     start, run = runs.values()
     plain = replace(start, keep=False)
     later = replace(run, start=plain)
-    write(run_file(plain.name), {})
+    empty = {"predictions": {"1x1": ""}, "provenance": {}}
+    write(run_file(plain.name), empty)
     assert left_of({plain.name: plain}, tmp_path) == {}
     assert list(left_of(with_starts([later]), tmp_path)) == [plain.name, later.name]
     assert list(left_of(runs, tmp_path)) == [start.name, run.name], "what is kept belongs to the outcome"
     weights_file(plain, tmp_path).parent.mkdir()
     weights_file(plain, tmp_path).touch()
     assert list(left_of(with_starts([later]), tmp_path)) == [later.name]
-    write(run_file(later.name), {})
+    write(run_file(later.name), empty)
     weights_file(plain, tmp_path).unlink()
     assert left_of(with_starts([later]), tmp_path) == {}
     assert list(left_of(with_starts([later]), tmp_path, weights=True)) == [plain.name, later.name]
