@@ -97,13 +97,9 @@ class Recipe:
                 raise ValueError(f"{name}={value!r} does not fit: {_expected(kind)} is expected") from error
             if type(converted) is not type(value):  # a whole number for a float
                 object.__setattr__(self, name, converted)
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up do not fit into {self.epochs} epochs")
         if self.warmup_epochs + (self.decay_epochs or 0) > self.epochs:
-            raise ValueError(
-                f"{self.warmup_epochs:g} epochs of warm-up and {self.decay_epochs:g} of decay do not fit into "
-                f"{self.epochs} epochs"
-            )
+            decay = f" and {self.decay_epochs:g} of decay" if self.decay_epochs else ""
+            raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up{decay} do not fit into {self.epochs} epochs")
         if self.scales is None and self.size > min(self.sides):
             raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
 
@@ -238,6 +234,22 @@ TWIN = Recipe(
     workers=0,
 )
 
+MUON_TWIN = replace(
+    TWIN,
+    model="ctnet_r26_twin",
+    train_clips=12000,
+    val_clips=4008,
+    difficulty=0.3,
+    optimizer="muon",
+    momentum=0.95,
+    weight_decay=0.01,
+    batch_size=32,
+    lr=0.04,
+    epochs=1,
+    warmup_epochs=0.06,
+    precision="fp32",
+)
+
 RECIPES: dict[str, Recipe] = {
     "somethingv1": replace(SOMETHING, dataset="somethingv1"),
     "somethingv2": SOMETHING,
@@ -255,37 +267,8 @@ RECIPES: dict[str, Recipe] = {
     "micro-something": replace(
         TWIN, train_clips=4000, val_clips=2016, difficulty=0.6, batch_size=32, lr=0.2, epochs=4, warmup_epochs=1
     ),
-    "micro-something-muon": replace(
-        TWIN,
-        model="ctnet_r26_twin",
-        train_clips=12000,
-        val_clips=4008,
-        difficulty=0.3,
-        optimizer="muon",
-        momentum=0.95,
-        weight_decay=0.01,
-        batch_size=32,
-        lr=0.04,
-        epochs=1,
-        warmup_epochs=0.06,
-        precision="fp32",
-    ),
-    "micro-something-wsd": replace(
-        TWIN,
-        model="ctnet_r26_twin",
-        train_clips=12000,
-        val_clips=4008,
-        difficulty=0.3,
-        optimizer="muon",
-        momentum=0.9,
-        weight_decay=0.01,
-        batch_size=32,
-        lr=0.04,
-        epochs=1,
-        warmup_epochs=0.06,
-        decay_epochs=0.4,
-        precision="fp32",
-    ),
+    "micro-something-muon": MUON_TWIN,
+    "micro-something-wsd": replace(MUON_TWIN, momentum=0.9, decay_epochs=0.4),
     "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.1, epochs=4, warmup_epochs=0.5),
 }
 """Name -> recipe. Fine-tuning on UCF101 and HMDB51 is not in the paper: those two are inferred from TSM's practice."""
