@@ -45,6 +45,12 @@ SPECIAL_CASES = {
 """Name -> (the CT-Module's special case, the module as its own paper defines it)."""
 
 
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Give a module the parameters and statistics of an equal one, whose kernels may lack dimensions of size 1."""
+    for value, own in zip(source.state_dict().values(), target.state_dict().values(), strict=True):
+        own.copy_(value.reshape(own.shape))
+
+
 def special_case_difference(special_case: Callable[..., nn.Module], definition: Callable[..., nn.Module]) -> float:
     """Largest difference between a special case of the CT-Module and its own paper's module, with shared weights.
 
@@ -52,10 +58,10 @@ def special_case_difference(special_case: Callable[..., nn.Module], definition: 
     """
     generator = torch.Generator().manual_seed(0)
     ours, theirs = special_case(16, 16).eval(), definition(16, 16).eval()
-    for mine, value in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+    for value in theirs.state_dict().values():
         if value.is_floating_point():
             value.copy_(torch.rand(value.shape, generator=generator) / max(value[0].numel(), 1) ** 0.5)
-            mine.copy_(value.reshape(mine.shape))
+    copy_weights(theirs, ours)
     clip = torch.randn(2, 16, 6, 9, 7, generator=generator)
     with torch.no_grad():
         return float((ours(clip) - theirs(clip)).abs().max())

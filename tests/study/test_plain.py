@@ -9,6 +9,7 @@ from ctnet.models import CTModule
 from ctnet.models.tensor_conv import rotate_channels
 from study import plain
 from study.plain import PlainCTModule
+from study.special_cases import copy_weights
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -18,14 +19,11 @@ def test_the_plain_module_equals_the_package(k, training):
     package = CTModule(24, sizes=k, excitation="none", pointwise=False).train(training)
     copied = PlainCTModule(24, package.sizes).train(training)
     for number, operation in enumerate(package.sub_operations):
-        for part, own_part in (
-            (operation.spatial, copied.spatial[number]),
-            (operation.temporal, copied.temporal[number]),
-        ):
-            for value, own in zip(part.state_dict().values(), own_part.state_dict().values(), strict=True):
-                if value.is_floating_point():
-                    value.copy_(torch.rand(value.shape))
-                own.copy_(value.view_as(own))
+        for value in operation.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape))
+        copy_weights(operation.spatial, copied.spatial[number])
+        copy_weights(operation.temporal, copied.temporal[number])
     clip = torch.randn(2, 24, 4, 6, 5)
     torch.testing.assert_close(copied(clip), rotate_channels(package(clip), package.sizes[-1]), rtol=1e-4, atol=1e-4)
 
