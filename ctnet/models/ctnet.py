@@ -13,7 +13,7 @@ from ctnet.models.backbones import RAISED, create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
-from ctnet.models.tsn import TSN
+from ctnet.models.tsn import TSN, calls_of_children
 
 Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
 """Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
@@ -58,17 +58,17 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
 
     In each stage (child of the network) the 3 x 3 convolutions over all channels are numbered from 0: in a ResNet
     of bottlenecks the numbers are those of the blocks. "odd" picks the odd numbers ("we replace one of every two
-    ResBlocks", section 3.3) and "after_first" those above 0; both pass over strided convolutions.
+    ResBlocks", section 3.3) and "after_first" those above 0; both pass over what a module cannot replace.
 
     Raises:
-        ValueError: when the rule is unknown or picks nothing, or names a convolution that does not exist or has a
-            stride.
+        ValueError: when the rule is unknown or picks nothing, or names a convolution that does not exist, or that has
+            groups, a stride, a dilation, or a padding which changes the size.
     """
     stages: dict[str, list[str]] = {}
     replaceable: dict[str, bool] = {}
     for name, module in cnn.named_modules():
         if isinstance(module, nn.Conv2d):
-            replaceable[name] = module.stride == (1, 1) and module.groups == 1
+            replaceable[name] = _keeps_size(module) and module.groups == 1
             if module.kernel_size == (3, 3) and module.groups == 1:
                 stages.setdefault(name.split(".")[0], []).append(name)
     if isinstance(rule, str):
@@ -89,16 +89,24 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
         picked = list(rule)
     unfit = [name for name in picked if not replaceable.get(name)]
     if unfit:
-        raise ValueError(f"cannot replace {', '.join(unfit)}: not a dense convolution of stride 1 in this network")
+        needed = "a dense convolution in this network, of stride and dilation 1, whose map has its input's size"
+        raise ValueError(f"cannot replace {', '.join(unfit)}: not {needed}")
     return picked
+
+
+def _keeps_size(conv: nn.Conv2d) -> bool:
+    """Whether a convolution reads close neighbours and gives a map of its input's size, as the modules do."""
+    padding = tuple(extent // 2 for extent in conv.kernel_size)
+    return conv.stride == conv.dilation == (1, 1) and conv.padding in (padding, "same")
 
 
 def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn.Module], **options: Any) -> nn.Module:
     """A copy of `cnn` with `module(in_channels, out_channels, **options)` in the place of the named convolutions.
 
-    The modules normalise and rectify their own output. So a batch normalisation that follows a replaced convolution is
-    dropped, as is the rest of torchvision's BasicConv2d; a ReLU that follows no longer writes over its input, which
-    the module's own last ReLU needs for its gradient.
+    The modules normalise and rectify their own output. So a batch normalisation that a replaced convolution feeds is
+    dropped, as is the rest of torchvision's BasicConv2d. (It stays in a block whose forward depends on its input, since
+    nothing can tell what is fed there.) A ReLU that follows no longer writes over its input, which the module's own
+    last ReLU needs for its gradient.
     """
     cnn = copy.deepcopy(cnn)
     for name in names:
@@ -111,14 +119,21 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
             setattr(cnn.get_submodule(outer), child, replacement)
             continue
         setattr(parent, child, replacement)
-        siblings = list(parent.named_children())
-        following = siblings[[sibling for sibling, _ in siblings].index(child) + 1 :]
-        if following and isinstance(following[0][1], nn.BatchNorm2d):
-            setattr(parent, following[0][0], nn.Identity())
-        for _, sibling in siblings:
+        following = _following(parent, child)
+        if following and isinstance(parent.get_submodule(following), nn.BatchNorm2d):
+            setattr(parent, following, nn.Identity())
+        for sibling in parent.children():
             if isinstance(sibling, nn.ReLU):
                 sibling.inplace = False
     return cnn
+
+
+def _following(parent: nn.Module, child: str) -> str | None:
+    """The only child of `parent` that is called with what another gives, where that can be told."""
+    graph = calls_of_children(parent)
+    calls = graph.find_nodes(op="call_module", target=child) if graph else ()
+    users = [user for call in calls for user in call.users]
+    return users[0].target if len(users) == 1 and users[0].op == "call_module" else None
 
 
 def tensorize(

@@ -137,7 +137,7 @@ def _told(layer: nn.Module) -> nn.Module:
     for node in graph.find_nodes(op="call_module"):
         if isinstance(layer.get_submodule(node.target), OnClips):
             node.args = (*node.args, num_frames)
-    return fx.GraphModule(layer, graph, type(layer).__name__)
+    return _with_dropout_as_modules(fx.GraphModule(layer, graph, type(layer).__name__))
 
 
 class _Tracer(fx.Tracer):
@@ -145,17 +145,53 @@ class _Tracer(fx.Tracer):
         return isinstance(m, OnClips) or not _mixes_frames(m)
 
 
+def _with_dropout_as_modules(module: fx.GraphModule) -> fx.GraphModule:
+    """Dropout that a forward calls as a function was traced in one mode; as a module it follows the network's."""
+    for number, node in enumerate(module.graph.find_nodes(op="call_function", target=nn.functional.dropout)):
+        name = f"dropout_{number}"
+        module.add_submodule(name, nn.Dropout(node.kwargs["p"]))
+        node.op, node.target, node.args, node.kwargs = "call_module", name, node.args[:1], {}
+    if fixed := [str(node.target) for node in module.graph.nodes if "training" in node.kwargs]:
+        raise ValueError(f"a block that mixes frames calls {fixed[0]}, which depends on its mode: use its module")
+    module.recompile()
+    return module
+
+
+class _Children(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def calls_of_children(module: nn.Module) -> fx.Graph | None:
+    """What a module's forward does with its children; None where that depends on its input."""
+    try:
+        return _Children().trace(module)
+    except Exception:  # whatever a forward does with what is no tensor
+        return None
+
+
 def trunk(cnn: nn.Module) -> nn.Sequential:
     """The stages of a CNN for pictures up to its last feature map, under their own names.
 
+    A ReLU that DenseNet's forward applies to its `features` becomes a stage.
+
     Raises:
-        ValueError: when it has neither children up to one named `avgpool` nor a sequential child named `features`.
+        ValueError: when it has neither children up to one named `avgpool` nor a sequential child named `features`, or
+            its forward does more between these children than to call one after the other.
     """
-    if isinstance(getattr(cnn, "features", None), nn.Sequential):
-        return cnn.features  # type: ignore[return-value]
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    graph = calls_of_children(cnn)
+    features = getattr(cnn, "features", None)
+    if isinstance(features, nn.Sequential):
+        stages = OrderedDict(features.named_children())
+        ends = graph.find_nodes(op="call_module", target="features") if graph else ()
+        if any(user.target in (torch.relu, nn.functional.relu) for end in ends for user in end.users):
+            stages["relu"] = nn.ReLU()
+        return nn.Sequential(stages)
+    stages = OrderedDict()
     for name, child in cnn.named_children():
         if name == "avgpool":
+            if graph:
+                _check_order(graph, list(stages), type(cnn).__name__)
             return nn.Sequential(stages)
         if not name.lower().startswith("aux"):
             stages[name] = child
@@ -165,6 +201,19 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
     )
 
 
+def _check_order(graph: fx.Graph, stages: list[str], cnn: str) -> None:
+    """Raise ValueError unless the stages are called one after the other, and their end goes to `avgpool`."""
+    at = next(iter(graph.find_nodes(op="call_module", target="avgpool")), None)
+    for name in reversed(stages):
+        at = at.args[0] if at is not None and at.args else None
+        if not (isinstance(at, fx.Node) and at.op == "call_module" and at.target == name):
+            does = f"calls {at.name}" if isinstance(at, fx.Node) else "does something else"
+            raise ValueError(
+                f"cannot take {cnn} apart: its forward {does} where its children would have {name} called: "
+                "make a module of whatever happens between its children, and list them in the order of their calls"
+            )
+
+
 @torch.no_grad()
 def _num_features(cnn: nn.Module, stages: Stages) -> int:
     """Channels of the stages' feature map: what the classifier behind their average takes, or from an empty picture."""
@@ -172,4 +221,5 @@ def _num_features(cnn: nn.Module, stages: Stages) -> int:
     if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)) and isinstance(behind, nn.Linear):
         return behind.in_features
     with evaluating(stages):
-        return int(stages(torch.zeros(1, 3, 96, 96), 1).shape[1])
+        like = next(stages.parameters())
+        return int(stages(torch.zeros(1, 3, 96, 96, device=like.device, dtype=like.dtype), 1).shape[1])

@@ -3,7 +3,7 @@ import torch
 import torchvision
 
 import ctnet
-from ctnet.models import BLOCKS, CTModule, create_backbone, select_convs
+from ctnet.models import BLOCKS, CTModule, create_backbone, replace_convs, select_convs
 from ctnet.models.ctnet import INCEPTION_CONVS
 from ctnet.models.tensor_conv import OnClips
 
@@ -48,12 +48,25 @@ def test_rules(cnn, rule, expected):
         ({"layer9": (1,)}, "not there"),
         ({"layer4": (7,)}, "not there"),
         (["layer1.1.conv9"], "cannot replace layer1.1.conv9"),
-        (["layer2.0.conv2"], "stride 1"),
+        (["layer2.0.conv2"], "of stride and dilation 1"),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(rule, message):
     with pytest.raises(ValueError, match=message):
         select_convs(create_backbone("r50_twin"), rule)
+
+
+def test_what_a_module_cannot_stand_for_is_not_replaced():
+    dilated = torchvision.models.resnet50(replace_stride_with_dilation=[False, False, True])
+    assert select_convs(dilated, "after_first") == [
+        name for name in select_convs(create_backbone("r50"), "after_first") if not name.startswith("layer4")
+    ]
+    for cnn, name in (
+        (dilated, "layer4.1.conv2"),
+        (torchvision.models.inception_v3(init_weights=False), "Conv2d_4a_3x3.conv"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot replace {name}"):
+            select_convs(cnn, [name])
 
 
 @pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2"])
@@ -75,6 +88,31 @@ def test_tensorize_keeps_the_normalisation_of_inception(pretrained):
     model = ctnet.tensorize(cnn, INCEPTION_CONVS)
     named = ctnet.create_model("ctnet_inceptionv3").input_mean
     assert (model.input_mean == named) == pretrained
+
+
+class Block(torch.nn.Module):
+    """Two convolutions whose normalisations are listed after both."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = (torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.bn1, self.bn2 = (torch.nn.BatchNorm2d(8) for _ in range(2))
+
+    def forward(self, x):
+        return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+
+
+class Choosing(Block):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("block", "replaced", "gone"), [(Block, "conv1", ["bn1"]), (Block, "conv2", ["bn2"]), (Choosing, "conv2", [])]
+)
+def test_the_normalisation_that_goes_is_the_one_that_a_convolution_feeds(block, replaced, gone):
+    changed = replace_convs(torch.nn.Sequential(block()), [f"0.{replaced}"], CTModule)[0]
+    assert [name for name, part in changed.named_children() if isinstance(part, torch.nn.Identity)] == gone
 
 
 def test_replaced_convolution_takes_its_batch_norm_along():

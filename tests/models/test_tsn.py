@@ -1,6 +1,12 @@
 import pytest
 import torch
+import torchvision
 from networks import tiny
+from torch import nn
+from torch.nn.functional import dropout, max_pool2d
+
+import ctnet
+from ctnet.models import TSN
 
 
 def test_tsn_ignores_the_order_of_frames_and_ctnet_does_not():
@@ -83,3 +89,76 @@ def test_a_pass_leaves_no_trace_in_the_network():
         model(torch.randn(1, 3, 4, 32, 32))
     after = {name: dict(module.__dict__) for name, module in model.named_modules()}
     assert before == after
+
+
+def test_the_features_of_a_densenet_are_rectified_as_its_own_are():
+    cnn = torchvision.models.densenet121().eval()
+    clip = torch.randn(1, 3, 2, 64, 64)
+    with torch.no_grad():
+        features = ctnet.tensorize(cnn, "none").forward_features(clip)
+        expected = cnn.features(clip[0].transpose(0, 1)).relu().transpose(0, 1)[None]
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_called_as_a_function_follows_the_mode_of_the_network():
+    model, clip = ctnet.tensorize(torchvision.models.densenet121(drop_rate=0.9)), torch.randn(2, 3, 2, 64, 64)
+    with torch.no_grad():
+        assert not torch.equal(model(clip), model(clip))
+        model.eval()
+        assert torch.equal(model(clip), model(clip))
+
+
+class Small(nn.Module):
+    """A CNN whose forward does between its children what a case says."""
+
+    def __init__(self, between, listed=("conv1", "conv2")):
+        super().__init__()
+        self.between = between
+        for name in listed:
+            self.add_module(name, nn.Conv2d(3, 3, 3, padding=1))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(3, 7)
+
+    def forward(self, x):
+        x = self.between(self.conv1(x))
+        return self.fc(self.avgpool(self.conv2(x)).flatten(1))
+
+
+def test_a_cnn_whose_children_follow_each_other_is_taken():
+    cnn, frames = Small(lambda x: x), torch.randn(2, 3, 8, 8)
+    scores = TSN(cnn, 7, dropout=0).forward_features(frames.transpose(0, 1)[None])
+    torch.testing.assert_close(scores[0].transpose(0, 1), cnn.conv2(cnn.conv1(frames)))
+
+
+@pytest.mark.parametrize(
+    ("cnn", "message"),
+    [
+        (Small(torch.relu), "calls relu where its children would have conv1 called"),
+        (Small(lambda x: max_pool2d(x, 2)), "calls max_pool2d where"),
+        (Small(lambda x: x + 1), "calls add where"),
+        (Small(lambda x: x, ("conv2", "conv1")), "calls conv2 where its children would have conv1 called"),
+    ],
+)
+def test_a_cnn_that_does_more_than_its_children_is_refused(cnn, message):
+    with pytest.raises(ValueError, match=message):
+        TSN(cnn, 7)
+
+
+class Dropping(nn.Module):
+    def __init__(self, drop):
+        super().__init__()
+        self.drop, self.conv1, self.conv2 = drop, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return self.drop(self.conv2(self.conv1(x)), training=self.training)
+
+
+@pytest.mark.parametrize("drop", [dropout, nn.functional.dropout2d])
+def test_what_depends_on_the_mode_is_followed_or_refused(drop):
+    cnn = nn.Sequential()
+    cnn.features = nn.Sequential(Dropping(drop))
+    if drop is dropout:
+        model = ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)
+        assert any(part.p == 0.5 for part in model.backbone.modules() if isinstance(part, nn.Dropout))
+    else:
+        with pytest.raises(ValueError, match="calls .*dropout2d.*use its module"):
+            ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)
