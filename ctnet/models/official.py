@@ -21,7 +21,8 @@ _STATE_DICTS = (  # where files keep them, the trained weights before averages o
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network"),
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),
 )
-_TOP = {"base_model", "new_fc", "backbone", "head"}  # what names begin with in the authors' code, and here
+_THEIRS = ("base_model.", "new_fc.")  # what names begin with in the authors' code
+_TOP = {"base_model", "new_fc", "backbone", "head"}  # there, and here
 
 LISTED = 5  # entries that an error names
 
@@ -53,7 +54,8 @@ def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module)
     """State dict of the authors' code -> state dict for `model`: names, kernel shapes and channel orders.
 
     The authors transpose the channels before and after sub-operation 2. Here the PWConv before it and the
-    convolution after it (`conv3` of the block) have their weights in that order instead.
+    convolution after it (`conv3` of the block) have their weights in that order instead. A state dict in this
+    package's names loses its wrappers alone.
     """
     ours = model.state_dict()
     converted = {}
@@ -62,6 +64,8 @@ def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module)
         if name in ours and value.dim() == 5 and value.numel() == ours[name].numel():
             value = value.reshape(ours[name].shape)  # (.., t, h, w) with a 1 among them -> our 2D kernel
         converted[name] = value
+    if not any(_WRAPPERS.sub("", key).startswith(_THEIRS) for key in state_dict):
+        return converted
     for name, module in model.named_modules():
         if not (isinstance(module, OnClips) and isinstance(module.module, CTModule) and len(module.module.sizes) == 2):
             continue
@@ -146,7 +150,7 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
     Args:
         model: such as ``create_model("ctnet_r50", num_classes=174)``; the checkpoint does not depend on T.
         checkpoint: a file that their training script wrote (read with ``weights_only=True``, nothing in it is
-            executed), or its state dict.
+            executed), or its state dict. One in this package's own names is loaded as it is.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -70,7 +70,7 @@ def _entry(name: str) -> Entry:
 
 def create_model(
     name: str,
-    num_classes: int = 174,
+    num_classes: int | None = None,
     num_frames: int = 8,
     *,
     weights: str | None = None,
@@ -82,11 +82,12 @@ def create_model(
 
     Args:
         name: one of `list_models()`.
-        num_classes: of the head; 174 in Something-Something, 400 in Kinetics-400.
-        num_frames: T of the clips the network is meant for; it accepts any.
+        num_classes: of the head; unless given, those of the named weights, or the 174 of Something-Something.
+        num_frames: T of the clips the network is meant for; it accepts any. (CorrNet's filters have one T alone, and
+            SlowFast's slow pathway takes every alpha-th frame.)
         weights: "imagenet" starts the backbone from torchvision's weights; everything else, and all without it, is
             random. Another name, such as "micro-something", gives a network that the study has trained, with its
-            classes, see `ctnet.models.weights`; its head has as many scores as those.
+            classes, see `ctnet.models.weights`; for another `num_classes` its head is drawn anew.
         checkpoint: a file of the authors' code to load, see `load_official_checkpoint`.
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
@@ -105,19 +106,22 @@ def create_model(
         there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
     trained = find_weights(name, weights) if weights not in (None, "imagenet") else None
-    if trained:
-        num_classes = len(trained.classes)
+    if num_classes is None:
+        num_classes = len(trained.classes) if trained else 174
     if weights == "imagenet" and not entry.pretrained:
         raise ValueError(f"there are no ImageNet weights for {name}: leave out weights")
     start = {"weights": weights} if weights == "imagenet" else {}
     model = entry.build(num_classes=num_classes, num_frames=num_frames, dropout=dropout, **start, **options)
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options
     if trained:
+        tensors, fits = trained.tensors, len(trained.classes) == num_classes
+        if not fits:
+            tensors |= {f"head.{key}": value for key, value in model.head.state_dict().items()}
         try:
-            model.load_state_dict(trained.tensors)
+            model.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f"{trained.path} is of {name} with other options than these") from error
-        model.classes = trained.classes
+        model.classes = trained.classes if fits else None
         (r, g, b), (dr, dg, db) = trained.normalisation["mean"], trained.normalisation["std"]
         model.input_mean, model.input_std = (r, g, b), (dr, dg, db)
     if checkpoint is not None:

@@ -195,6 +195,14 @@ def test_wrappers_are_taken_off_as_often_as_they_stand(prefix, state_dict):
     torch.testing.assert_close(model.head.bias, state_dict["module.new_fc.bias"])
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_in_this_packages_names_are_loaded_as_they_are(prefix):
+    own = ctnet.create_model("ctnet_r50_twin", num_classes=5).eval()
+    model, clips = ctnet.create_model("ctnet_r50_twin", num_classes=5).eval(), torch.randn(1, 3, 2, 32, 32)
+    load_official_checkpoint(model, {prefix + key: value for key, value in own.state_dict().items()})
+    assert torch.equal(model(clips), own(clips))
+
+
 def test_counters_of_batch_normalisation_may_be_missing(state_dict):
     old = {key: value for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
     assert len(old) < len(state_dict)

@@ -63,6 +63,7 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "no weights .kinetics. for"),
         (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),
         (lambda: ctnet.create_model("tsm_r50_twin", sizes=3), "no option sizes; there are none"),
+        (lambda: ctnet.create_model("corrnet_r50")(torch.zeros(1, 3, 1, 32, 32)), "filters are of 8 frames, not of 1"),
         (lambda: ctnet.tensorize(torch.nn.Conv2d(3, 8, 3)), "no linear head"),
         (lambda: ctnet.tensorize(torchvision.models.mobilenet_v2()), "'odd' finds no dense 3 x 3 convolution"),
         (lambda: ctnet.tensorize(torch.nn.Sequential(torch.nn.Linear(3, 8)), "none"), "where the features"),

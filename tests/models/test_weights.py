@@ -22,6 +22,15 @@ def test_a_trained_twin_comes_by_name_with_its_classes():
     assert (model.input_mean, model.input_std) == (kept.input_mean, kept.input_std)
 
 
+def test_a_trained_twin_takes_a_head_for_other_classes():
+    trained = ctnet.create_model("ctnet_r50_twin", weights="micro-something").eval()
+    model = ctnet.create_model("ctnet_r50_twin", num_classes=99, weights="micro-something").eval()
+    clips = torch.rand(1, 3, 8, 64, 64)
+    assert torch.equal(model.forward_features(clips), trained.forward_features(clips))
+    assert model(clips).shape == (1, 99)
+    assert (model.classes, model.config["num_classes"], trained.config["num_classes"]) == (None, 99, 24)
+
+
 def test_every_file_of_weights_has_a_name():
     files = {path for name in ctnet.list_models() for path in list_weights(name).values()}
     assert files == set(weights_folder().glob("*.safetensors"))

@@ -48,8 +48,10 @@ class Correlation(nn.Module):
         self.weight = nn.Parameter(torch.randn(channels, num_frames, kernel, kernel) / kernel)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, H, W) -> (N, K * K * C / group, T, H, W)."""
-        height, width = x.shape[3:]
+        """(N, C, T, H, W) -> (N, K * K * C / group, T, H, W); raises ValueError for another T."""
+        frames, height, width = x.shape[2:]
+        if frames != self.weight.shape[1]:
+            raise ValueError(f"these filters are of {self.weight.shape[1]} frames, not of {frames}: give num_frames")
         before = torch.cat([x[:, :, :1], x[:, :, :-1]], 2)
         before = nn.functional.pad(before, (self.dilation * (self.kernel // 2),) * 4)
         matches = []
