@@ -83,11 +83,11 @@ def explain(
     if label is not None and label not in classes:
         raise ValueError(f"{name} knows no class {label!r}; {did_you_mean(label, classes)}")
     clip, _ = eval_transform(size, mean=model.input_mean, std=model.input_std)(frames, 0)
-    clip = clip.transpose(0, 1)[None]  # (T, 3, S, S) -> (1, 3, T, S, S)
+    clip = clip.transpose(0, 1)[None].to(next(model.parameters(), frames).device)  # (T, 3, S, S) -> (1, 3, T, S, S)
     with torch.no_grad():
         scores = model(clip).softmax(1)[0]
     number = int(scores.argmax()) if label is None else classes.index(label)
-    tubes = METHODS[method](model, clip, torch.tensor([number]))[0]
+    tubes = METHODS[method](model, clip, torch.tensor([number], device=clip.device))[0].cpu()
     return Explanation(name, classes[number], float(scores[number]), frames, tubes)
 
 

@@ -124,10 +124,10 @@ def scatter(tubes: Tensor) -> Tensor:
     """
     density = _distribution(tubes)
     share = density.sum((2, 3)).clamp(min=torch.finfo(density.dtype).tiny)  # (N, T)
-    squares, uniform = torch.zeros(len(tubes)), 0.0
+    squares, uniform = density.new_zeros(len(tubes)), 0.0
     for axis in (2, 3):
         length = tubes.shape[axis]
-        places = (torch.arange(length) + 0.5) / length - 0.5
+        places = (torch.arange(length, device=tubes.device) + 0.5) / length - 0.5
         line = density.sum(5 - axis)  # (N, T, length)
         squares = squares + (line * places**2).sum((1, 2)) - ((line * places).sum(2) ** 2 / share).sum(1)
         uniform += (1 - length**-2) / 12

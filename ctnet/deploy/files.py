@@ -70,17 +70,19 @@ def export(
         int8: clips (3, T, H, W) to calibrate on; then weights and activations are rounded to 8 bits ("onnx" alone).
 
     Raises:
-        ValueError: when a package is missing, or nothing tells the size.
+        ValueError: when a package is missing, nothing tells the size, or the path has another format's suffix.
         OSError: when the file cannot be written.
     """
     require(format, int8 is not None)
+    if Path(path).suffix != SUFFIXES[format]:
+        raise ValueError(f"{path} would not be read as {format}: give it the suffix {SUFFIXES[format]}")
     frames = frames or (recipe.frames if recipe else model.num_frames)
     size = size or (recipe.test_size or recipe.size if recipe else None)
     if size is None:
         raise ValueError("no recipe tells how large clips are: give size")
     check_file(path)
     about = json.dumps(describe(model, model.classes, recipe) | {"frames": frames, "size": size})
-    plain = optimize(model.cpu() if next(model.parameters()).is_cuda else model)
+    plain = optimize(model).cpu().float()
     clips = torch.zeros(2, 3, frames, size, size)
     program = torch.export.export(plain, (clips,), dynamic_shapes=({0: torch.export.Dim("clips", min=1)},))
     with replacing(path) as scratch:

@@ -53,7 +53,29 @@ def optimize(model: Model) -> Model:
     return optimized  # type: ignore[return-value]
 
 
-class FusedConv(nn.Module):
+class Packed(nn.Module):
+    """A layer that lays its weights out, when it is first called, as the CPU's convolutions read them.
+
+    Weights of another place, type or file are laid out anew, and copies and files hold the weights alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packed: Any = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Packed":
+        self.packed = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.packed = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"packed": None}
+
+
+class FusedConv(Packed):
     """A convolution with its normalisation folded in, then a residual is added, then a ReLU, as far as there are any.
 
     Args:
@@ -73,10 +95,9 @@ class FusedConv(nn.Module):
         self.register_buffer("weight", weight.detach())
         self.register_buffer("bias", torch.zeros_like(weight[:, 0].flatten(1)[:, 0]) if bias is None else bias.detach())
         self.convolve = nn.functional.conv3d if isinstance(conv, nn.Conv3d) else nn.functional.conv2d
-        self.padding = [0 if conv.padding == "valid" else int(p) for p in conv.padding]
+        self.padding = [0] * (weight.dim() - 2) if conv.padding == "valid" else [int(p) for p in conv.padding]
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
         self.relu = False
-        self.packed: Any = None
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) or (N, C, T, H, W), and a residual of the output's shape."""
@@ -105,30 +126,18 @@ class FusedConv(nn.Module):
         ]
         return (x.shape[0], self.weight.shape[0], *extents)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FusedConv":
-        self.packed = None  # for weights of another place or type
-        return super()._apply(fn, recurse)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "FusedConv":
-        packed, self.packed = self.packed, None  # laid out anew where it is used
-        try:
-            made = type(self).__new__(type(self))
-            made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-            return made
-        finally:
-            self.packed = packed
-
-
-class SmallGroups(nn.Module):
+class SmallGroups(Packed):
     """A spatial or temporal TSConv in small groups, with its normalisation folded in, by the own kernel.
 
     Where that cannot be used, on a GPU or in another precision, `plain` computes the same.
     """
 
+    packed: tuple[Tensor, Tensor] | None
+
     def __init__(self, plain: TensorSeparableConv) -> None:
         super().__init__()
         self.plain = plain
-        self.packed: tuple[Tensor, Tensor] | None = None
 
     @property
     def fused(self) -> FusedConv:
@@ -142,10 +151,6 @@ class SmallGroups(nn.Module):
         if self.packed is None:
             self.packed = kernels.pack(self.fused.weight, self.fused.bias, self.fused.groups)
         return kernels.ts_conv(x, *self.packed, len(self.fused.bias), self.plain.kernel, self.fused.relu)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SmallGroups":
-        self.packed = None
-        return super()._apply(fn, recurse)
 
 
 class GatedBranches(nn.Module):
@@ -203,7 +208,8 @@ def _rewritten(module: nn.Module) -> nn.Module:
             wrapped = type(child) is nn.Sequential and made is not child  # its length may be asked for
             setattr(module, name, nn.Sequential(made) if wrapped else made)
         gated = isinstance(module, SubOperation) and module.connection == "parallel"
-        if gated and isinstance(module.excite_spatial, TensorExcitation):
+        gates = (module.excite_spatial, module.excite_temporal, module.excite_channel) if gated else ()
+        if gates and all(isinstance(gate, TensorExcitation) for gate in gates):
             return GatedBranches(module)  # type: ignore[arg-type]
         return module
     return _fuse(fx.GraphModule(module, graph, type(module).__name__))

@@ -78,12 +78,13 @@ def _load(path: PathLike, threads: int | None) -> tuple[Run, dict[str, Any]]:
     (format,) = (name for name, suffix in SUFFIXES.items() if suffix == path.suffix)
     require(format)
     try:
-        run, about = loaders[path.suffix](path, threads)
+        run, text = loaders[path.suffix](path, threads)
+        about = json.loads(text)
     except Exception as error:  # each runtime has errors of its own
         raise ValueError(
             f"{path} is damaged, or no network that ctnet exported ({str(error).splitlines()[0]})"
         ) from error
-    return run, json.loads(about)
+    return run, about
 
 
 def _load_onnx(path: Path, threads: int | None) -> tuple[Run, str]:

@@ -84,7 +84,8 @@ def test_eight_bits_agree_with_the_network_that_they_round(tmp_path):
     [
         (["--format", "tflite"], "unknown format 'tflite'; there are onnx, openvino, torch"),
         (["--format", "openvino", "--int8"], "int8 is ONNX Runtime's: export to onnx"),
-        (["--out", "."], "is a folder"),
+        (["--out", "."], "give it the suffix .onnx"),
+        (["--format", "torch", "--out", "network.onnx"], "network.onnx would not be read as torch"),
     ],
 )
 def test_what_cannot_be_exported_is_told(trained, arguments, message):

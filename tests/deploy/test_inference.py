@@ -10,6 +10,7 @@ from torch import nn
 
 import ctnet
 from ctnet.deploy import kernels
+from ctnet.models.ct_module import SubOperation
 from ctnet.models.tensor_conv import TensorSeparableConv
 
 PROBES = json.loads((Path(__file__).parents[1] / "models" / "network_probes.json").read_text())
@@ -115,3 +116,31 @@ def test_kernels_gate_and_average():
     torch.testing.assert_close(kernels.spatial_mean(u), u.mean((3, 4), keepdim=True))
     torch.testing.assert_close(kernels.spatial_mean(u, s), (u * s).mean((3, 4), keepdim=True))
     torch.testing.assert_close(kernels.gated_sum(u.clone(), s, a, v, b), u * s * a + v * b)
+
+
+@torch.inference_mode()
+def test_weights_that_are_loaded_later_are_those_that_score(tmp_path):
+    models = [shaken(ctnet.create_model("ctnet_r50_twin", num_classes=5)) for _ in range(2)]
+    (first, second), clips = map(ctnet.optimize, models), torch.randn(1, 3, 4, 32, 32)
+    assert relative(first(clips), models[0](clips)) < 1e-5
+    torch.save(first, tmp_path / "optimized.pt")
+    assert torch.equal(torch.load(tmp_path / "optimized.pt", weights_only=False)(clips), first(clips))
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first(clips), second(clips))
+
+
+@torch.inference_mode()
+def test_a_module_without_one_of_its_gates_scores_the_same_optimized():
+    model = shaken(ctnet.create_model("ctnet_r50_twin", num_classes=5))
+    for part in model.modules():
+        if isinstance(part, SubOperation):
+            part.excite_channel = nn.Identity()
+    clips = torch.randn(1, 3, 4, 32, 32)
+    assert relative(ctnet.optimize(model)(clips), model(clips)) < 1e-5
+
+
+@torch.inference_mode()
+def test_a_convolution_without_padding_is_fused():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding="valid"), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    x = torch.randn(1, 3, 9, 9)
+    assert relative(ctnet.optimize(model)(x), model(x)) < 1e-5
