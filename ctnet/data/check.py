@@ -69,6 +69,7 @@ def check(
     Raises:
         OSError: when `skip_list` cannot be written, before any video is read.
         ValueError: when there is no video to check, or a number is out of its range.
+        RuntimeError: when no process can be started, as from a script without ``if __name__ == "__main__":``.
     """
     if min_frames < 1 or seconds <= 0 or (workers is not None and workers < 0):
         raise ValueError("min_frames must be at least 1, seconds above 0, and workers not negative")

@@ -100,6 +100,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        index = range(len(self))[index]
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
         shape: list[int] = []
 

@@ -10,7 +10,8 @@ or a folder of pictures. Links are followed. Hidden files, and files that are no
 |                 |                                                   | at any depth, or else in the root            |
 | `mini-kinetics` | also `train_ytid_list.txt`, `val_ytid_list.txt`   | as for Kinetics                              |
 | `somethingv1`   | `something-something-v1-*.csv`                    | `20bn-something-something-v1/<id>/`          |
-| `somethingv2`   | `something-something-v2-*.json`, `labels/*.json`  | `20bn-something-something-v2/<id>.webm`      |
+| `somethingv2`   | `something-something-v2-*.json`, `labels/*.json`  | `20bn-something-something-v2/<id>.webm`, of  |
+|                 |                                                   | another kind, or a folder of its frames      |
 | `ucf101`        | `ucfTrainTestlist/`                               | `UCF-101/<class>/`                           |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                     | `hmdb51_org/<class>/`                        |
 | `folders`       | none                                              | `train/<class>/` and `val/<class>/`          |
@@ -341,14 +342,16 @@ def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entri
         ) from error
     if not isinstance(rows, list):
         raise ValueError(f"{path}: not the annotations of Something-Something V2, a list of videos")
-    entries = []
+    entries, folder = [], "20bn-something-something-v2"
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict) and isinstance(row.get("template"), str) and isinstance(row.get("id"), str | int):
             label = re.sub(r"[\[\]]", "", row["template"])
-            entries.append(Entry(f"20bn-something-something-v2/{row['id']}.webm", label))
+            entries.append(Entry(f"{folder}/{row['id']}.webm", label))
         else:
             entries.append(Entry(f"video {number}", "", f"not an id and a template, in {path.name}"))
-    return classes, entries
+    absent = {Path(entry.path).stem for entry in entries if not entry.problem and not os.path.exists(root / entry.path)}
+    found = _find(root, folder, absent) if absent else {}  # frames, or files of another kind
+    return classes, [entry._replace(path=found.get(Path(entry.path).stem, entry.path)) for entry in entries]
 
 
 def _ucf101(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:

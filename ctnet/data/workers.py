@@ -21,6 +21,9 @@ def results(
         paths: what to work on.
         workers: number of processes, at least 1.
         seconds: for one path. Where they are over, or the process ends, the result tells so.
+
+    Raises:
+        RuntimeError: when a process ends before it begins to work, which is no path's fault.
     """
     left = iter(paths)
     running = [_Worker(work, path, seconds) for path in islice(left, workers)]
@@ -60,7 +63,10 @@ class _Worker:
         try:
             self.pipe.recv()
         except (EOFError, OSError):
-            return True
+            raise RuntimeError(
+                "the processes that read videos end before they begin, as their own errors say; in a script, call this "
+                'under `if __name__ == "__main__":`'
+            ) from None
         self.deadline = time.monotonic() + self.seconds
         return False
 

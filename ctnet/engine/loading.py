@@ -183,7 +183,7 @@ class Batches(Sampler[list[int]]):
         return (self.steps - self.first_step) * len(self.pieces)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        generator = torch.Generator().manual_seed((self.seed * 100_003 + self.epoch) % 2**63)
         order = torch.randperm(self.length, generator=generator).tolist()
         for step in range(self.first_step, self.steps):
             share = iter(

@@ -121,6 +121,8 @@ def _checked(name: str, root: Path, layout: str, counts: dict[str, int], size: i
         raise ValueError(f"layout 'ucf101' wants a dataset with three folds, which {name} has not")
     for split in set(counts) - set(kind.counts):
         raise ValueError(f"{name} has no split {split!r} to count; it has {', '.join(kind.counts)}")
+    if kind.folds > 1 and set(counts) - {"train"}:
+        raise ValueError(f"{name} has folds, which share its clips out: count them all as 'train'")
     if size % 2:
         raise ValueError(f"video codecs want an even size, not {size}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):

@@ -84,6 +84,13 @@ def test_items_depend_on_seed_epoch_and_index_only(roots):
     assert equal(first, items(dataset))
 
 
+def test_items_are_counted_from_the_end_too(roots):
+    dataset = training(roots["ucf101"])
+    assert equal([dataset[-1][0]], [dataset[len(dataset) - 1][0]])
+    with pytest.raises(IndexError):
+        dataset[len(dataset)]
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_give_the_same_items_and_follow_the_epoch(roots, context):
     dataset = training(roots["ucf101"])

@@ -110,6 +110,19 @@ def test_something_v2_as_its_labels_unpack(make_tree, tmp_path):
     assert len(load_videos(root, "train")) == 2
 
 
+def test_something_v2_may_lie_as_frames_or_in_other_files(make_tree, tmp_path):
+    root = make_tree("somethingv2", tmp_path)
+    folder, before = root / "20bn-something-something-v2", load_videos(root, "train")
+    first, second = (path.stem for path in before.paths)
+    (folder / f"{first}.webm").rename(folder / f"{first}.mp4")
+    (folder / f"{second}.webm").unlink()
+    (folder / second).mkdir()
+    (folder / second / "000001.jpg").touch()
+    found = load_videos(root, "train")
+    assert [path.name for path in found.paths] == [f"{first}.mp4", second]
+    assert found.labels == before.labels
+
+
 BAD_ANNOTATION = {  # dataset: (annotation file of the training split, text to add or replace it with)
     "kinetics": ("annotations/train.csv", "{label},{video},1,2,train\n"),
     "somethingv1": ("something-something-v1-train.csv", "{video};{label}\n"),

@@ -2,9 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from ctnet.data.workers import results
+
+ROOT = Path(__file__).parents[2]
 
 
 def work(path):
@@ -27,6 +32,15 @@ def test_what_hangs_or_dies_is_told_and_the_rest_is_done(tmp_path):
         tmp_path / "hang": f"{tmp_path / 'hang'}: takes more than 0.5 s",
         tmp_path / "die": f"{tmp_path / 'die'}: ends the process that reads it",
     }
+
+
+def test_processes_that_cannot_begin_are_no_fault_of_a_video(tmp_path):
+    """As in a script without `if __name__ == "__main__":`, which each of them runs again and so fails."""
+    script = tmp_path / "unguarded.py"
+    script.write_text("from ctnet.data.workers import results\nprint(list(results(len, ['a', 'b'], 1, 60)))\n")
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("RuntimeError: the processes that read videos end before they begin")
+    assert done.stdout == ""
 
 
 def test_who_stops_early_leaves_no_process(tmp_path):

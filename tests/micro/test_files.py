@@ -166,6 +166,7 @@ def test_an_interrupted_making_leaves_nothing(interruption, tmp_path, monkeypatc
         ("MicroSomething", "ucf101", {}, "three folds"),
         ("MicroSomething", "kinetics", {"size": 33}, "even"),
         ("MicroSomething", "kinetics", {"counts": {"trian": 3}}, "no split 'trian'"),
+        ("MicroUCF", "ucf101", {"counts": {"val": 12}}, "count them all as 'train'"),
     ],
 )
 def test_what_does_not_go_is_refused_in_one_line(name, layout, options, message, tmp_path):
