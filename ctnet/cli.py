@@ -205,7 +205,7 @@ def test_checkpoints(
         lines = [
             {"model": line.model, "frames": line.frames, "gmacs": line.gmacs and round(line.gmacs, 4)}
             | {f"top{k}": line.scores.accuracy(k) for k in (1, 5)}
-            | {"videos": len(line.scores.labels)}
+            | {"videos": len(line.scores.labels), "left_out": line.scores.about.get("left_out")}
             for line in tested
         ]
         return print(json.dumps(lines, indent=1))
@@ -215,10 +215,11 @@ def test_checkpoints(
             line.frames,
             f"{line.gmacs:.2f}" if line.gmacs else "",
             *(f"{line.scores.accuracy(k):.2%}" for k in (1, 5)),
+            str(len(line.scores.labels)),
         ]
         for line in tested
     ]
-    print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5"], rows)
+    print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5", "Videos"], rows)
 
 
 @app.command()

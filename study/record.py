@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ctnet.engine import Recipe, Scores, View, fuse
+from ctnet.engine.evaluation import data_identity
 from ctnet.engine.recipe import EXECUTION
-from ctnet.engine.testing import data_identity
 from ctnet.errors import did_you_mean
 from study.fullscale import PARTS, SEVERAL_CLIPS, Target, wilson
 from study.paper import all_rows, table

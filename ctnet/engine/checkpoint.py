@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ctnet.engine.loading import load_split
 from ctnet.engine.recipe import Recipe
+from ctnet.errors import some
 from ctnet.files import PathLike, check_file, replacing
 from ctnet.models import VideoModel, create_model, load_official_checkpoint, read_official_checkpoint
 
@@ -100,13 +101,13 @@ def load_recipe(path: PathLike) -> Recipe:
         raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it") from error
 
 
-def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> int:
+def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
     """Start `model` from another network's weights, as far as names and shapes are the same.
 
     The head is taken over only for the same classes in the same order.
 
     Returns:
-        Number of parameters (values) that were set.
+        In a line, how much was taken over, what was not, and which options the networks do not share.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -122,7 +123,13 @@ def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> int:
         network = about.get("config", {}).get("name", "another network")
         raise ValueError(f"{path} is of {network} and shares only {taken / held:.0%} of its weights with this model")
     model.load_state_dict(known, strict=False)
-    return taken
+    share = taken / sum(tensor.numel() for tensor in ours.values())
+    fresh = dict.fromkeys(name.rpartition(".")[0] for name in ours if name not in known)
+    theirs, own = about.get("config", {}), model.config or {}
+    other = [key for key in theirs | own if key not in ("num_classes", "dropout") and theirs.get(key) != own.get(key)]
+    told = f"{share:.1%} of the weights are those of {path}" + (f", not {some(list(fresh))}" if fresh else "")
+    differences = [f"{key} was {theirs.get(key, 'unset')!r} and is {own.get(key, 'unset')!r}" for key in other]
+    return told + "".join(f"; {difference}" for difference in differences)
 
 
 def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:

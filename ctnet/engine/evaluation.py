@@ -1,5 +1,6 @@
 """Scores of a network on a dataset, and what follows from them: accuracies, confusion, ensembles."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,12 @@ def check_alike(several: Sequence[Scores | VideoDataset]) -> None:
             raise ValueError("scores of different videos or classes cannot be fused")
 
 
+def data_identity(scored: Scores | VideoDataset) -> str:
+    """Sixteen hexadecimal digits that tell which videos these are, with which labels among which classes."""
+    content = [list(scored.names), [int(label) for label in scored.labels], list(scored.classes)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
 def evaluate(
     model: VideoModel,
     dataset: VideoDataset,
@@ -174,10 +181,15 @@ def predict(
     Raises:
         FileNotFoundError: when there is no such video.
         VideoError: when one cannot be read.
-        ValueError: when the model does not know the names of its classes.
+        ValueError: when there is no video, or the model does not know the names of its classes.
     """
     if model.classes is None:
         raise ValueError("the network does not know its classes: save it with their names")
+    if not videos:
+        raise ValueError("name a video")
+    for video in videos:
+        if not Path(video).exists():
+            raise FileNotFoundError(f"{video}: no such video")
     paths = [Path(video).resolve() for video in videos]
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
     return evaluate(model, eval_data(recipe.override({"skip": ""}), model, view, listed))

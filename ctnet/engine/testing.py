@@ -1,8 +1,8 @@
 """Testing: several networks or kept scores, several ways to look at a video, and ensembles (Table 6)."""
 
 import hashlib
-import json
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from ctnet.analysis import count_cost
 from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
 from ctnet.engine.checkpoint import load_model, load_recipe
-from ctnet.engine.evaluation import Scores, check_alike, evaluate, fuse
+from ctnet.engine.evaluation import Scores, check_alike, data_identity, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import BATCH, Recipe
@@ -96,12 +97,16 @@ def score_files(
     names = distinct_names([network.path for network in networks])
     lines = list(kept)
     with distributed() as place:
+        if progress and place.first and looked:
+            for note in dict.fromkeys(note for dataset in next(iter(looked.values())) for note in dataset.notes):
+                tqdm.write(f"validation: {note}", file=sys.stderr)
         for view, datasets in looked.items() if networks else ():
-            found = [_test(n, dataset, view, place, progress) for n, dataset in zip(networks, datasets, strict=True)]
+            found = []
+            for name, network, dataset in zip(names, networks, datasets, strict=True):
+                found.append(_test(network, dataset, view, place, progress))
+                if keep and place.first:  # at once: the next one may fail
+                    found[-1].scores.save(keep / f"{name}-{view}.npz")
             lines += found
-            if keep and place.first:
-                for name, line in zip(names, found, strict=True):
-                    line.scores.save(keep / f"{name}-{view}.npz")
             if len(kept) + len(found) > 1:
                 lines.append(_ensemble(kept, found, view))
     if not networks and len(kept) > 1:
@@ -131,6 +136,7 @@ def _test(network: Network, dataset: VideoDataset, view: View, place: Place, pro
         "devices": f"{place.world} x {_name(place.device)}",
         "seconds": round(time.perf_counter() - start, 2),
         "data": data_identity(scores),
+        "left_out": dataset.left_out,
     }
     return Tested(str(network.path), f"{recipe.frames}x{view}", gmacs, replace(scores, about=about))
 
@@ -149,12 +155,6 @@ def describe_network(network: Network) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
         "behaviour": {**drawing, "data": DATA, "engine": VERSION, "networks": {name: network_version(name)}},
     }
-
-
-def data_identity(scores: Scores) -> str:
-    """Sixteen hexadecimal digits that tell which videos scores are of, with which labels among which classes."""
-    content = [scores.names, scores.labels.tolist(), scores.classes]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _ensemble(kept: Sequence[Tested], tested: Sequence[Tested], view: View) -> Tested:

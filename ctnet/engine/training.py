@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_model, write_tensors
-from ctnet.engine.evaluation import Scores, evaluate
+from ctnet.engine.evaluation import Scores, data_identity, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.place import Place, distributed
@@ -70,9 +70,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
         if run.is_finished:
             return Scores.load(run.out / SCORES)
         if progress and place.first:
-            for use, clips in (("training", run.train_set), ("validation", run.test_set)):
-                for note in clips.notes:
-                    tqdm.write(f"{use}: {note}")
+            for note in run.notes:
+                tqdm.write(note)
         for epoch in range(run.progress.epoch, recipe.epochs):
             train_one_epoch(run, progress)
             if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
@@ -157,8 +156,11 @@ class Run:
         self.classes = videos.class_names
         held = resume and (out / STATE).exists()  # the state has all weights: those to begin with are not needed
         start = recipe.override({"init": "none"}) if held else recipe
-        self.model = channels_last(build_model(start, self.classes).to(place.device))
+        self.notes: list[str] = []  # what a user should know before the run begins
+        self.model = channels_last(build_model(start, self.classes, self.notes).to(place.device))
         self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
+        for use, clips in (("training", self.train_set), ("validation", self.test_set)):
+            self.notes += [f"{use}: {note}" for note in clips.notes]
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
         self._check_schedule()
         if recipe.tensorboard:
@@ -171,6 +173,7 @@ class Run:
         self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
         self._resume(resume)
+        self._check_places()
         self.forward = self._executable()
 
     def _check_schedule(self) -> None:
@@ -178,6 +181,14 @@ class Run:
         recipe, steps = self.recipe, self.batches.steps
         if not any(recipe.lr_at((step + 1) / steps) for step in range(recipe.epochs * steps)):
             raise ValueError(f"a run of one step has rate 0: raise epochs, or lower batch_size={recipe.batch_size}")
+
+    def _check_places(self) -> None:
+        """Refuse to go on from different states; a process that sees another disk than the first would begin anew."""
+        own = torch.tensor([[self.progress.epoch, self.progress.step]], device=self.place.device)
+        found = self.place.interleave(own, self.place.world).tolist()
+        if any(position != found[0] for position in found):
+            told = ", ".join(f"epoch {epoch + 1} step {step}" for epoch, step in found)
+            raise ValueError(f"the processes would go on from different states ({told}): give all the same {self.out}")
 
     @property
     def is_finished(self) -> bool:
@@ -214,7 +225,7 @@ class Run:
             self.test_set,
             self.place,
             batch_size=2 * (self.recipe.clips_per_device or self.batches.share),
-            precision=self.precision,
+            precision=choose_precision(self.recipe.precision, self.place.device, testing=True),
             workers=self.recipe.workers,
             progress=progress,
         )
@@ -315,6 +326,7 @@ class Run:
                 | {
                     "progress": vars(self.progress),
                     "scaler": self.scaler.state_dict(),
+                    "clips": self._clips(),
                 },
             )
         self.place.wait()
@@ -354,23 +366,34 @@ class Run:
             for part, value in kept.get(name, {}).items():
                 like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
                 self.optimizer.state[parameter][part] = like.to(parameter.device).copy_(value)
-        self.scaler.load_state_dict(scaler)
+        if scaler:  # that of a run in another precision is empty
+            self.scaler.load_state_dict(scaler)
         self.progress = progress
-        for key in sorted(REPAIRS | {"root"}):
-            if ours[key] != theirs[key]:
+        read = {key: (theirs[key], ours[key]) for key in sorted(REPAIRS | {"root"})}
+        read |= {use: (about.get("clips", {}).get(use, clips), clips) for use, clips in self._clips().items()}
+        for key, (before, now) in read.items():
+            if before != now:
                 moment = {"epoch": progress.epoch + 1, "step": progress.step}
-                progress.changes.append({"field": key, "before": theirs[key], "now": ours[key], **moment})
+                progress.changes.append({"field": key, "before": before, "now": now, **moment})
+                self.notes.append(f"resumed with another {key}: it was {before!r} and is {now!r}")
+
+    def _clips(self) -> dict[str, str]:
+        """What the run reads: for each use the number of clips, and what tells them from others."""
+        used = {"training clips": self.train_set, "validation clips": self.test_set}
+        return {use: f"{len(clips)} ({data_identity(clips)})" for use, clips in used.items()}
 
 
-def build_model(recipe: Recipe, classes: list[str]) -> VideoModel:
-    """The recipe's network with its initial weights."""
+def build_model(recipe: Recipe, classes: list[str], notes: list[str] | None = None) -> VideoModel:
+    """The recipe's network with its initial weights; how much of another network's they are is added to the notes."""
     weights = "imagenet" if recipe.init == "imagenet" else None
     model = create_model(
         recipe.model, len(classes), recipe.frames, weights=weights, dropout=recipe.dropout, **recipe.options
     )
     model.classes = classes
     if recipe.init not in ("imagenet", "none"):
-        load_init(recipe.init, model, classes)
+        note = load_init(recipe.init, model, classes)
+        if notes is not None:
+            notes.append(f"init: {note}")
     return model
 
 

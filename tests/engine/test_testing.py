@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 import ctnet
-from ctnet.engine import Scores, View, save_model, score_files
+from ctnet.engine import Scores, View, save_model, score_files, testing
+from ctnet.engine.evaluation import data_identity, evaluate
 from ctnet.engine.loading import load_split
-from ctnet.engine.testing import data_identity, distinct_names
+from ctnet.engine.testing import distinct_names
+from ctnet.micro import make
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,34 @@ def test_lines_are_those_of_every_view_and_of_the_ensemble(networks, tiny, tmp_p
     again = score_files([tmp_path / names[0], tmp_path / names[2]])
     assert [line.gmacs for line in again] == [None] * 3
     np.testing.assert_array_equal(again[2].scores.probabilities, lines[2].scores.probabilities)
+
+
+def test_scores_of_the_first_network_are_kept_when_the_second_fails(networks, tmp_path, monkeypatch):
+    calls = []
+
+    def evaluating_once(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise RuntimeError("out of memory")
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(testing, "evaluate", evaluating_once)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        score_files(networks, ["workers=0"], keep=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a-seed0-model-1x1.npz"]
+
+
+def test_videos_that_are_left_out_are_told(networks, tmp_path, run):
+    root = make("MicroSomething", tmp_path / "set", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    next((root / "20bn-something-something-v2").glob("30.webm")).unlink()
+    changes = ["dataset=somethingv2", f"root={root}", "missing=skip", "workers=0"]
+    changes += ["train_clips=null", "val_clips=null", "difficulty=null"]
+    code, out, err = run("test", str(networks[0]), *changes)
+    assert code == 0
+    assert re.search(r"Videos.*│ +23 +│", out, re.DOTALL)
+    assert "validation: 1 left out, 23 used" in err
+    (line,) = json.loads(run("test", str(networks[0]), *changes, "--json")[1])
+    assert (line["videos"], line["left_out"]) == (23, 1)
 
 
 def test_kept_scores_tell_where_they_come_from(networks, tiny, tmp_path):

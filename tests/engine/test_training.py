@@ -1,4 +1,5 @@
 import json
+import re
 import resource
 import shutil
 import socket
@@ -12,6 +13,7 @@ import torch
 from forks import Fork, command
 from kills import kill_at_random
 from safetensors.torch import load_file
+from torch.amp import GradScaler
 
 import ctnet
 from ctnet import cli
@@ -21,6 +23,7 @@ from ctnet.engine.checkpoint import load_init, read_about, read_tensors, save_mo
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import choose_precision, recompute_activations
 from ctnet.micro import MicroSomething, make
+from ctnet.models import CTModule
 
 COMMAND = [sys.executable, "-m", "ctnet.cli", "train", "micro-something"]
 
@@ -344,7 +347,10 @@ def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
         scores = train(repaired, tmp_path / "run", progress=False)
     assert len(scores.labels) == 23
     kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert kept["changes"] == [{"field": "skip", "before": "", "now": str(listed), "epoch": 1, "step": 3}]
+    skip, clips = kept["changes"]
+    assert skip == {"field": "skip", "before": "", "now": str(listed), "epoch": 1, "step": 3}
+    assert clips["field"] == "validation clips"
+    assert [clips[when].partition(" ")[0] for when in ("before", "now")] == ["24", "23"]
     assert kept["recipe"]["skip"] == str(listed)
     train(repaired, tmp_path / "straight", progress=False)
     assert same(weights(tmp_path / "run"), weights(tmp_path / "straight"))
@@ -413,6 +419,49 @@ def in_two_processes(recipe, out):
     done = [fork.end() for fork in forks]
     assert [each.returncode for each in done] == [0, 0], done
     return "".join(each.stdout for each in done)
+
+
+def test_processes_that_find_different_states_go_no_further(whole, tiny, tmp_path):
+    """As where each machine has a disk of its own, and only the first process has written to its."""
+    for rank in ("0", "1"):
+        (tmp_path / rank).mkdir()
+    state = read_tensors(whole / "state.safetensors")
+    write_tensors(tmp_path / "0" / "state.safetensors", *state)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    words = {rank: [cli.main, "train", "micro-something", *arguments(tiny, tmp_path / rank)] for rank in "01"}
+    forks = [Fork(command, *words[rank], **place, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
+    for done in [fork.end() for fork in forks]:
+        assert done.returncode == 2
+        assert "from different states (epoch 3 step 0, epoch 1 step 0): give all the same" in done.stderr
+
+
+def test_a_run_goes_on_in_another_precision(whole, tiny, tmp_path):
+    """The state of a run in fp32 or bf16 has no scale of gradients, which fp16 then begins with."""
+    assert read_about(whole / "state.safetensors")["scaler"] == {}
+    write_tensors(tmp_path / "state.safetensors", *read_tensors(whole / "state.safetensors"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, enabled=True))
+        train(tiny, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_run_that_goes_on_with_other_clips_says_so(more, filmed, tmp_path, capfd):
+    names = [f"20bn-something-something-v2/{number}.webm\tbad\n" for number in (1, 2)]
+    listed = tmp_path / "bad.txt"
+    listed.write_text(names[0])
+    recipe = filmed.override({"skip": str(listed), "epochs": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Run, "finish_epoch", None)  # dies at the end of the first epoch
+        with pytest.raises(TypeError):
+            train(recipe, tmp_path / "run", progress=False)
+    listed.write_text("".join(names[: 1 + more]))
+    train(recipe, tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [change["field"] for change in kept.get("changes", [])] == ["training clips"] * more
+    assert ("resumed with another training clips" in capfd.readouterr().out) == bool(more)
 
 
 def by_torchrun(recipe, out):
@@ -542,10 +591,22 @@ def test_a_video_network_starts_from_a_network_for_pictures(tmp_path):
     source = saved(tmp_path / "pictures.safetensors")
     model = ctnet.create_model("ctnet_r50_twin", num_classes=3)
     head = model.head.weight.clone()
-    taken = load_init(tmp_path / "pictures.safetensors", model, ["x", "y", "z"])
+    told = load_init(tmp_path / "pictures.safetensors", model, ["x", "y", "z"])
     assert torch.equal(model.backbone.layer3[2].conv2.weight, source.backbone.layer3[2].conv2.weight)
     assert torch.equal(model.head.weight, head)
-    assert 0.5 < taken / sum(p.numel() for p in source.parameters()) < 1
+    share, _, rest = told.partition("% of the weights are those of ")
+    new = {name for name, part in model.named_modules() if isinstance(part, CTModule)}
+    values = sum(p.numel() for name in new for p in model.get_submodule(name).state_dict().values())
+    of_all = sum(value.numel() for value in model.state_dict().values())
+    assert float(share) == pytest.approx(100 - 100 * (values + model.head.weight.numel() + 3) / of_all, abs=0.06)
+    assert re.search(r"not backbone\.layer1\.1\.conv2.* and \d+ more; name was 'tsn_r50_twin' and is 'ctnet_", rest)
+
+
+def test_options_that_networks_do_not_share_are_told(tmp_path):
+    source = ctnet.create_model("ctnet_r50_twin", num_classes=2, connection="serial")
+    save_model(tmp_path / "serial.safetensors", source, ["a", "b"])
+    told = load_init(tmp_path / "serial.safetensors", ctnet.create_model("ctnet_r50_twin", num_classes=2), ["a", "b"])
+    assert re.fullmatch(r"100.0% of the weights are those of .*; connection was 'serial' and is 'unset'", told)
 
 
 @pytest.mark.parametrize(("classes", "kept"), [(["a", "b"], True), (["b", "a"], False)])

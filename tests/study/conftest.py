@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ctnet.engine import Scores, get_recipe
-from ctnet.engine.testing import data_identity
+from ctnet.engine.evaluation import data_identity
 from study.paper import FILES
 from study.record import record
 from study.runs import labels_of, pictures, run_file, seeds_of, twins_of, weights_file
