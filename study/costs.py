@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ctnet.processes import importing_once
-from study.measured import fresh, measured, value
+from study.measured import measured, value
 from study.paper import TABLES, Network, Row
 from study.store import damaged, provenance, read, results_dir, write
 
@@ -66,7 +66,7 @@ def measure_all(jobs: int, tell: Callable[[str], Any] = print) -> None:
     """
     from study.exact import networks_of
 
-    left = [network for network in networks_of([*TABLES, "3.3"]).values() if not fresh(_counted(network))]
+    left = [network for network in networks_of([*TABLES, "3.3"]).values() if value(_counted(network), CODE) is None]
     if left:
         tell(f"counting the cost of {len(left)} networks, {jobs} side by side")
         context = importing_once("ctnet.analysis.cost", "ctnet.models")
@@ -108,7 +108,8 @@ def record(network: Network) -> dict[str, Any]:
         cost = Cost(**content["cost"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
-    return content | {"cost": Cost(**value(_counted(network))) if fresh(_counted(network)) else cost}
+    counted = value(_counted(network), CODE)
+    return content | {"cost": Cost(**counted) if counted else cost}
 
 
 def kept(network: Network) -> "Cost":

@@ -41,7 +41,8 @@ class Direction:
         statement: the claim in words.
         published: the printed difference in points, if there is one.
         found: the twins' difference; None as long as it cannot be told.
-        files: under `results`, that it is measured on. A verdict takes all of them.
+        is_complete: whether that is of all seeds. Fewer tell where a difference tends, and may still turn.
+        files: under `results`, that it is measured on.
         compared: what the interval is of.
         margin: in points, within which accuracies are as good as equal; None of other measures.
         tested: directions of the table.
@@ -56,6 +57,7 @@ class Direction:
     statement: str
     published: float | None
     found: Difference | None
+    is_complete: bool
     files: tuple[str, ...]
     compared: str = "paired difference"
     margin: float | None = MARGIN
@@ -67,11 +69,6 @@ class Direction:
     def id(self) -> str:
         """Of its claim in the ledger."""
         return claim_id(self.table, self.subject, self.column)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all seeds were run. Fewer tell where a difference tends, and may still turn."""
-        return all(read(file) for file in self.files)
 
     @property
     def visible(self) -> float:
@@ -133,15 +130,18 @@ def _accuracy(column: str, better: Row, worse: Row) -> Direction:
         " − ".join(names) + (f" ({several})" if several else shared),
         f"Table {name}: accuracy is higher with {names[0]} than with {names[1]}{where}",
         None if None in values else round(float(values[0] - values[1]), 1),
-        _difference(twins, lambda right: right[1]),
+        *_difference(twins, lambda right: right[1]),
         _files(twins),
     )
 
 
-def _difference(twins: list[Twin], rest: Callable[[list[NDArray[Any]]], NDArray[Any]]) -> Difference | None:
-    """How much more accurate the first of some twins is than what `rest` makes of all."""
+def _difference(
+    twins: list[Twin], rest: Callable[[list[NDArray[Any]]], NDArray[Any]]
+) -> tuple[Difference | None, bool]:
+    """How much more accurate the first of some twins is than what `rest` makes of all; whether with all seeds."""
     right = paired(twins)
-    return paired_difference(right[0], rest(right)) if right else None
+    whole = right is not None and len(right[0]) == len(seeds_of(twins[0].row.table))
+    return paired_difference(right[0], rest(right)) if right else None, whole
 
 
 def _names_apart(one: str, other: str) -> tuple[str, str, str]:
@@ -156,7 +156,7 @@ def _smaller_lead(name: str, lead: Lead) -> Direction:
     """A row leads the mean of others by less in one place than in another, as appendix A.5 says of Mini-Kinetics."""
     rows, places = (lead.row, *lead.over), (lead.larger, lead.smaller)
     twins = [[twins_of(of)[row, column] for row in rows] for of, column in places]
-    leads = [_difference(each, lambda right: np.mean(right[1:], axis=0)) for each in twins]
+    (larger, whole), (smaller, also) = (_difference(each, lambda right: np.mean(right[1:], axis=0)) for each in twins)
     printed = [[table(of).rows[row].printed[column] for row in rows] for of, column in places]
     first, second = (own - float(np.mean(others)) for own, *others in printed)
     return Direction(
@@ -166,15 +166,18 @@ def _smaller_lead(name: str, lead: Lead) -> Direction:
         lead.label,
         f"Table {name}: {lead.statement}",
         round(first - second, 1),
-        difference_of_differences(leads[0], leads[1]) if leads[0] and leads[1] else None,
+        difference_of_differences(larger, smaller) if larger and smaller else None,
+        whole and also,
         _files(twins[0] + twins[1]),
         compared="difference of the two leads",
     )
 
 
 def _files(twins: list[Twin]) -> tuple[str, ...]:
-    """The files of some twins' runs or ensembles, for all seeds of their tables."""
-    names = (name for twin in twins for seed in seeds_of(twin.row.table) for name in twin.names(seed))
+    """The files of some twins' runs, and of their ensembles, for all seeds of their tables."""
+    seeded = [(twin, seed) for twin in twins for seed in seeds_of(twin.row.table)]
+    names = [name for twin, seed in seeded for name in twin.names(seed)]
+    names += [run.seeded(seed).name for twin, seed in seeded if twin.fused for run in twin.runs]
     return tuple(dict.fromkeys(map(run_file, names)))
 
 
@@ -190,6 +193,7 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
     """What section 4.3 says of where networks look, as a difference of a measure in percentage points."""
     content = saliency.content()
     names = one.label, other.label
+    shares = [saliency.measured(content, row.id, measure) for row in (one, other)] if content else []
     return Direction(
         "fig3",
         f"{one.id} > {other.id}",
@@ -197,7 +201,8 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
         " − ".join(names),
         "Figure 3: " + _BETTER[measure].format(*names),
         None,
-        paired_difference(*(saliency.measured(content, row.id, measure) for row in (one, other))) if content else None,
+        paired_difference(*shares) if shares else None,
+        bool(shares),
         (saliency.FILE,),
         margin=None,
     )

@@ -42,30 +42,19 @@ def measured(name: str, measure: Callable[[], Any], code: Iterable[str]) -> Any:
     path = measured_dir() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        kept = _read(path)
-        if kept is None or kept["code"] != parts or kept["state"] != code_state(tuple(parts)):
-            state = code_state(tuple(parts))
-            kept = {"code": parts, "state": state, "value": json.loads(json.dumps(measure()))}
-            write_text(path, json.dumps(kept))
-    return kept["value"]
+        if (kept := value(name, parts)) is not None:
+            return kept
+        state, found = code_state(tuple(parts)), json.loads(json.dumps(measure()))
+        write_text(path, json.dumps({"code": parts, "state": state, "value": found}))
+    return found
 
 
-def fresh(name: str) -> bool:
-    """Whether a value is kept and was measured by today's code."""
+def value(name: str, code: Iterable[str]) -> Any:
+    """A value by its name, if it is kept and this code, as it is today, has measured it; otherwise None."""
+    parts = sorted(code)
     kept = _read(measured_dir() / f"{name}.json")
-    return kept is not None and kept["state"] == code_state(tuple(kept["code"]))
-
-
-def value(name: str) -> Any:
-    """A kept value, whatever code has measured it.
-
-    Raises:
-        FileNotFoundError: when there is none.
-    """
-    kept = _read(measured_dir() / f"{name}.json")
-    if kept is None:
-        raise FileNotFoundError(f"{name} is not kept in {measured_dir()}")
-    return kept["value"]
+    same = kept is not None and kept["code"] == parts and kept["state"] == code_state(tuple(parts))
+    return kept["value"] if kept and same else None
 
 
 def value_state(path: Path) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
 LEVEL = 0.05
-"""Of the errors that all verdicts on a table together may make."""
+"""Chance of even one false "supported" or "contradicted" on a table; and of each "equivalent" that is none."""
 MARGIN = 2.0
 """Accuracies that differ by less are as good as equal, in points."""
 
@@ -111,7 +111,8 @@ def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) ->
     Else it is "equivalent" when its 90 % interval lies within the margin, and "inconclusive" when not.
 
     Args:
-        found: None for what is not known yet; it counts in the correction, so that no verdict turns when more is known.
+        found: None for what is not known yet. It counts in the correction: what is supported or contradicted stays so
+            when more is known, and what is neither may become it.
         margin: in points; None where no margin was named.
     """
     return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, corrected(found), strict=True)]

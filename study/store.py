@@ -139,15 +139,15 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "behaviour": behaviour(parts, networks),
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
     }
 
 
 @cache
-def _commit() -> str | None:
-    """Commit of the clone, "+" behind it when files differ from it; None outside a clone."""
+def commit() -> str | None:
+    """Commit of the clone when this was first asked, "+" behind it when files differ from it; None outside a clone."""
     try:
         run = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()

@@ -34,8 +34,8 @@ from ctnet.engine.loading import load_split
 from ctnet.engine.training import Run as TrainingRun
 from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
-from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file
-from study.store import behaviour, decode, encode, is_stale, provenance, results_dir, write
+from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file, with_starts
+from study.store import behaviour, commit, decode, encode, is_stale, provenance, results_dir, write
 
 PARTS = ("drawing", "data", "engine")
 """What the outcome of a run depends on besides its network."""
@@ -153,23 +153,26 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
     with FileLock(out / "lock"), distributed() as place:
         if is_done(run, work, needed=True):
             return _kept(run.name)
-        began = time.perf_counter()
+        began, _ = time.perf_counter(), commit()  # of the code that is running, whatever is committed meanwhile
         exact_fp32()
         recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
         model = load_model(out / "model.safetensors").to(place.device)
-        precision = choose_precision(recipe.precision, place.device)
+        exact = choose_precision(recipe.precision, place.device, testing=True)
         for view in views_of(run):
             if view != "1x1":
                 dataset = eval_data(recipe, model, View.parse(view))
                 scores[view] = evaluate(
-                    model, dataset, place, batch_size=2 * recipe.batch_size, precision=precision, progress=True
+                    model, dataset, place, batch_size=2 * recipe.batch_size, precision=exact, progress=True
                 )
         for view, found in scores.items():
             found.save(out / f"scores-{view}.npz")
         if run.keep:
             # With the run's own recipe: today's names the path of the weights on this machine.
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
+        (out / "state.safetensors").unlink(missing_ok=True)
+        if is_done(run, work) and not is_stale(_kept(run.name)):
+            return _kept(run.name)  # only its weights were missing: what verdicts rest on stays
         history = json.loads((out / "metrics.json").read_text())
         content = {
             "name": run.name,
@@ -181,23 +184,28 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
             "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
-            "provenance": provenance(PARTS, [run.recipe.model], time.perf_counter() - began)
+            "provenance": provenance(PARTS, networks_of(run), time.perf_counter() - began)
             | {
-                "precision": str(precision).removeprefix("torch."),
+                "precision": str(choose_precision(recipe.precision, place.device)).removeprefix("torch."),
                 "device": place.device.type,
                 "threads": torch.get_num_threads(),
             },
         }
         write(run_file(run.name), content)
         fuse_done(work, run.name)
-        (out / "state.safetensors").unlink(missing_ok=True)
     return content
+
+
+def networks_of(run: TwinRun) -> list[str]:
+    """Names of the networks that a run's outcome depends on: its own, and those that its weights come from."""
+    return sorted({each.recipe.model for each in with_starts([run]).values()})
 
 
 def fuse_done(work: Path, member: str | None = None) -> list[str]:
     """Write the file of every ensemble whose runs have all left their scores; returns the names of those written.
 
-    What is there is kept, unless `member` is a run of it, whose scores are new.
+    What is there is kept, unless `member` is a run of it, whose scores are new: it is then written anew, or removed
+    where the other scores are not at hand.
     """
     new = []
     for name, (twin, seed) in ensembles().items():
@@ -205,7 +213,9 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
         kept = [work / run / f"scores-{twin.view}.npz" for run in members]
         if _is_kept(name) and member not in members:
             continue
-        if not all(path.exists() and _is_kept(path.parent.name) for path in kept):
+        current = [content for content in map(outcome, members) if content and not is_stale(content)]
+        if len(current) < len(members) or not all(path.exists() for path in kept):
+            (results_dir() / run_file(name)).unlink(missing_ok=True)
             continue
         fused = fuse([Scores.load(path) for path in kept])
         content = {
@@ -247,7 +257,7 @@ def confirm(run: TwinRun, work: Path) -> bool:
     losses = first_losses(run, work)
     same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
     if same:
-        _confirmed(run.name, content, [run.recipe.model])
+        _confirmed(run.name, content, networks_of(run))
         for name, (twin, seed) in ensembles().items():
             members = [member.seeded(seed).name for member in twin.runs]
             fused, kept = outcome(name), [outcome(member) for member in members]
@@ -272,11 +282,11 @@ def repeat(run: TwinRun, work: Path) -> float:
         FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
     """
     content = _kept(run.name)
-    began = time.perf_counter()
+    began, _ = time.perf_counter(), commit()
     with tempfile.TemporaryDirectory() as scratch:
         scores = train(_started(run, work), scratch)
     equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
-    made = provenance(PARTS, [run.recipe.model], time.perf_counter() - began)
+    made = provenance(PARTS, networks_of(run), time.perf_counter() - began)
     again = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}
     write(run_file(run.name), content | {"repeated": again})
     return equal

@@ -18,6 +18,7 @@ from study.power import Plan, simulate
 from study.runs import (
     PROTOCOLS,
     TRIALS,
+    TwinRun,
     correct_by_seed,
     outcome,
     protocol_of,
@@ -209,14 +210,19 @@ def repeats_table() -> BookTable:
     return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
 
 
+def _seconds(run: TwinRun, seeds: Iterable[int]) -> float:
+    """What a run took, the median over seeds: one that was interrupted tells only of its last process; 0 if unknown."""
+    kept = [content for name in {run.seeded(seed).name for seed in seeds} if (content := outcome(name))]
+    return float(np.median([content["provenance"]["seconds"] for content in kept])) if kept else 0.0
+
+
 def runs_table() -> BookTable:
     """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
     for each in trained_tables():
         runs = runs_of([each])
         done = sum(outcome(name) is not None for name in runs)
-        first = [kept["provenance"]["seconds"] for name in runs_of([each], seeds=1) if (kept := outcome(name))]
-        whole = len(first) == len(runs_of([each], seeds=1))
+        spent = [_seconds(run, seeds_of(each)) for run in runs_of([each], seeds=1).values()]
         rows.append(
             {
                 "Table": each,
@@ -225,7 +231,7 @@ def runs_table() -> BookTable:
                 "Seeds": str(len(seeds_of(each))),
                 "Runs": str(len(runs)),
                 "Done": str(done),
-                "Minutes for one seed": f"{sum(first) / 60:.0f}" if whole else "–",
+                "Minutes for one seed": f"{sum(spent) / 60:.0f}" if all(spent) else "–",
             }
         )
     runs = runs_of()

@@ -83,6 +83,17 @@ def test_a_verdict_takes_all_seeds_of_the_table(results, seeds, verdict):
     assert verdicts(but=decided) == {"not run yet"}
 
 
+def test_a_run_that_lacks_the_view_of_a_row_is_a_seed_less(results, edited):
+    for row, accuracy in (("8x1x2", 0.3), ("8x3x2", 0.7)):
+        results("6", row, accuracy)
+    asked = "6", "8x3x2 > 8x1x2", "v1_top1"
+    assert found(*asked).verdict == "supported"
+    run = twins_of("6")["8x3x2", "v1_top1"].names(1)[0]
+    with edited(run_file(run)) as content:
+        del content["predictions"]["3x2"]
+    assert (found(*asked).verdict, found(*asked).found.seeds) == ("under way", 2)
+
+
 def test_comparisons_that_are_not_complete_count_all_the_same(shared):
     """The same runs are enough among the two comparisons of Table 8, but not among the nine of Table 3."""
     for row, accuracy in (("ct-net-resnet-50", 0.62), ("tsn-resnet-50", 0.55)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from study import measured as module
-from study.measured import code_state, fresh, measured, value
+from study.measured import code_state, measured, value
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def test_a_value_is_measured_once(root):
         return measured("cost", lambda: calls.append(1) or {"gmacs": 0.1 + 0.2}, ["code"])
 
     assert [ask(), ask()] == [{"gmacs": 0.1 + 0.2}] * 2
-    assert (calls, value("cost"), fresh("cost")) == ([1], {"gmacs": 0.1 + 0.2}, True)
+    assert (calls, value("cost", ["code"])) == ([1], {"gmacs": 0.1 + 0.2})
+    assert value("another", ["code"]) is None
 
 
 @pytest.mark.parametrize(
@@ -43,12 +44,13 @@ def test_it_is_measured_again_when_its_code_has_changed(root, change, again):
     (root / change).parent.mkdir(exist_ok=True)
     (root / change).write_text("a = 2")
     code_state.cache_clear()
-    assert fresh("cost") is not again
+    assert value("cost", ["code"]) == (None if again else 1)
     assert measured("cost", lambda: 2, ["code"]) == (2 if again else 1)
 
 
 def test_it_is_measured_again_when_it_depends_on_more_or_is_damaged(root):
     measured("cost", lambda: 1, ["code"])
+    assert value("cost", ["code", "other.py"]) is None
     assert measured("cost", lambda: 2, ["code", "other.py"]) == 2
     (root / "measured" / "cost.json").write_text('{"value": ')
     assert measured("cost", lambda: 3, ["code", "other.py"]) == 3

@@ -258,6 +258,17 @@ def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_p
     assert list(left_of(with_starts([later]), tmp_path, weights=True)) == [plain.name, later.name]
 
 
+def test_weights_that_are_made_again_leave_the_outcome_as_it_is(done):
+    runs, work = done
+    run = list(runs.values())[-1]
+    before = content_of(run.name) | {"repeated": {"top1": 0.5}}
+    write(run_file(run.name), before)
+    shutil.rmtree(work / run.name)
+    execute(run, work)
+    assert (work / run.name / "model.safetensors").exists()
+    assert content_of(run.name) == before
+
+
 def test_a_run_whose_start_has_left_no_weights_says_so(runs, results, tmp_path):
     start, run = runs.values()
     message = f"{run.name} starts from .*{start.name}.safetensors, which is not there: `python -m study run --weights`"
@@ -314,6 +325,19 @@ def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensembl
     assert fuse_done(work) == []
     assert fuse_done(work, second.name) == [name]
     assert content_of(name)["predictions"] == fused["predictions"]
+
+    (work / first.name / "scores-1x2.npz").unlink()  # as in a fresh clone, in which a member is run anew
+    assert fuse_done(work) == []
+    assert content_of(name)["predictions"] == fused["predictions"]
+    assert fuse_done(work, second.name) == []
+    assert not (results_dir() / run_file(name)).exists()
+
+
+def test_members_that_are_stale_are_not_fused(ensemble):
+    name, (first, _), work = ensemble
+    (results_dir() / run_file(name)).unlink()
+    make_old(first.name)
+    assert fuse_done(work) == []
 
 
 # -- Interruptions -----------------------------------------------------------------------------------------------------
