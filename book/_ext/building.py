@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from study.building.book import Book
-from study.building.execution import cores, report
+try:
+    from study.building.book import Book
+    from study.building.execution import cores, report
+except ModuleNotFoundError as error:
+    raise ExtensionError(
+        f"{error}: the book is built in a clone, from an installation that follows it: `make book`, or "
+        "`pip install --constraint constraints.txt --editable '.[book]'`"
+    ) from error
 
 LOGGER = logging.getLogger(__name__)
 
@@ -25,6 +32,7 @@ class Build:
     def __init__(self, book: Book) -> None:
         self.book = book
         self.changed: set[str] = set()
+        self.states: dict[str, str] = {}
 
     def execute(self, app: Sphinx) -> None:
         """Execute the chapters whose inputs changed; when one fails, say which and end."""
@@ -38,7 +46,8 @@ class Build:
             sys.stdout.flush()
             print(report(failures), file=sys.stderr, flush=True)
             raise SystemExit(1)
-        self.changed = self.book.changed()
+        self.states = self.book.states()  # what is saved from now on counts as changed in the next build
+        self.changed = self.book.changed(self.states)
         self.book.pages.begin()
 
     def outdated(self, app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> Iterable[str]:
@@ -52,7 +61,7 @@ class Build:
     def publish(self, app: Sphinx, exception: Exception | None) -> None:
         """Replace the published pages, unless the build failed."""
         if exception is None:
-            self.book.pages.publish(self.book.shared, self.book.states(), anew=bool(self.changed))
+            self.book.pages.publish(self.book.shared, self.states, anew=bool(self.changed))
             app.outdir = type(app.outdir)(self.book.pages.published)  # what Sphinx says last
         self.book.pages.close()
 

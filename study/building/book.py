@@ -1,5 +1,6 @@
 """A book as it is built: its chapters, what its pages are rendered from, and whether they are those of today."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,10 +48,10 @@ class Book:
             for name, path in self.files.items()
         }
 
-    def changed(self) -> set[str]:
-        """Pages that have to be rendered again."""
+    def changed(self, states: Mapping[str, str]) -> set[str]:
+        """Pages that have to be rendered again, to be of some states."""
         rendered = self.pages.rendered()
-        return {name for name, state in self.states().items() if rendered.get(name) != state}
+        return {name for name, state in states.items() if rendered.get(name) != state}
 
     def lacks(self) -> str:
         """What the published pages lack to be a whole book of today's sources, code and results; empty when nothing."""
@@ -60,5 +61,5 @@ class Book:
             return "the last build of the book did not go through"
         if not self.pages.is_whole(self.shared):
             return "the book was built from other code or packages"
-        changed = sorted(self.changed() | set(self.chapters.outdated()))
+        changed = sorted(self.changed(self.states()) | set(self.chapters.outdated()))
         return f"{', '.join(changed)} changed since the book was built" if changed else ""

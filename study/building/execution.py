@@ -165,6 +165,7 @@ class Chapters:
             "PYTHONPATH": os.pathsep.join(paths),
             "CTNET_RECORD_ROOTS": os.pathsep.join(map(str, (*self.places.roots, self.places.measured))),
             "CTNET_MEASURED": str(self.places.measured),
+            "CTNET_RESULTS": str(self.places.results),
         }
         if jobs > 1:
             variables.setdefault("OMP_NUM_THREADS", str(max(1, cores() // jobs)))

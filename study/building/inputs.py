@@ -51,10 +51,16 @@ class Places:
             found["results"] = self.state("results")
         if started is not None:
             for name, state in found.items():
-                path = Path(name.partition(" ")[2])
-                if name.startswith("file") and state != ABSENT and path.stat().st_ctime >= started:
+                if state != ABSENT and self._changed(name) >= started:
                     found[name] = CHANGED
         return found
+
+    def _changed(self, name: str) -> float:
+        """When an input was last changed; a folder changes with its names, and the results with any of theirs."""
+        if name == "results":
+            return max(path.stat().st_ctime for path in [self.results, *self.results.rglob("*")])
+        kind, _, path = name.partition(" ")
+        return 0.0 if kind == "measured" else Path(path).stat().st_ctime
 
     def unchanged(self, states: Mapping[str, str]) -> bool:
         """Whether everything is in the state that it was in."""

@@ -121,6 +121,16 @@ def test_what_changed_while_it_was_read_counts_as_unknown(clone, places):
     assert not places.unchanged(states)
 
 
+def test_a_result_that_came_while_a_chapter_ran_counts_as_unknown(clone, places):
+    """The chapter may have asked whether it is there, and it was not yet."""
+    log, began = read_by(CODE, clone), time.time() + 1
+    assert places.unchanged(places.states(log, began))
+    time.sleep(1.1)
+    (clone / "results" / "other").mkdir()
+    (clone / "results" / "other" / "new.json").write_text("1")
+    assert not places.unchanged(places.states(log, began))
+
+
 def test_a_measured_value_counts_by_its_value_as_long_as_todays_code_has_measured_it(clone, places):
     from study.measured import code_state
 
