@@ -32,8 +32,8 @@ EXTENTS = (1, 3, 5)
 CHANNELS = 16
 KS = (1, 2, 3, 4)
 """Numbers of sub-dimensions that can be chosen."""
-_FIELD_CODE = ("ctnet/models", "ctnet/analysis/fields.py", "study/chapters/explorers.py")
-_COST_CODE = ("ctnet/models", "study/chapters/explorers.py")
+_FIELD_CODE = ("ctnet/models", "ctnet/analysis/fields.py", "study/chapters/explorers.py", "study/paper.py")
+_COST_CODE = ("ctnet/models", "study/chapters/explorers.py", "study/chapters/plots.py")
 
 
 def explorer(kind: str, label: str, data: Any, picture: str) -> HTML:

@@ -59,15 +59,16 @@ const Explorers = {
     return Explorers.element("label", {}, label, Explorers.element("input", input));
   },
 
-  // A button that starts and stops; step() is called every so many milliseconds meanwhile.
-  player(step, milliseconds, playing) {
+  // A button that starts and stops; step() is called every so many milliseconds meanwhile. What is told by the way is
+  // not spoken by screen readers as long as it plays.
+  player(step, milliseconds, playing, told) {
     let timer = null;
     const button = Explorers.element("button", { type: "button", onclick: () => set(timer === null) });
     const set = (on) => {
       clearInterval(timer);
       timer = on ? setInterval(step, milliseconds) : null;
       button.textContent = on ? "Pause" : "Play";
-      button.setAttribute("aria-pressed", on);
+      told?.setAttribute("aria-live", on ? "off" : "polite");
     };
     set(playing && !matchMedia("(prefers-reduced-motion: reduce)").matches);
     return { button, stop: () => set(false) };

@@ -57,7 +57,8 @@ document.addEventListener("DOMContentLoaded", () => {
       backbone: "r50", blocks: "7", sizes: 2, pointwise: true, excitation: "te", frames: 8, size: 256, classes: 174,
     };
     const [blocks, ks] = [element("span"), element("span")];
-    const shown = element("div", { class: "costs-shown", "aria-live": "polite" });
+    const sum = element("output", { class: "costs-sum" });
+    const shown = element("div", { class: "costs-shown" });
     const pairs = (values) => values.map((value) => [value, String(value)]);
     const usual = { r50: "7", r101: "11", inceptionv3: "4" };
 
@@ -106,10 +107,10 @@ document.addEventListener("DOMContentLoaded", () => {
       const rows = printed().map((row) =>
         element("li", {}, element("a", { href: row.link }, row.row), `: ${row.gflops} GFLOPs`, row.params ? `, ${row.params.toFixed(1)} M parameters` : ""),
       );
+      sum.replaceChildren(
+        element("b", {}, (cost.macs / 1e9).toFixed(2)), " GFLOPs a clip, ",
+        element("b", {}, (cost.params / 1e6).toFixed(2)), " M parameters");
       shown.replaceChildren(
-        element("p", { class: "costs-sum" },
-          element("b", {}, (cost.macs / 1e9).toFixed(2)), " GFLOPs a clip, ",
-          element("b", {}, (cost.params / 1e6).toFixed(2)), " M parameters"),
         bar("CT-Net", cost, most), bar("TSN", plain, most), key(meanings),
         element("p", {}, rows.length ? "Printed in the paper:" : "The paper prints no such network."),
         element("ul", {}, ...rows),
@@ -127,7 +128,7 @@ document.addEventListener("DOMContentLoaded", () => {
         list("Pixels", data.pixels.map((n) => [n, `${n} × ${n}`]), chosen.size, (size) => set({ size })),
         list("Classes", pairs(data.classes), chosen.classes, (classes) => set({ classes })),
       ),
-      shown,
+      sum, shown,
     );
     set({ backbone: "r50" });
   });

@@ -95,7 +95,7 @@ document.addEventListener("DOMContentLoaded", () => {
       );
     }
 
-    const play = player(() => set({ step: (chosen.step % chosen.k) + 1 }), 1400, data.compact);
+    const play = player(() => set({ step: (chosen.step % chosen.k) + 1 }), 1400, data.compact, told);
     controls.append(choices("K", count(4), chosen.k, (k) => set({ k })));
     if (!data.compact) {
       const names = ["parallel", "serial", "coupling"].map((name) => [name, name]);

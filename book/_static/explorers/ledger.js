@@ -48,7 +48,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
     // What the address asks for: entries that are chosen, or one entry.
     function follow() {
-      const asked = decodeURIComponent(location.hash.slice(1));
+      let asked = location.hash.slice(1);
+      try { asked = decodeURIComponent(asked); } catch { /* it is no code, but a text with % */ }
       const entry = asked && document.getElementById(asked);
       if (entry && body.contains(entry)) {
         Object.assign(chosen, { words: "", table: "", kind: "", verdict: "" });
@@ -63,27 +64,35 @@ document.addEventListener("DOMContentLoaded", () => {
       }
     }
 
-    // Sorting: numbers by their size, all else by the alphabet.
+    // Sorting: columns of numbers by the first number of a cell, cells without one last; all others by the alphabet.
     const collator = new Intl.Collator("en", { numeric: true });
+    const number = (cell) => parseFloat(cell.textContent.replace("−", "-").match(/[+-]?\d+(\.\d+)?/)?.[0]);
+    const compare = (heading, way) => (one, other) => {
+      if (!["Published", "Here"].includes(heading)) return way * collator.compare(one.textContent, other.textContent);
+      const [a, b] = [number(one), number(other)];
+      return isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) : way * (a - b);
+    };
     for (const [at, heading] of [...table.tHead.rows[0].cells].entries()) {
+      const name = heading.textContent;
       const sort = () => {
         const down = heading.getAttribute("aria-sort") === "ascending";
         for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
         heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const ordered = [...body.rows].sort((a, b) => collator.compare(a.cells[at].textContent, b.cells[at].textContent));
-        body.append(...(down ? ordered.reverse() : ordered));
+        const by = compare(name, down ? -1 : 1);
+        body.append(...[...body.rows].sort((a, b) => by(a.cells[at], b.cells[at])));
       };
-      heading.replaceChildren(element("button", { type: "button", onclick: sort }, heading.textContent));
+      heading.replaceChildren(element("button", { type: "button", onclick: sort }, name));
     }
 
     const bar = element("div", { class: "explorer-controls ledger-bar" }, words, ...Object.values(lists), count);
     table.parentElement.before(bar);
     show();
-    follow();
     window.addEventListener("hashchange", follow);
+    follow();
   }
 
-  // The map of verdicts: one stop for the keyboard, arrows move within it; what a cell is stands below.
+  // The map of verdicts: one stop for the keyboard; arrows to the sides go on by a cell, up and down by a table, Home
+  // and End to the first and the last. What a cell is stands below.
   for (const map of document.querySelectorAll(".verdict-map")) {
     const cells = [...map.querySelectorAll("a.verdict")];
     const told = element("output", { class: "explorer-told" });
@@ -93,9 +102,17 @@ document.addEventListener("DOMContentLoaded", () => {
     map.addEventListener("pointerover", show);
     cells.forEach((cell, number) => (cell.tabIndex = number ? -1 : 0));
     map.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      const next = cells[cells.indexOf(event.target) + step];
-      if (!step || !next) return;
+      const at = cells.indexOf(event.target);
+      const starts = cells.flatMap((cell, n) => (cell.previousElementSibling ? [] : [n])); // of the tables
+      const next = cells[{
+        ArrowRight: at + 1,
+        ArrowLeft: at - 1,
+        ArrowDown: starts.find((start) => start > at),
+        ArrowUp: starts.findLast((start) => start < at),
+        Home: 0,
+        End: cells.length - 1,
+      }[event.key]];
+      if (!next) return;
       event.target.tabIndex = -1;
       next.tabIndex = 0;
       next.focus();

@@ -139,15 +139,20 @@ def test_an_address_chooses_entries_or_opens_one(ledger):
 
 def test_a_heading_sorts_numbers_by_their_size_and_back(ledger):
     page, _few = ledger
-    heading = page.get_by_role("button", name="Published")
+    heading = page.get_by_role("button", name="Here")
     heading.click()
-    first = page.locator("table.ledger tbody tr td:nth-child(5)")
-    numbers = [float(text) for text in first.all_inner_texts() if re.fullmatch(r"[0-9.]+", text)]
-    assert numbers == sorted(numbers)
-    assert page.get_by_role("columnheader", name="Published").get_attribute("aria-sort") == "ascending"
+    first = page.locator("table.ledger tbody tr td:nth-child(6)")
+
+    def numbers():
+        found = [re.search(r"[+-]?\d+(\.\d+)?", text.replace("−", "-")) for text in first.all_inner_texts()]
+        return [float(number[0]) for number in found if number]
+
+    assert len(numbers()) > 10
+    assert min(numbers()) < 0 < max(numbers())
+    assert numbers() == sorted(numbers())
+    assert page.get_by_role("columnheader", name="Here").get_attribute("aria-sort") == "ascending"
     heading.click()
-    numbers = [float(text) for text in first.all_inner_texts() if re.fullmatch(r"[0-9.]+", text)]
-    assert numbers == sorted(numbers, reverse=True)
+    assert numbers() == sorted(numbers(), reverse=True)
 
 
 def test_arrows_move_over_the_map_and_tell_what_a_cell_is(ledger):
@@ -158,3 +163,20 @@ def test_arrows_move_over_the_map_and_tell_what_a_cell_is(ledger):
     told = page.inner_text(".verdict-map output")
     assert told == cells.nth(1).get_attribute("title")
     assert cells.first.get_attribute("tabindex") == "-1"
+    groups = page.locator(".verdict-map > div > span").all()
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text(".verdict-map output") == groups[1].locator("a").first.get_attribute("title")
+    page.keyboard.press("ArrowUp")
+    assert page.inner_text(".verdict-map output") == cells.first.get_attribute("title")
+    page.keyboard.press("End")
+    assert page.inner_text(".verdict-map output") == cells.last.get_attribute("title")
+    page.keyboard.press("Home")
+    assert page.inner_text(".verdict-map output") == cells.first.get_attribute("title")
+
+
+def test_an_address_that_is_no_code_hinders_nothing(ledger):
+    page, few = ledger
+    page.evaluate("location.hash = '50%'")
+    page.evaluate("location.hash = 'table=2e'")
+    page.wait_for_function("document.querySelectorAll('table.ledger tbody tr:not([hidden])').length < 40")
+    assert rows(page).count() == sum(claim.table == "2e" for claim in few)
