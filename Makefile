@@ -12,7 +12,7 @@ book: .venv/book  ## execute the chapters that changed and render the book to _b
 	$(BIN)/jupyter-book build book/
 
 test: .venv/dev  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lab: .venv/book  ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book/

@@ -1,5 +1,6 @@
 """What tests of pages share: one browser for all of them, and pages that hold a single explorer."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ PATIENCE = 600_000  # milliseconds until a page that does not load fails: a busy
 
 @pytest.fixture(scope="session")
 def browser():
-    """Debian's Chromium without a window; skips where it is not installed."""
+    """Debian's Chromium without a window; skips where it is not installed, and fails where the book is required."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.is_file():
-        pytest.skip(f"there is no {CHROMIUM}: apt install chromium")
+        told = f"there is no {CHROMIUM}: apt install chromium"
+        (pytest.fail if os.environ.get("REQUIRE_BOOK") else pytest.skip)(told)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser

@@ -1,7 +1,9 @@
 """Every process has one thread: as many processes as there are cores run the tests side by side."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from ctnet.engine import get_recipe
 from study.__main__ import main as study_main
 from study.store import results_dir
 
+ROOT = Path(__file__).parents[1]
+SLOWEST = ("test_book.py", "test_files.py", "test_training.py", "test_sweep.py", "test_pages.py")
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)
 
@@ -27,6 +31,26 @@ def without_full_scale(tmp_path_factory):
         patch.setenv("CTNET_RESULTS", str(folder))
         patch.setenv("CTNET_MEASURED", str(tmp_path_factory.mktemp("measured")))  # not what a built book has left
         yield
+
+
+def absent(reason):
+    """Skip a test of the built book for a reason; where `REQUIRE_BOOK` is set, as in CI, it fails."""
+    (pytest.fail if os.environ.get("REQUIRE_BOOK") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def whole_book():
+    """Skips unless this book's pages lie in `_build`, whole and of today's sources, code and results."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
+    command = [sys.executable, "-m", "study.building"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=variables)
+    if told.returncode:
+        absent(told.stdout.strip() or told.stderr.strip())
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that all processes end at about the same time: tests of the whole project."""
+    items.sort(key=lambda item: (item.path.name not in SLOWEST, len(item.path.relative_to(ROOT).parts)))
 
 
 def caller(name, main, monkeypatch, capsys):

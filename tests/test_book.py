@@ -200,17 +200,6 @@ def test_a_build_that_is_killed_leaves_the_old_pages_and_the_next_is_whole(small
     assert "after" in page(small_book, "third")
 
 
-@pytest.fixture(scope="session")
-def whole_book():
-    """Skips unless this book's pages lie in `_build`, whole and of today's sources, code and results."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
-    told = subprocess.run(
-        [sys.executable, "-m", "study.building"], cwd=ROOT, capture_output=True, text=True, env=variables
-    )
-    if told.returncode:
-        pytest.skip(told.stdout.strip() or told.stderr.strip())
-
-
 class References(HTMLParser):
     """What a page loads by itself, and its pictures."""
 
