@@ -170,8 +170,8 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         if run.keep:
             # With the run's own recipe: today's names the path of the weights on this machine.
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
-        (out / "state.safetensors").unlink(missing_ok=True)
         if is_done(run, work) and not is_stale(_kept(run.name)):
+            (out / "state.safetensors").unlink(missing_ok=True)
             return _kept(run.name)  # only its weights were missing: what verdicts rest on stays
         history = json.loads((out / "metrics.json").read_text())
         content = {
@@ -193,6 +193,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         }
         write(run_file(run.name), content)
         fuse_done(work, run.name)
+        (out / "state.safetensors").unlink(missing_ok=True)
     return content
 
 

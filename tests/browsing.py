@@ -1,5 +1,6 @@
 """What tests of pages share: one browser for all of them, and pages that hold a single explorer."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -11,10 +12,17 @@ STATIC = ROOT / "book" / "_static"
 PATIENCE = 600_000  # milliseconds until a page that does not load fails: a busy machine takes long
 
 
+def needed(package):
+    """A package that tests of pages need; they are skipped without it, and fail where the book is required."""
+    if os.environ.get("REQUIRE_BOOK"):
+        return importlib.import_module(package)
+    return pytest.importorskip(package, reason=f"{package} is not installed")
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Debian's Chromium without a window; skips where it is not installed, and fails where the book is required."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = needed("playwright.sync_api")
     if not CHROMIUM.is_file():
         told = f"there is no {CHROMIUM}: apt install chromium"
         (pytest.fail if os.environ.get("REQUIRE_BOOK") else pytest.skip)(told)

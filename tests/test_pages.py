@@ -10,9 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from browsing import PATIENCE
+from browsing import PATIENCE, needed
 
-axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+axe = needed("axe_playwright_python")
 ROOT = Path(__file__).parents[1]
 PAGES = Path(os.environ.get("CTNET_PAGES", ROOT / "_build" / "html"))
 """The built book; another folder of pages is looked at, whole or not, where the variable names one."""

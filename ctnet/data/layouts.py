@@ -276,7 +276,7 @@ def _find(root: Path, folder: str, stems: set[str]) -> dict[str, str]:
         real = os.path.realpath(place)
         folders[:] = [] if real in entered else sorted(name for name in folders if not name.startswith("."))
         entered.add(real)
-        frames = [name for name in folders if name in stems]  # a folder of frames, or of something else
+        frames = {name for name in folders if name in stems}  # a folder of frames, or of something else
         folders[:] = [name for name in folders if name not in stems]
         for name in (*files, *frames):
             stem, ending = (name, "") if name in frames else os.path.splitext(name)
@@ -285,6 +285,24 @@ def _find(root: Path, folder: str, stems: set[str]) -> dict[str, str]:
                 relative = path.relative_to(root).as_posix()
                 candidates.setdefault(stem, []).append((order[ending.lower()], relative))
     return {stem: min(paths)[1] for stem, paths in candidates.items()}
+
+
+def _beside(folder: Path, there: dict[str, list[str]], stem: str, usual: str) -> str:
+    """The name of a video in a folder: with the usual ending, or else one of another kind or a folder of frames.
+
+    Args:
+        folder: with all videos side by side.
+        there: the names in it, by their names without ending.
+        stem: name of the video without ending.
+        usual: its ending.
+    """
+    names = there.get(stem, [])
+    if stem + usual in names or not names:
+        return stem + usual
+    order = {ending: place for place, ending in enumerate((*ENDINGS, *UNSURE))}
+    rank = {name: order.get(os.path.splitext(name)[1].lower()) for name in names}
+    usable = [(at, name) for name, at in rank.items() if at is not None and not why_no_video(folder / name)]
+    return min(usable)[1] if usable else stem + usual
 
 
 def _kinetics_classes(rows: list[_Row]) -> list[str]:
@@ -343,15 +361,16 @@ def _something_v2(root: Path, split: Split, fold: int) -> tuple[list[str], Entri
     if not isinstance(rows, list):
         raise ValueError(f"{path}: not the annotations of Something-Something V2, a list of videos")
     entries, folder = [], "20bn-something-something-v2"
+    there: dict[str, list[str]] = {}
+    for name in os.listdir(root / folder) if (root / folder).is_dir() else ():
+        there.setdefault(os.path.splitext(name)[0], []).append(name)
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict) and isinstance(row.get("template"), str) and isinstance(row.get("id"), str | int):
             label = re.sub(r"[\[\]]", "", row["template"])
-            entries.append(Entry(f"{folder}/{row['id']}.webm", label))
+            entries.append(Entry(f"{folder}/{_beside(root / folder, there, str(row['id']), '.webm')}", label))
         else:
             entries.append(Entry(f"video {number}", "", f"not an id and a template, in {path.name}"))
-    absent = {Path(entry.path).stem for entry in entries if not entry.problem and not os.path.exists(root / entry.path)}
-    found = _find(root, folder, absent) if absent else {}  # frames, or files of another kind
-    return classes, [entry._replace(path=found.get(Path(entry.path).stem, entry.path)) for entry in entries]
+    return classes, entries
 
 
 def _ucf101(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:

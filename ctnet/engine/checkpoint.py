@@ -125,7 +125,7 @@ def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
     model.load_state_dict(known, strict=False)
     share = taken / sum(tensor.numel() for tensor in ours.values())
     fresh = dict.fromkeys(name.rpartition(".")[0] for name in ours if name not in known)
-    theirs, own = about.get("config", {}), model.config or {}
+    theirs, own = about.get("config", {}), json.loads(json.dumps(model.config or {}))  # tuples as lists, as in files
     other = [key for key in theirs | own if key not in ("num_classes", "dropout") and theirs.get(key) != own.get(key)]
     told = f"{share:.1%} of the weights are those of {path}" + (f", not {some(list(fresh))}" if fresh else "")
     differences = [f"{key} was {theirs.get(key, 'unset')!r} and is {own.get(key, 'unset')!r}" for key in other]

@@ -97,7 +97,8 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
 def _keeps_size(conv: nn.Conv2d) -> bool:
     """Whether a convolution reads close neighbours and gives a map of its input's size, as the modules do."""
     padding = tuple(extent // 2 for extent in conv.kernel_size)
-    return conv.stride == conv.dilation == (1, 1) and conv.padding in (padding, "same")
+    odd = all(extent % 2 for extent in conv.kernel_size)
+    return conv.stride == conv.dilation == (1, 1) and (conv.padding == "same" or (odd and conv.padding == padding))
 
 
 def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn.Module], **options: Any) -> nn.Module:
@@ -121,7 +122,8 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
         setattr(parent, child, replacement)
         following = _following(parent, child)
         if following and isinstance(parent.get_submodule(following), nn.BatchNorm2d):
-            setattr(parent, following, nn.Identity())
+            outer, _, leaf = following.rpartition(".")
+            setattr(parent.get_submodule(outer), leaf, nn.Identity())
         for sibling in parent.children():
             if isinstance(sibling, nn.ReLU):
                 sibling.inplace = False

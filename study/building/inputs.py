@@ -1,6 +1,7 @@
 """What a chapter has read, and whether it is today what it was then."""
 
 import hashlib
+import math
 import os
 import platform
 import subprocess
@@ -56,11 +57,18 @@ class Places:
         return found
 
     def _changed(self, name: str) -> float:
-        """When an input was last changed; a folder changes with its names, and the results with any of theirs."""
-        if name == "results":
-            return max(path.stat().st_ctime for path in [self.results, *self.results.rglob("*")])
+        """When a file, or the names in a folder of results, last changed; infinity while they do.
+
+        Folders of code change with the bytecode that is kept in them. What is imported from them are files.
+        """
         kind, _, path = name.partition(" ")
-        return 0.0 if kind == "measured" else Path(path).stat().st_ctime
+        paths = [Path(path)] if kind == "file" or Path(path).is_relative_to(self.results) else []
+        if name == "results":
+            paths = [self.results, *(folder for folder in self.results.rglob("*") if folder.is_dir())]
+        try:
+            return max((path.stat().st_ctime for path in paths if kind != "measured"), default=0.0)
+        except OSError:  # a run has just written its file
+            return math.inf
 
     def unchanged(self, states: Mapping[str, str]) -> bool:
         """Whether everything is in the state that it was in."""

@@ -62,6 +62,7 @@ def test_what_a_module_cannot_stand_for_is_not_replaced():
         name for name in select_convs(create_backbone("r50"), "after_first") if not name.startswith("layer4")
     ]
     for cnn, name in (
+        (torch.nn.Sequential(torch.nn.Conv2d(3, 8, 2, padding=1)), "0"),
         (dilated, "layer4.1.conv2"),
         (torchvision.models.inception_v3(init_weights=False), "Conv2d_4a_3x3.conv"),
     ):
@@ -102,17 +103,35 @@ class Block(torch.nn.Module):
         return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
 
 
+class Listed(Block):
+    """With its normalisations in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms = torch.nn.ModuleList([self.bn1, self.bn2])
+        del self.bn1, self.bn2
+
+    def forward(self, x):
+        return self.norms[1](self.conv2(self.norms[0](self.conv1(x)).relu()))
+
+
 class Choosing(Block):
     def forward(self, x):
         return super().forward(x) if x.sum() > 0 else x
 
 
 @pytest.mark.parametrize(
-    ("block", "replaced", "gone"), [(Block, "conv1", ["bn1"]), (Block, "conv2", ["bn2"]), (Choosing, "conv2", [])]
+    ("block", "replaced", "gone"),
+    [
+        (Block, "conv1", ["bn1"]),
+        (Block, "conv2", ["bn2"]),
+        (Listed, "conv2", ["norms.1"]),
+        (Choosing, "conv2", []),
+    ],
 )
 def test_the_normalisation_that_goes_is_the_one_that_a_convolution_feeds(block, replaced, gone):
     changed = replace_convs(torch.nn.Sequential(block()), [f"0.{replaced}"], CTModule)[0]
-    assert [name for name, part in changed.named_children() if isinstance(part, torch.nn.Identity)] == gone
+    assert [name for name, part in changed.named_modules() if isinstance(part, torch.nn.Identity)] == gone
 
 
 def test_replaced_convolution_takes_its_batch_norm_along():

@@ -103,6 +103,7 @@ document.addEventListener("DOMContentLoaded", () => {
     cells.forEach((cell, number) => (cell.tabIndex = number ? -1 : 0));
     map.addEventListener("keydown", (event) => {
       const at = cells.indexOf(event.target);
+      if (at < 0) return;
       const starts = cells.flatMap((cell, n) => (cell.previousElementSibling ? [] : [n])); // of the tables
       const next = cells[{
         ArrowRight: at + 1,

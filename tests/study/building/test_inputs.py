@@ -126,6 +126,9 @@ def test_a_result_that_came_while_a_chapter_ran_counts_as_unknown(clone, places)
     log, began = read_by(CODE, clone), time.time() + 1
     assert places.unchanged(places.states(log, began))
     time.sleep(1.1)
+    (clone / "package" / "__pycache__").mkdir(exist_ok=True)  # which any process may write
+    (clone / "package" / "__pycache__" / "new.pyc").touch()
+    assert places.unchanged(places.states(log, began))
     (clone / "results" / "other").mkdir()
     (clone / "results" / "other" / "new.json").write_text("1")
     assert not places.unchanged(places.states(log, began))
