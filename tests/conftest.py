@@ -15,7 +15,8 @@ from study.__main__ import main as study_main
 from study.store import results_dir
 
 ROOT = Path(__file__).parents[1]
-SLOWEST = ("test_book.py", "test_files.py", "test_training.py", "test_sweep.py", "test_pages.py")
+FIRST = ("test_book.py", "test_sweep.py", "test_end_to_end.py", "test_training.py", "test_pages.py", "test_files.py")
+"""Files that take longest. Those that fork come before others that leave threads of autograd in their process."""
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)
 
@@ -49,8 +50,9 @@ def whole_book():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that all processes end at about the same time: tests of the whole project."""
-    items.sort(key=lambda item: (item.path.name not in SLOWEST, len(item.path.relative_to(ROOT).parts)))
+    """Begin with what takes longest, so that all processes end at about the same time."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def caller(name, main, monkeypatch, capsys):

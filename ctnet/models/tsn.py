@@ -191,7 +191,7 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
     for name, child in cnn.named_children():
         if name == "avgpool":
             if graph:
-                _check_order(graph, list(stages), type(cnn).__name__)
+                _check_order(graph, list(stages), cnn)
             return nn.Sequential(stages)
         if not name.lower().startswith("aux"):
             stages[name] = child
@@ -201,17 +201,31 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
     )
 
 
-def _check_order(graph: fx.Graph, stages: list[str], cnn: str) -> None:
-    """Raise ValueError unless the stages are called one after the other, and their end goes to `avgpool`."""
-    at = next(iter(graph.find_nodes(op="call_module", target="avgpool")), None)
+def _check_order(graph: fx.Graph, stages: list[str], cnn: nn.Module) -> None:
+    """Raise ValueError unless the stages are called one after the other, and their end goes to `avgpool`.
+
+    What does nothing may stand between them.
+    """
+
+    at: Any = next(iter(graph.find_nodes(op="call_module", target="avgpool")), None)
     for name in reversed(stages):
-        at = at.args[0] if at is not None and at.args else None
-        if not (isinstance(at, fx.Node) and at.op == "call_module" and at.target == name):
+        at = _input(at)
+        while _calls(at) and at.target != name and isinstance(cnn.get_submodule(at.target), nn.Identity):
+            at = _input(at)
+        if not _calls(at) or at.target != name:
             does = f"calls {at.name}" if isinstance(at, fx.Node) else "does something else"
             raise ValueError(
-                f"cannot take {cnn} apart: its forward {does} where its children would have {name} called: "
-                "make a module of whatever happens between its children, and list them in the order of their calls"
+                f"cannot take {type(cnn).__name__} apart: its forward {does} where its children would have {name} "
+                "called: make a module of whatever happens between its children, and list them in the order of calls"
             )
+
+
+def _calls(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "call_module"
+
+
+def _input(node: Any) -> Any:
+    return node.args[0] if isinstance(node, fx.Node) and node.args else None
 
 
 @torch.no_grad()
