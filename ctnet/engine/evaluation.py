@@ -187,9 +187,6 @@ def predict(
         raise ValueError("the network does not know its classes: save it with their names")
     if not videos:
         raise ValueError("name a video")
-    for video in videos:
-        if not Path(video).exists():
-            raise FileNotFoundError(f"{video}: no such video")
     paths = [Path(video).resolve() for video in videos]
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
     return evaluate(model, eval_data(recipe.override({"skip": ""}), model, view, listed))

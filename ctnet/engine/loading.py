@@ -266,7 +266,7 @@ def _named(error: Exception, name: str) -> Exception:
     named = message if name in message else f"{name}: {message or type(error).__name__}"
     if not isinstance(error, ValueError | OSError | RuntimeError):
         return error  # a mistake in the program
-    return type(error)(named) if isinstance(error, VideoError) else ValueError(named)
+    return type(error)(named) if isinstance(error, VideoError | FileNotFoundError) else ValueError(named)
 
 
 def _collate(items: list[Any]) -> Any:

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import ctnet
-from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse
+from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse, get_recipe, predict
+from ctnet.micro import write_video
 
 
 def scores(rows, labels, classes="abcdef"):
@@ -111,3 +112,15 @@ def test_rows_of_several_processes_return_to_their_places():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.distributed, "all_gather", all_gather)
         assert torch.equal(place.interleave(shares[0], 7), rows)
+
+
+def test_a_video_that_is_not_there_is_named_whichever_it_is(tmp_path):
+    model = ctnet.create_model("tsn_r50_twin", num_classes=2)
+    model.classes = ["a", "b"]
+    recipe = get_recipe("micro-something").override({"frames": 2, "size": 16, "workers": 0})
+    write_video(tmp_path / "there.mp4", np.zeros((8, 32, 32, 3), np.uint8))
+    for names in (["absent.mp4"], ["there.mp4", "absent.mp4"]):
+        with pytest.raises(FileNotFoundError, match="absent.mp4: no such video"):
+            predict(model, recipe, [tmp_path / name for name in names])
+    with pytest.raises(ValueError, match="name a video"):
+        predict(model, recipe, [])

@@ -47,6 +47,11 @@ def test_processes_and_pieces_share_out_the_same_batches(world, most):
     assert max(len(piece) for share in shares for piece in share) <= (most or 8)
 
 
+def test_the_largest_seed_shuffles_too():
+    (batch,) = Batches(3, 3, 2**63 - 1, Place(CPU))
+    assert sorted(batch) == [0, 1, 2]
+
+
 def test_an_epoch_can_be_entered_at_any_step():
     assert batches(first=1, most=4) == batches(most=4)[2:]
     sampler = Batches(23, 8, 3, Place(CPU), 4)
@@ -194,6 +199,7 @@ class Broken(torch.utils.data.Dataset):
         (VideoError("/set/three.mp4: truncated"), VideoError, "/set/three.mp4: truncated"),
         (RuntimeError("no such\nshape"), ValueError, "three.mp4: no such shape"),
         (OSError(5, "Input/output error"), ValueError, "three.mp4: [Errno 5] Input/output error"),
+        (FileNotFoundError("/set/three.mp4: no such video"), FileNotFoundError, "/set/three.mp4: no such video"),
         (KeyError("a"), KeyError, "'a'"),
     ],
 )
