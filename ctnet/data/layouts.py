@@ -267,10 +267,13 @@ def _kinetics_entries(root: Path, split: Split, rows: list[_Row]) -> Entries:
         yield Entry(path, row.label, row.problem)
 
 
+_RANK = {ending: place for place, ending in enumerate((*ENDINGS, *UNSURE))}
+"""Of several files of one video the one whose ending comes first is read."""
+
+
 def _find(root: Path, folder: str, stems: set[str]) -> dict[str, str]:
     """The videos of some names but for their ending, at any depth of a folder: paths under the root."""
     candidates: dict[str, list[tuple[int, str]]] = {}
-    order = {ending: place for place, ending in enumerate((*ENDINGS, *UNSURE))}
     entered = set()
     for place, folders, files in os.walk(root / folder, followlinks=True):
         real = os.path.realpath(place)
@@ -281,9 +284,9 @@ def _find(root: Path, folder: str, stems: set[str]) -> dict[str, str]:
         for name in (*files, *frames):
             stem, ending = (name, "") if name in frames else os.path.splitext(name)
             path = Path(place, name)
-            if stem in stems and ending.lower() in order and not why_no_video(path):
+            if stem in stems and ending.lower() in _RANK and not why_no_video(path):
                 relative = path.relative_to(root).as_posix()
-                candidates.setdefault(stem, []).append((order[ending.lower()], relative))
+                candidates.setdefault(stem, []).append((_RANK[ending.lower()], relative))
     return {stem: min(paths)[1] for stem, paths in candidates.items()}
 
 
@@ -299,10 +302,9 @@ def _beside(folder: Path, there: dict[str, list[str]], stem: str, usual: str) ->
     names = there.get(stem, [])
     if stem + usual in names or not names:
         return stem + usual
-    order = {ending: place for place, ending in enumerate((*ENDINGS, *UNSURE))}
-    rank = {name: order.get(os.path.splitext(name)[1].lower()) for name in names}
-    usable = [(at, name) for name, at in rank.items() if at is not None and not why_no_video(folder / name)]
-    return min(usable)[1] if usable else stem + usual
+    endings = {name: os.path.splitext(name)[1].lower() for name in names}
+    ranked = sorted((_RANK[ending], name) for name, ending in endings.items() if ending in _RANK)
+    return next((name for _, name in ranked if not why_no_video(folder / name)), stem + usual)
 
 
 def _kinetics_classes(rows: list[_Row]) -> list[str]:
