@@ -153,7 +153,8 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
     with FileLock(out / "lock"), distributed() as place:
         if is_done(run, work, needed=True):
             return _kept(run.name)
-        began, _ = time.perf_counter(), commit()  # of the code that is running, whatever is committed meanwhile
+        commit()  # is asked now, and so is that of the code which runs, whatever is committed meanwhile
+        began = time.perf_counter()
         exact_fp32()
         recipe = _started(run, work)
         scores = {"1x1": train(recipe, out)}
@@ -283,7 +284,8 @@ def repeat(run: TwinRun, work: Path) -> float:
         FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
     """
     content = _kept(run.name)
-    began, _ = time.perf_counter(), commit()
+    commit()  # as in `execute`
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         scores = train(_started(run, work), scratch)
     equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())

@@ -97,9 +97,9 @@ def score_files(
     names = distinct_names([network.path for network in networks])
     lines = list(kept)
     with distributed() as place:
-        if progress and place.first and looked:
-            for note in dict.fromkeys(note for dataset in next(iter(looked.values())) for note in dataset.notes):
-                tqdm.write(f"validation: {note}", file=sys.stderr)
+        notes = dict.fromkeys(note for datasets in looked.values() for dataset in datasets for note in dataset.notes)
+        for note in notes if progress and place.first else ():
+            tqdm.write(f"validation: {note}", file=sys.stderr)
         for view, datasets in looked.items() if networks else ():
             found = []
             for name, network, dataset in zip(names, networks, datasets, strict=True):

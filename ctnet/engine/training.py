@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +326,7 @@ class Run:
                 | {
                     "progress": vars(self.progress),
                     "scaler": self.scaler.state_dict(),
-                    "clips": self._clips(),
+                    "clips": self.clips,
                 },
             )
         self.place.wait()
@@ -370,14 +370,15 @@ class Run:
             self.scaler.load_state_dict(scaler)
         self.progress = progress
         read = {key: (theirs[key], ours[key]) for key in sorted(REPAIRS | {"root"})}
-        read |= {use: (about.get("clips", {}).get(use, clips), clips) for use, clips in self._clips().items()}
+        read |= {use: (about.get("clips", {}).get(use, clips), clips) for use, clips in self.clips.items()}
         for key, (before, now) in read.items():
             if before != now:
                 moment = {"epoch": progress.epoch + 1, "step": progress.step}
                 progress.changes.append({"field": key, "before": before, "now": now, **moment})
                 self.notes.append(f"resumed with another {key}: it was {before!r} and is {now!r}")
 
-    def _clips(self) -> dict[str, str]:
+    @cached_property
+    def clips(self) -> dict[str, str]:
         """What the run reads: for each use the number of clips, and what tells them from others."""
         used = {"training clips": self.train_set, "validation clips": self.test_set}
         return {use: f"{len(clips)} ({data_identity(clips)})" for use, clips in used.items()}
