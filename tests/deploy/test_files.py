@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -102,3 +103,17 @@ def test_files_that_are_no_exported_network_are_refused(tmp_path, suffix):
         load_network(tmp_path / f"broken{suffix}")
     with pytest.raises(ValueError, match="those end in"):
         load_exported(tmp_path / "model.safetensors")
+
+
+def test_the_program_of_somebody_else_is_refused(tmp_path):
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    torch.export.save(program, tmp_path / "foreign.pt2")
+    with pytest.raises(ValueError, match=r"foreign\.pt2 is damaged, or no network that ctnet exported"):
+        load_exported(tmp_path / "foreign.pt2")
+
+
+def test_a_network_is_exported_in_fp32_and_stays_what_it_was(trained, tmp_path):
+    model = copy.deepcopy(trained[1]).bfloat16()
+    export(model, tmp_path / "half.pt2", "torch", size=32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert load_exported(tmp_path / "half.pt2")(torch.randn(1, 3, 4, 32, 32)).dtype == torch.float32

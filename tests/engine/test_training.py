@@ -409,14 +409,21 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_pa
     np.testing.assert_allclose(losses(tmp_path / "pieces"), losses(tmp_path / "whole"), rtol=1e-4)
 
 
-def in_two_processes(recipe, out):
-    """Train as `torchrun` has two processes do it; returns what they print."""
+def side_by_side(recipe, *outs):
+    """Train as `torchrun` has two processes do it, each with a directory; returns how they end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    words = [command, cli.main, "train", "micro-something", *arguments(recipe, out)]
-    forks = [Fork(*words, **place, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    done = [fork.end() for fork in forks]
+    forks = [
+        Fork(command, cli.main, "train", "micro-something", *words, **place, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank, words in enumerate(arguments(recipe, out) for out in outs)
+    ]
+    return [fork.end() for fork in forks]
+
+
+def in_two_processes(recipe, out):
+    """Train in two processes; returns what they print."""
+    done = side_by_side(recipe, out, out)
     assert [each.returncode for each in done] == [0, 0], done
     return "".join(each.stdout for each in done)
 
@@ -427,12 +434,7 @@ def test_processes_that_find_different_states_go_no_further(whole, tiny, tmp_pat
         (tmp_path / rank).mkdir()
     state = read_tensors(whole / "state.safetensors")
     write_tensors(tmp_path / "0" / "state.safetensors", *state)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    words = {rank: [cli.main, "train", "micro-something", *arguments(tiny, tmp_path / rank)] for rank in "01"}
-    forks = [Fork(command, *words[rank], **place, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    for done in [fork.end() for fork in forks]:
+    for done in side_by_side(tiny, tmp_path / "0", tmp_path / "1"):
         assert done.returncode == 2
         assert "from different states (epoch 3 step 0, epoch 1 step 0): give all the same" in done.stderr
 
@@ -445,6 +447,16 @@ def test_a_run_goes_on_in_another_precision(whole, tiny, tmp_path):
         patch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, enabled=True))
         train(tiny, tmp_path, progress=False)
     assert same(weights(tmp_path), weights(whole))
+
+
+def test_the_scores_of_a_run_are_in_full_precision_whatever_it_trains_in(tiny, tmp_path, monkeypatch):
+    """As on a processor that multiplies bf16, in whose 8 bits the best classes often tie."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert choose_precision("auto", torch.device("cpu")) == torch.bfloat16
+    recipe = tiny.override({"precision": "auto", "epochs": 1, "warmup_epochs": 1})
+    kept = train(recipe, tmp_path, progress=False)
+    model = load_model(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(kept.probabilities, evaluate(model, eval_data(recipe, model)).probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("more", [0, 1])

@@ -162,3 +162,11 @@ def test_what_depends_on_the_mode_is_followed_or_refused(drop):
     else:
         with pytest.raises(ValueError, match="calls .*dropout2d.*use its module"):
             ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)
+
+
+def test_a_network_of_another_type_is_taken_as_it_is():
+    cnn = nn.Sequential()
+    cnn.features = nn.Sequential(nn.Conv2d(3, 5, 3))
+    model = TSN(cnn.double(), 7).double()
+    assert model(torch.zeros(1, 3, 2, 8, 8, dtype=torch.float64)).dtype == torch.float64
+    assert model.head.in_features == 5
