@@ -12,20 +12,27 @@ STATIC = ROOT / "book" / "_static"
 PATIENCE = 600_000  # milliseconds until a page that does not load fails: a busy machine takes long
 
 
-def needed(package):
-    """A package that tests of pages need; they are skipped without it, and fail where the book is required."""
+def absent(reason):
+    """Skip tests of pages for a reason; where `REQUIRE_BOOK` is set, as in CI, they fail."""
     if os.environ.get("REQUIRE_BOOK"):
+        pytest.fail(reason)
+    pytest.skip(reason, allow_module_level=True)
+
+
+def needed(package):
+    """A package that tests of pages need."""
+    try:
         return importlib.import_module(package)
-    return pytest.importorskip(package, reason=f"{package} is not installed")
+    except ImportError:
+        absent(f"{package} is not installed")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    """Debian's Chromium without a window; skips where it is not installed, and fails where the book is required."""
+    """Debian's Chromium without a window."""
     playwright = needed("playwright.sync_api")
     if not CHROMIUM.is_file():
-        told = f"there is no {CHROMIUM}: apt install chromium"
-        (pytest.fail if os.environ.get("REQUIRE_BOOK") else pytest.skip)(told)
+        absent(f"there is no {CHROMIUM}: apt install chromium")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browsing import browser, show  # noqa: F401, fixtures
+from browsing import absent, browser, show  # noqa: F401, fixtures
 
 from ctnet import cli
 from ctnet.engine import get_recipe
@@ -32,11 +32,6 @@ def without_full_scale(tmp_path_factory):
         patch.setenv("CTNET_RESULTS", str(folder))
         patch.setenv("CTNET_MEASURED", str(tmp_path_factory.mktemp("measured")))  # not what a built book has left
         yield
-
-
-def absent(reason):
-    """Skip a test of the built book for a reason; where `REQUIRE_BOOK` is set, as in CI, it fails."""
-    (pytest.fail if os.environ.get("REQUIRE_BOOK") else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="session")
