@@ -23,6 +23,7 @@ from ctnet.models import VideoModel
 from ctnet.models.ct_module import SubOperation
 from ctnet.models.excitation import TensorExcitation, temporal_pool
 from ctnet.models.tensor_conv import OnClips, TensorSeparableConv
+from ctnet.models.tsn import traced
 
 Model = TypeVar("Model", bound=nn.Module)
 WIDEST = 32
@@ -220,10 +221,7 @@ def _traced(module: nn.Module) -> fx.Graph | None:
     parameters = inspect.signature(module.forward).parameters.values()
     if any(p.default is not p.empty or p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
-    try:
-        return _Tracer().trace(module)
-    except Exception:  # whatever a forward does with what is no tensor
-        return None
+    return traced(_Tracer(), module)
 
 
 def _fuse(module: fx.GraphModule) -> nn.Module:

@@ -162,12 +162,17 @@ class _Children(fx.Tracer):
         return True
 
 
-def calls_of_children(module: nn.Module) -> fx.Graph | None:
-    """What a module's forward does with its children; None where that depends on its input."""
+def traced(tracer: fx.Tracer, module: nn.Module) -> fx.Graph | None:
+    """What a module's forward does, down to the leaves of a tracer; None where that depends on its input."""
     try:
-        return _Children().trace(module)
+        return tracer.trace(module)
     except Exception:  # whatever a forward does with what is no tensor
         return None
+
+
+def calls_of_children(module: nn.Module) -> fx.Graph | None:
+    """What a module's forward does with its children; None where that depends on its input."""
+    return traced(_Children(), module)
 
 
 def trunk(cnn: nn.Module) -> nn.Sequential:
