@@ -16,7 +16,7 @@ from study.store import stale
 
 ANSWERS = {
     "hold": HOLDS,
-    "ties": ("equivalent",),
+    "equivalent": ("equivalent",),
     "undecided": ("inconclusive", "under way", "not run yet"),
     "not measured": ("not run here",),
     "do not hold": AGAINST[::-1],
