@@ -42,7 +42,10 @@ SPECIAL_CASES = {
     "R(2+1)D": (r2plus1d_module, r2plus1d),
     "CSN": (csn_module, csn),
 }
-"""Name -> (the CT-Module's special case, the module as its own paper defines it)."""
+"""Name -> (the CT-Module's special case, the module written out as section 3.3 has it).
+
+Its own paper widens R(2+1)D between its convolutions, and has no ReLU between those of CSN.
+"""
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:

@@ -32,14 +32,15 @@ class Book:
         roots = [self.root, *(package.parent.resolve() for package in packages), results_dir().resolve()]
         self._places = Places(tuple(dict.fromkeys(roots)), results_dir().resolve(), measured_dir().resolve(), build)
         others = [path for path in sorted(source.iterdir()) if path not in self.files.values()]
-        self.shared = f"{environment()} {tree_state([*others, self.root / '_config.yml', *packages])}"
+        self._environment = environment()
+        self.shared = f"{self._environment} {tree_state([*others, self.root / '_config.yml', *packages])}"
         self.pages = Pages(build / "html")
 
     @cached_property
     def chapters(self) -> Chapters:
         """The chapters with code, and what is known of their last execution when this is first asked for."""
         notebooks = {name: path for name, path in self.files.items() if path.suffix == ".ipynb"}
-        return Chapters(self.root / "_build" / "chapters", notebooks, self._places, self.root)
+        return Chapters(self.root / "_build" / "chapters", notebooks, self._places, self.root, self._environment)
 
     def states(self) -> dict[str, str]:
         """What each page is rendered from: its source, and what the last execution of its chapter gave."""

@@ -25,7 +25,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from study.building.inputs import Places, commit, environment
+from study.building.inputs import Places, commit
 from study.building.kernels import Zygote, forked_kernel
 
 RECORDING = Path(__file__).parent / "recording"
@@ -59,13 +59,14 @@ class Chapters:
         sources: chapters' notebooks, by name.
         places: where they read what they depend on.
         root: folder of the clone.
+        environment: hash of what every chapter depends on.
     """
 
-    def __init__(self, folder: Path, sources: Mapping[str, Path], places: Places, root: Path) -> None:
+    def __init__(self, folder: Path, sources: Mapping[str, Path], places: Places, root: Path, environment: str) -> None:
         self.folder, self.places, self.root = folder, places, root
         self.notebooks = {name: nbformat.read(path, as_version=4) for name, path in sources.items()}
         self.sources = dict(sources)
-        self.environment = environment()
+        self.environment = environment
         self._clients: dict[str, NotebookClient] = {}
         self.cache = _opened(folder / "cache")
         self.records = {name: self._record(name) for name in self.sources}
