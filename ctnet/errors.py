@@ -5,10 +5,14 @@ from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like `name`, whatever its case, as "did you mean 'lr'?"; "" if none is known."""
+    """The known name that is like `name`, whatever its case, as "did you mean 'lr'?"; what there is if none is."""
     by_lower = {each.lower(): each for each in known}
-    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0)
-    return f"did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
+    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    if nearest:
+        return f"did you mean {by_lower[nearest[0]]!r}?"
+    if len(by_lower) > 40:
+        return "none is like it."
+    return f"there are {', '.join(by_lower.values())}." if by_lower else ""
 
 
 def some(items: Sequence[str], most: int = 5) -> str:

@@ -215,8 +215,8 @@ def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
         for fewer, more in pairwise(("8", "12", "16"))
     ]
     statement = "more frames up to 16 raise accuracy"
-    counted = [f"{count} of {len(rising)} steps" for count in (len(rising), sum(rising))]
-    yield _derived("A.4", "6", statement, statement, *counted, all(rising), f"{_ORDER} on V1 and V2, one clip")
+    asked, found = (f"{count} of {len(rising)} steps" for count in (len(rising), sum(rising)))
+    yield _derived("A.4", "6", statement, statement, asked, found, all(rising), f"{_ORDER} on V1 and V2, one clip")
     steps = [
         printed[column][f"{frames}{more}"] > printed[column][f"{frames}{fewer}"]
         for column in columns.values()

@@ -134,7 +134,8 @@ def test_places_are_tried_before_the_work(tmp_path):
     [
         ("lrr", ["lr", "seed"], "did you mean 'lr'?"),
         ("SEED", ["lr", "seed"], "did you mean 'seed'?"),
-        ("nothing like it", ["lr"], "did you mean 'lr'?"),
+        ("nothing like it", ["lr", "seed"], "there are lr, seed."),
+        ("nothing like it", map(str, range(50)), "none is like it."),
         ("lr", [], ""),
     ],
 )

@@ -20,6 +20,7 @@ from ctnet.errors import did_you_mean
 from ctnet.files import check_file, replacing
 from ctnet.micro import write_video
 from ctnet.models import VideoModel
+from ctnet.models.modes import evaluating
 
 SUFFIXES = (".png", ".gif", ".mp4")
 COLUMNS, RATE = 8, 4  # frames in a strip; frames per second of an animation
@@ -60,7 +61,7 @@ def explain(
     name: str,
     model: VideoModel,
     frames: Tensor,
-    label: str | None = None,
+    label: str | int | None = None,
     size: int = 256,
     method: str = "tubes",
 ) -> Explanation:
@@ -68,7 +69,7 @@ def explain(
 
     Args:
         name: of the network, for the caption.
-        model: in evaluation mode, as from `ctnet.load_model`.
+        model: put into evaluation mode meanwhile.
         frames: uint8 (T, 3, H, W), such as `sampled_frames`.
         label: the class, one of the model's `classes`, or its number if it has none; the predicted one unless given.
         size: side of the square that the network is given, in pixels.
@@ -80,11 +81,12 @@ def explain(
     if method not in METHODS:
         raise ValueError(f"no method {method!r} to find saliency; {did_you_mean(method, METHODS)}")
     classes = model.classes or [str(number) for number in range(model.head.out_features)]
+    label = label if label is None else str(label)
     if label is not None and label not in classes:
         raise ValueError(f"{name} knows no class {label!r}; {did_you_mean(label, classes)}")
     clip, _ = eval_transform(size, mean=model.input_mean, std=model.input_std)(frames, 0)
     clip = clip.transpose(0, 1)[None].to(next(model.parameters(), frames).device)  # (T, 3, S, S) -> (1, 3, T, S, S)
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         scores = model(clip).softmax(1)[0]
     number = int(scores.argmax()) if label is None else classes.index(label)
     tubes = METHODS[method](model, clip, torch.tensor([number], device=clip.device))[0].cpu()

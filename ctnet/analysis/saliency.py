@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
+from ctnet.models.tsn import check_clips
 
 VERSION = 1
 """Of maps and measures: to be raised whenever the same features give other ones."""
@@ -160,6 +161,9 @@ def _distribution(tubes: Tensor) -> Tensor:
 
 
 def _check(model: VideoModel, clips: Tensor, labels: Tensor) -> None:
+    check_clips(clips)
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"expected labels as an int64 tensor of shape (N,), got {labels!r}")
     classes = model.head.out_features
     if labels.shape != clips.shape[:1] or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"expected a label from 0 to {classes - 1} for each of {len(clips)} clips, got {labels}")

@@ -1,7 +1,7 @@
 """Videos: exact frames, the layouts of the paper's datasets, checks, samplers and transforms."""
 
 from ctnet.data.check import check, info
-from ctnet.data.dataset import VideoDataset
+from ctnet.data.dataset import VideoDataset, Videos
 from ctnet.data.layouts import DATASETS, VideoList, detect_dataset, load_videos
 from ctnet.data.sampling import sample_dense, sample_sparse
 from ctnet.data.transforms import (
@@ -34,6 +34,7 @@ __all__ = [
     "VideoDataset",
     "VideoError",
     "VideoList",
+    "Videos",
     "check",
     "count_frames",
     "detect_dataset",

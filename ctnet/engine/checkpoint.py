@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ctnet.engine.loading import load_split
 from ctnet.engine.recipe import Recipe
@@ -36,32 +37,56 @@ def save_model(
 
     Args:
         path: of the file, usually with the suffix .safetensors.
-        model: built by `ctnet.create_model`.
+        model: built by `ctnet.create_model`, maybe with another linear head; also compiled, or in a
+            `DistributedDataParallel`.
         classes: names in the order of the scores, such as `VideoDataset.classes`; the model's own unless given.
         recipe: of the run that trained it, which tells how to sample and crop videos for it.
         dtype: of the weights in the file; torch.bfloat16 or float16 halves it, at the price of rounding.
 
     Raises:
-        ValueError: when the model was built otherwise, or the classes do not match its scores.
+        ValueError: when the model was built otherwise, such as by `ctnet.optimize`, or the classes do not match its
+            scores.
     """
-    if model.config is None:
+    model = _unwrapped(model)
+    if getattr(model, "config", None) is None:
         raise ValueError(
-            "only a network that ctnet.create_model has built can be saved: nothing tells how to build this"
+            "only a network that ctnet.create_model has built can be saved: nothing tells how to build this. "
+            "One of your own is built by it after ctnet.models.register"
         )
     names = list(classes) if classes is not None else model.classes
     if names is not None and len(names) != model.head.out_features:
         raise ValueError(f"{len(names)} class names were given for {model.head.out_features} scores")
     about = describe(model, names, recipe)
     tensors = dict(model.state_dict())
+    _check_network(tensors, about["config"])
     if dtype is not None:
         tensors = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
     write_tensors(path, tensors, about)
 
 
+def _unwrapped(model: nn.Module) -> Any:
+    """The network in what compiles it or trains it in parallel."""
+    while isinstance(model, DistributedDataParallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, DistributedDataParallel) else model._orig_mod  # type: ignore[assignment]
+    return model
+
+
+def _check_network(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the weights are of the network that a configuration builds."""
+    with torch.device("meta"):
+        built = create_model(**config).state_dict()
+    shapes, expected = ({key: tuple(t.shape) for key, t in held.items()} for held in (tensors, built))
+    if other := [key for key in {**expected, **shapes} if expected.get(key) != shapes.get(key)]:
+        raise ValueError(
+            f"this is no longer the {config['name']} that ctnet.create_model built: {some(other)} differ. Save that, "
+            "before ctnet.optimize or a change of its layers"
+        )
+
+
 def describe(model: VideoModel, classes: Sequence[str] | None, recipe: Recipe | None) -> dict[str, Any]:
     """What a file says of the network that its weights are of."""
     return {
-        "config": model.config,
+        "config": model.config and model.config | {"num_classes": model.head.out_features},
         "classes": classes,
         "normalisation": {"mean": list(model.input_mean), "std": list(model.input_std)},
         "recipe": recipe.to_dict() if recipe else None,
@@ -198,7 +223,8 @@ def _read(path: PathLike, tensors: bool) -> tuple[dict[str, Tensor], dict[str, A
             held = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged or no file of weights ({error}); `ctnet convert` reads those of the authors' code"
+            f"{path} is damaged or no file of weights ({error}); `ctnet convert` reads those of the authors' code, and "
+            "ctnet.create_model(..., checkpoint=FILE) a plain state dict of a network of this package"
         ) from error
     try:
         if metadata["format"] != FORMAT:

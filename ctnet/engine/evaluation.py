@@ -153,7 +153,13 @@ def evaluate(
         precision: of autocast; torch.float32 for none.
         workers: processes that load data.
         progress: show a bar.
+
+    Raises:
+        ValueError: when a label is of no class, or the model scores another number of classes.
     """
+    for name, label in zip(dataset.names, dataset.labels, strict=True):
+        if not 0 <= label < len(dataset.classes):
+            raise ValueError(f"{name} has the label {label}, and the dataset {len(dataset.classes)} classes")
     place = place or Place(next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
     mine = range(len(dataset))[place.rank :: place.world]
     views = len(dataset[0][0]) if len(dataset) and dataset[0][0].dim() == 5 else 1
@@ -166,6 +172,10 @@ def evaluate(
             clips = clips.to(place.device, non_blocking=True)
             with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
                 scores = model(clips.flatten(0, -5))  # (N * views, classes)
+            if scores.shape[1] != len(dataset.classes):
+                raise ValueError(
+                    f"the network scores {scores.shape[1]} classes, the dataset has {len(dataset.classes)}"
+                )
             rows.append(scores.float().softmax(-1).unflatten(0, (len(clips), -1)).mean(1))
     probabilities = place.interleave(torch.cat(rows), len(dataset)).cpu().numpy()
     return Scores(probabilities, np.array(dataset.labels), dataset.names, dataset.classes)

@@ -16,6 +16,7 @@ from ctnet.data import (
     VideoDataset,
     VideoError,
     VideoList,
+    Videos,
     eval_transform,
     left_right_swap,
     load_videos,
@@ -62,16 +63,15 @@ def load_split(recipe: Recipe, split: str) -> VideoList | MicroDataset:
         kind, level = MICRO_DATASETS[recipe.dataset], recipe.difficulty
         return kind(recipe.root or None, split, count=count, fold=recipe.fold, difficulty=level)
     if recipe.dataset not in DATASETS:
-        known = [*DATASETS, *MICRO_DATASETS]
         raise ValueError(
-            f"unknown dataset {recipe.dataset!r}; {did_you_mean(recipe.dataset, known)} There are {', '.join(known)}"
+            f"unknown dataset {recipe.dataset!r}; {did_you_mean(recipe.dataset, [*DATASETS, *MICRO_DATASETS])}"
         )
     if not recipe.root:
         raise ValueError(f"where does {recipe.dataset} lie? give its directory as root=DIRECTORY")
     return load_videos(recipe.root, "train" if split == "train" else "val", recipe.dataset, recipe.fold, recipe.missing)
 
 
-def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDataset | None = None) -> VideoDataset:
+def train_data(recipe: Recipe, model: VideoModel, videos: Videos | None = None) -> VideoDataset:
     """Clips to train a model on: sampled, cropped and flipped at random as the recipe says, and normalised for it.
 
     Raises:
@@ -96,7 +96,7 @@ def train_data(recipe: Recipe, model: VideoModel, videos: VideoList | MicroDatas
 
 
 def eval_data(
-    recipe: Recipe, model: VideoModel, view: View | None = None, videos: VideoList | MicroDataset | None = None
+    recipe: Recipe, model: VideoModel, view: View | None = None, videos: Videos | None = None
 ) -> VideoDataset:
     """Clips to test a model on; an item has crops x clips of them where a view has more than one.
 

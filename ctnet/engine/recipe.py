@@ -1,5 +1,6 @@
 """A training run as plain data: the paper's recipes (section 4, appendix A.1), and small ones for twins."""
 
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -97,6 +98,12 @@ class Recipe:
                 raise ValueError(f"{name}={value!r} does not fit: {_expected(kind)} is expected") from error
             if type(converted) is not type(value):  # a whole number for a float
                 object.__setattr__(self, name, converted)
+        try:
+            json.dumps(self.options)
+        except TypeError as error:
+            raise ValueError(
+                f"options={self.options!r} does not fit: what JSON can hold is expected ({error})"
+            ) from error
         if self.warmup_epochs + (self.decay_epochs or 0) > self.epochs:
             decay = f" and {self.decay_epochs:g} of decay" if self.decay_epochs else ""
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up{decay} do not fit into {self.epochs} epochs")

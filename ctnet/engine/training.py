@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
+from ctnet.data import Videos
 from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_model, write_tensors
 from ctnet.engine.evaluation import Scores, data_identity, evaluate
 from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
@@ -44,15 +45,23 @@ class Progress:
     epochs: list[dict[str, float]] = field(default_factory=list)  # a row for each finished epoch
 
 
-def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: bool = True) -> Scores:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    videos: Mapping[str, Videos] | None = None,
+    resume: bool = True,
+    progress: bool = True,
+) -> Scores:
     """Train and test a network as a recipe says; under `torchrun`, together with its other processes.
 
     Args:
         recipe: what to do.
         out: directory of the run. It gets `state.safetensors` while training, and at the end `model.safetensors`,
             `metrics.csv`, `metrics.json` and `scores.npz` with the scores of the validation clips.
+        videos: "train" and "val" to read in the place of the recipe's dataset, such as a `ctnet.data.VideoList` each.
         resume: go on from the state in `out` if there is one; otherwise a directory that has one is refused.
-        progress: show a bar.
+        progress: show a bar, and what to know before the run begins; that stands in `metrics.json` too.
 
     Returns:
         Scores of the validation clips at the end, one clip and one crop each.
@@ -66,7 +75,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = True, progress: boo
     with distributed() as place:
         if place.device.type == "cpu":
             keep_freed_memory()
-        run = Run(recipe, Path(out), place, resume)
+        run = Run(recipe, Path(out), place, resume, videos)
         if run.is_finished:
             return Scores.load(run.out / SCORES)
         if progress and place.first:
@@ -145,20 +154,23 @@ def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
 class Run:
     """All that one run consists of, built from its recipe or from the state that an earlier process left."""
 
-    def __init__(self, recipe: Recipe, out: Path, place: Place, resume: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, out: Path, place: Place, resume: bool, videos: Mapping[str, Videos] | None = None
+    ) -> None:
         self.recipe, self.out, self.place = recipe, out, place
         if place.first:
             for name in (STATE, MODEL, SCORES, f"{METRICS}.csv", f"{METRICS}.json"):
                 remove_scratch(out / name)
         self.precision = choose_precision(recipe.precision, place.device)
         torch.manual_seed(recipe.seed)
-        videos = load_split(recipe, "train")
-        self.classes = videos.class_names
+        learnt = videos["train"] if videos else load_split(recipe, "train")
+        self.classes = learnt.class_names
         held = resume and (out / STATE).exists()  # the state has all weights: those to begin with are not needed
         start = recipe.override({"init": "none"}) if held else recipe
         self.notes: list[str] = []  # what a user should know before the run begins
         self.model = channels_last(build_model(start, self.classes, self.notes).to(place.device))
-        self.train_set, self.test_set = train_data(recipe, self.model, videos), eval_data(recipe, self.model)
+        self.train_set = train_data(recipe, self.model, learnt)
+        self.test_set = eval_data(recipe, self.model, videos=videos["val"] if videos else None)
         for use, clips in (("training", self.train_set), ("validation", self.test_set)):
             self.notes += [f"{use}: {note}" for note in clips.notes]
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
@@ -293,8 +305,8 @@ class Run:
         writer.writerows(rows)
         write_text(self.out / f"{METRICS}.csv", table.getvalue())
         content = {"recipe": self.recipe.to_dict(), "epochs": rows, "losses": self.progress.losses}
-        if self.progress.changes:
-            content["changes"] = self.progress.changes
+        content |= {"notes": self.notes} if self.notes else {}
+        content |= {"changes": self.progress.changes} if self.progress.changes else {}
         write_text(self.out / f"{METRICS}.json", json.dumps(content))
 
     def finish(self) -> None:

@@ -78,7 +78,8 @@ class CTModule(nn.Module):
         in_channels: channels of the input.
         out_channels: C, the input's unless given.
         sizes: K, or the sizes (C_1, ..., C_K); see `sub_dimension_sizes`.
-        kernels: extent of the sub-operations, one for all or one for each: k for k x k x k, or (t, h, w).
+        kernels: extent of the sub-operations: k for cubes k x k x k, or a list with one for each, k or (t, h, w). With
+            K = 3, (1, 3, 3) is three cubes; ((1, 3, 3),) * 3 is one extent for all.
         connection: of the spatial and the temporal convolution (Table 2c).
         excitation: "te", "se" or "none" (Table 2g).
         pointwise: whether a 1 x 1 x 1 convolution over all channels (PWConv) stands between sub-operations.

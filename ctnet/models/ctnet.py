@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -106,7 +106,7 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
 
     The modules normalise and rectify their own output. So a batch normalisation that a replaced convolution feeds is
     dropped, as is the rest of torchvision's BasicConv2d. (It stays in a block whose forward depends on its input, since
-    nothing can tell what is fed there.) A ReLU that follows no longer writes over its input, which the module's own
+    nothing can tell what is fed there.) Activations around it no longer write over their input, which the module's own
     last ReLU needs for its gradient.
     """
     cnn = copy.deepcopy(cnn)
@@ -124,10 +124,18 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
         if following and isinstance(parent.get_submodule(following), nn.BatchNorm2d):
             outer, _, leaf = following.rpartition(".")
             setattr(parent.get_submodule(outer), leaf, nn.Identity())
-        for sibling in parent.children():
-            if isinstance(sibling, nn.ReLU):
-                sibling.inplace = False
+        for around in (parent, *_ancestors(cnn, parent_name)):
+            for sibling in around.children():
+                if hasattr(sibling, "inplace"):
+                    sibling.inplace = False  # type: ignore[assignment]
     return cnn
+
+
+def _ancestors(cnn: nn.Module, name: str) -> Iterator[nn.Module]:
+    """What holds the module of this name, but for the network itself."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield cnn.get_submodule(name)
 
 
 def _following(parent: nn.Module, child: str) -> str | None:
@@ -160,6 +168,10 @@ def tensorize(
         module: what replaces a convolution, called with its input and output channels.
         options: passed on to `module`; for a `CTModule` its sizes, kernels, connection, excitation, pointwise.
 
+    Raises:
+        ValueError: when the CNN cannot be taken apart into stages, a block's forward depends on its input or its mode,
+            or no dense convolution of stride 1 is found.
+
     Returns:
         A network from clips (N, 3, T, H, W) to scores (N, num_classes). Its `input_mean` and `input_std` are those of
         ImageNet, or of torchvision's InceptionV3 where `cnn` has its weights.
@@ -190,13 +202,15 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     """
 
     def add(module: Module) -> Module:
+        further = list(inspect.signature(module).parameters.values())[2:]
+        named = ["*" if each.kind is inspect.Parameter.VAR_KEYWORD else each.name for each in further]
         for backbone in _RULES:
             register(
                 f"{prefix}_{backbone}",
                 family="module",
                 version=version + RAISED.get(backbone, 0),
                 pretrained=True,
-                options=(*list(inspect.signature(module).parameters)[2:], "blocks"),
+                options=(*named, "blocks"),
             )(partial(_with_module, module, backbone))
         return module
 

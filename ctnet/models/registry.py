@@ -42,7 +42,8 @@ def register(
         version: of its behaviour. Raise it when the same weights give other scores, when a fresh network starts from
             other weights, or when its cost changes: results of older versions are then stale.
         pretrained: whether the builder takes `weights`, None or "imagenet".
-        options: names of further arguments of the builder, beside num_classes, num_frames and dropout.
+        options: names of further arguments of the builder, beside num_classes, num_frames and dropout; "*" among them
+            lets any through.
     """
 
     def add(build: Builder) -> Builder:
@@ -102,14 +103,14 @@ def create_model(
         RuntimeError: when ImageNet weights cannot be downloaded.
     """
     entry = _entry(name)
-    if unknown := [option for option in options if option not in entry.options]:
+    if "*" not in entry.options and (unknown := [option for option in options if option not in entry.options]):
         there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
     trained = find_weights(name, weights) if weights not in (None, "imagenet") else None
     if num_classes is None:
         num_classes = len(trained.classes) if trained else 174
     if weights == "imagenet" and not entry.pretrained:
-        raise ValueError(f"there are no ImageNet weights for {name}: leave out weights")
+        raise ValueError(f"there are no ImageNet weights for {name}: leave out weights, or in a recipe set init=none")
     start = {"weights": weights} if weights == "imagenet" else {}
     model = entry.build(num_classes=num_classes, num_frames=num_frames, dropout=dropout, **start, **options)
     model.config = {"name": name, "num_classes": num_classes, "num_frames": num_frames, "dropout": dropout} | options

@@ -2,12 +2,13 @@
 
 import inspect
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ctnet.models.modes import evaluating
+from ctnet.models.modes import evaluating, in_mode
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +25,8 @@ class VideoModel(nn.Module):
 
     Attributes:
         head: the linear layer that gives the scores.
-        config: the arguments of `ctnet.create_model` that build this network again; None if it was built otherwise.
+        config: the arguments of `ctnet.create_model` that build this network again, but for a head that was changed;
+            None if it was built otherwise.
         classes: names of the classes, in the order of the scores, once they are known.
     """
 
@@ -47,8 +49,7 @@ class VideoModel(nn.Module):
         Raises:
             ValueError: when the input has another shape.
         """
-        if x.dim() != 5 or x.shape[1] != 3:
-            raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
+        check_clips(x)
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -58,6 +59,14 @@ class VideoModel(nn.Module):
     def forward_head(self, features: Tensor) -> Tensor:
         """Activations of the last stage (N, C, T', h, w) -> scores (N, num_classes)."""
         raise NotImplementedError
+
+
+def check_clips(x: Tensor) -> None:
+    """Raise ValueError unless `x` has the shape (N, 3, T, H, W) of clips, T at least 1, and numbers with a point."""
+    if x.dim() != 5 or x.shape[1] != 3 or x.shape[2] == 0:
+        raise ValueError(f"expected clips of shape (N, 3, T, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"expected RGB values normalised by input_mean and input_std, got {x.dtype}")
 
 
 class TSN(VideoModel):
@@ -85,6 +94,18 @@ class TSN(VideoModel):
         frames = as_frames(x).contiguous(memory_format=torch.channels_last)
         return as_clips(self.backbone(frames, x.shape[2]), x.shape[2])
 
+    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """Clips (N, 3, T, H, W) -> activations (N, C, T, h, w) of every child of the backbone, by its name.
+
+        In a ResNet "layer1" to "layer4" are the paper's stages 2 to 5.
+
+        Raises:
+            ValueError: when the input has another shape.
+        """
+        check_clips(x)
+        frames = as_frames(x).contiguous(memory_format=torch.channels_last)
+        return {name: as_clips(found, x.shape[2]) for name, found in self.backbone.each(frames, x.shape[2])}
+
     def forward_head(self, features: Tensor) -> Tensor:
         """Activations (N, C, T, h, w) -> scores (N, num_classes): pooled, scored for each frame, averaged over T."""
         pooled = nn.functional.adaptive_avg_pool2d(as_frames(features), 1).flatten(1)  # (N*T, C)
@@ -107,6 +128,9 @@ class Stages(nn.Sequential):
 
     Args:
         layers: whose names and weights these stages take over.
+
+    Raises:
+        ValueError: when the forward of a layer depends on its input or its mode, so that nothing can write it anew.
     """
 
     def __init__(self, layers: nn.Sequential) -> None:
@@ -115,9 +139,15 @@ class Stages(nn.Sequential):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:  # type: ignore[override]
         """(N*T, C, H, W), of clips of T = `num_frames` frames -> (N*T, C', H', W')."""
+        for _, found in self.each(x, num_frames):
+            x = found
+        return x
+
+    def each(self, x: Tensor, num_frames: int) -> Iterator[tuple[str, Tensor]]:
+        """Name and output (N*T, C', H', W') of one stage after the other."""
         for name, layer in self.named_children():
             x = layer(x, num_frames) if name in self.mixing else layer(x)
-        return x
+            yield name, x
 
 
 def _mixes_frames(module: nn.Module) -> bool:
@@ -130,7 +160,27 @@ def _told(layer: nn.Module) -> nn.Module:
         return layer
     if isinstance(layer, nn.Sequential):
         return Stages(layer)
-    graph = _Tracer().trace(layer)
+    with in_mode(layer, training=False):
+        told = _traced_with_frames(layer)
+    with in_mode(layer, training=True):
+        if told.code != _traced_with_frames(layer).code:
+            raise ValueError(_UNTOLD.format(type(layer).__name__, "its mode"))
+    told.training = layer.training
+    return told
+
+
+_UNTOLD = (
+    "cannot tell the parts of {0} that mix frames how many there are: its forward depends on {1}. Make a module of "
+    "what does, or let the forward take (x, num_frames) and call those parts with both"
+)
+
+
+def _traced_with_frames(layer: nn.Module) -> fx.GraphModule:
+    """`layer` in its present mode, from (frames, num_frames) to frames."""
+    try:
+        graph = _Tracer().trace(layer)
+    except Exception as error:  # whatever a forward does with what is no tensor
+        raise ValueError(_UNTOLD.format(type(layer).__name__, f"its input ({error})")) from error
     (frames,) = graph.find_nodes(op="placeholder")
     with graph.inserting_after(frames):
         num_frames = graph.placeholder("num_frames")

@@ -1,3 +1,4 @@
+import copy
 from functools import cache, partial
 
 import av
@@ -143,7 +144,17 @@ def test_an_explanation_is_of_the_predicted_class_unless_another_is_asked_for(tm
 
 def test_a_network_without_names_numbers_its_classes(monkeypatch):
     monkeypatch.setattr(network(), "classes", None)
-    assert explain("tsn", network(), explanation().frames, "2", size=32).label == "2"
+    for label in ("2", 2):
+        assert explain("tsn", network(), explanation().frames, label, size=32).label == "2"
+
+
+def test_an_explanation_leaves_a_network_in_training_as_it_was():
+    model, frames = copy.deepcopy(network()).train(), explanation().frames
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (explain("tsn", model, frames, size=32).score for _ in range(2))
+    assert first == second
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_an_unknown_class_suggests_the_nearest():

@@ -126,6 +126,8 @@ def test_every_modules_mode_is_left_as_it_is():
 @pytest.mark.parametrize("labels", [[0, 1], [0, 1, 5], [0, 1, -1], [[0], [1], [2]]])
 @pytest.mark.parametrize("explain", [saliency_tubes, grad_cam])
 def test_labels_that_do_not_fit_are_refused(explain, labels):
+    with pytest.raises(ValueError, match=r"expected labels as an int64 tensor of shape \(N,\)"):
+        explain(Small(), CLIPS, labels)
     with pytest.raises(ValueError, match="expected a label from 0 to 4 for each of 3 clips"):
         explain(Small(), CLIPS, torch.tensor(labels))
 

@@ -64,8 +64,20 @@ def test_what_cannot_be_saved_is_refused_and_leaves_the_old_file(tmp_path):
         save_model(path, network(), classes=["a", "b"])
     with pytest.raises(ValueError, match=r"only a network that ctnet\.create_model has built"):
         save_model(path, ctnet.tensorize(ctnet.models.resnet_twin()))
+    with pytest.raises(ValueError, match=r"no longer the ctnet_r50_twin that ctnet\.create_model built: .* differ"):
+        save_model(path, ctnet.optimize(network()))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_is_saved_from_what_compiles_it_and_with_another_head(tmp_path):
+    model = network()
+    model.head = torch.nn.Linear(model.head.in_features, 5)
+    model.classes = list("abcde")
+    save_model(tmp_path / "model.safetensors", torch.compile(torch.compile(model)))
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert (loaded.classes, loaded.config["num_classes"]) == (list("abcde"), 5)
+    assert torch.equal(loaded.head.weight, model.head.weight)
 
 
 def damage(path, kind):

@@ -22,7 +22,7 @@ from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_re
 from ctnet.engine.checkpoint import load_init, read_about, read_tensors, save_model, write_tensors
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.training import choose_precision, recompute_activations
-from ctnet.micro import MicroSomething, make
+from ctnet.micro import MicroKinetics, MicroSomething, make
 from ctnet.models import CTModule
 
 COMMAND = [sys.executable, "-m", "ctnet.cli", "train", "micro-something"]
@@ -92,6 +92,16 @@ def test_a_run_keeps_its_metrics(whole):
     assert table["val_loss"].iloc[-1] == pytest.approx(-np.log(own).mean(), rel=1e-4)
     assert table["lr"].iloc[-1] == pytest.approx(0)
     assert ((table["waiting_for_data"] > 0) & (table["waiting_for_data"] < 1)).all()
+
+
+def test_videos_of_ones_own_take_the_datasets_place(whole, tiny, tmp_path):
+    videos = {split: MicroKinetics(tiny.root, split, count=18) for split in ("train", "val")}
+    recipe = tiny.override({"epochs": 1, "init": str(whole / "model.safetensors")})
+    scores = train(recipe, tmp_path, videos=videos, progress=False)
+    assert scores.names == videos["val"].names
+    assert load_model(tmp_path / "model.safetensors").classes == videos["train"].class_names
+    (note,) = json.loads((tmp_path / "metrics.json").read_text())["notes"]  # what a run without a bar has told nobody
+    assert "of the weights are those of" in note
 
 
 def test_epochs_without_a_test_have_no_accuracy(tiny, tmp_path):

@@ -83,6 +83,26 @@ def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
     assert not any(isinstance(module, OnClips) for module in cnn.modules())
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.SiLU(inplace=True)),
+        lambda: (
+            torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8)),
+            torch.nn.ReLU(inplace=True),
+        ),
+    ],
+    ids=["silu", "a level up"],
+)
+def test_activations_around_a_replaced_convolution_leave_what_its_gradient_needs(layers):
+    cnn = torch.nn.Sequential()
+    cnn.features = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Sequential(*layers()))
+    *_, conv = (name for name, part in cnn.named_modules() if isinstance(part, torch.nn.Conv2d))
+    model = ctnet.tensorize(cnn, [conv], num_classes=2, connection="serial", excitation="none")
+    model(torch.randn(1, 3, 2, 8, 8)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_tensorize_keeps_the_normalisation_of_inception(pretrained):
     cnn = torchvision.models.inception_v3(init_weights=False, transform_input=pretrained)

@@ -4,6 +4,7 @@ import torchvision
 from networks import tiny
 from torch import nn
 from torch.nn.functional import dropout, max_pool2d
+from torchvision.ops import stochastic_depth
 
 import ctnet
 from ctnet.models import TSN
@@ -47,10 +48,15 @@ def test_memory_format_of_the_input_does_not_matter(memory_format):
         torch.testing.assert_close(model(clip.to(memory_format=memory_format)), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 32, 32), (2, 8, 3, 32, 32), (2, 3, 32, 32)])
+@pytest.mark.parametrize("shape", [(3, 8, 32, 32), (2, 8, 3, 32, 32), (2, 3, 32, 32), (2, 3, 0, 32, 32)])
 def test_input_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"expected clips of shape \(N, 3, T, H, W\)"):
         tiny()(torch.zeros(shape))
+
+
+def test_frames_that_were_not_normalised_are_refused():
+    with pytest.raises(ValueError, match=r"normalised by input_mean and input_std, got torch\.uint8"):
+        tiny()(torch.zeros(1, 3, 2, 32, 32, dtype=torch.uint8))
 
 
 FEWER = {"blocks": 1}  # modules are all alike, and each costs torch's compiler seconds
@@ -162,6 +168,57 @@ def test_what_depends_on_the_mode_is_followed_or_refused(drop):
     else:
         with pytest.raises(ValueError, match="calls .*dropout2d.*use its module"):
             ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)
+
+
+class Block(nn.Module):
+    """A block whose forward does with its frames, beside its convolutions, what a case says."""
+
+    def __init__(self, does):
+        super().__init__()
+        self.does, self.conv1, self.conv2 = does, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return self.does(self, self.conv2(self.conv1(x)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        (lambda block, x: x * 0 if block.training else x, "its forward depends on its mode. Make a module"),
+        (lambda block, x: stochastic_depth(x, 0.5, "row", block.training), "depends on its mode"),
+        (lambda block, x: x if x.shape[0] > 1 else -x, r"Block .* depends on its input \(symbolically traced"),
+    ],
+)
+def test_a_block_that_depends_on_more_than_its_layers_is_refused(does, message, training):
+    cnn = nn.Sequential()
+    cnn.features = nn.Sequential(Block(does))
+    with pytest.raises(ValueError, match=message):
+        ctnet.tensorize(cnn.train(training), ["features.0.conv2"], num_classes=3)
+
+
+def test_a_block_that_takes_the_number_of_frames_may_do_anything():
+    class Told(Block):
+        def forward(self, x, num_frames):
+            return self.does(self, self.conv2(self.conv1(x), num_frames))
+
+    cnn = nn.Sequential()
+    cnn.features = nn.Sequential(Told(lambda block, x: x * 0 if block.training else x))
+    model, clips = ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3), torch.randn(1, 3, 4, 8, 8)
+    assert not model.forward_features(clips).any()
+    assert model.eval().forward_features(clips).any()
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_every_stage_can_be_read(frames):
+    model, clips = ctnet.create_model("ctnet_r26_twin").eval(), torch.randn(2, 3, frames, 32, 32)
+    with torch.no_grad():
+        stages = model.forward_stages(clips)
+        assert list(stages)[-4:] == ["layer1", "layer2", "layer3", "layer4"]
+        assert stages["layer2"].shape == (2, 128, frames, 8, 8)
+        assert torch.equal(stages["layer4"], model.forward_features(clips))
+    with pytest.raises(ValueError, match="expected clips of shape"):
+        model.forward_stages(clips[0])
 
 
 def test_a_network_of_another_type_is_taken_as_it_is():

@@ -82,7 +82,7 @@ def test_the_ensemble_is_cheap_when_most_rows_cost_more(own_results, edited):
 
 
 @pytest.mark.parametrize(
-    "name, row, column, value, claim",
+    ("name", "row", "column", "value", "claim"),
     [
         ("2b", "k4", "top1", 45.9, "4.1/K = 4: accuracy comparable to K = 1"),
         ("4", "x3d-xl-16x3x10", "top1", 79.4, "4.2/R101: accuracy comparable to X3D-XL"),
