@@ -47,25 +47,34 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def flops(
     model: Annotated[str, typer.Argument(help="A name that `ctnet models` lists.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTION=VALUE]...", help="Of the network, as `create_model` takes them."),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames T of the clip.")] = 8,
     size: Annotated[int, typer.Option(help="Height and width of the clip in pixels.")] = 256,
     classes: Annotated[int, typer.Option(min=1, help="Classes of the head.")] = 174,
     as_json: Json = False,
 ) -> None:
-    """Count a network's multiply-adds for one clip, and its parameters."""
-    from ctnet import count_cost, create_model
+    """Count a network's multiply-adds for one clip, and its parameters.
 
-    cost = count_cost(create_model(model, num_classes=classes), size=size, frames=frames)
+    ctnet flops ctnet_r50 sizes=3 connection=serial blocks=12
+    """
+    from ctnet import count_cost, create_model
+    from ctnet.engine.values import read_assignments
+
+    chosen = read_assignments(options or [], "option of a network", "sizes=3")
+    cost = count_cost(create_model(model, num_classes=classes, **chosen), size=size, frames=frames)
     figures = {
         "gmacs": round(cost.gmacs, 2),
         "conv_linear_gmacs": round(cost.conv_linear_gmacs, 2),
         "params_m": round(cost.params_m, 2),
     }
     if as_json:
-        settings = {"model": model, "frames": frames, "size": size, "classes": classes}
+        settings = {"model": model, "options": chosen, "frames": frames, "size": size, "classes": classes}
         print(json.dumps(settings | figures | {"uncounted": dict(cost.uncounted)}))
     else:
-        print(f"{model}, {frames} x {size} x {size}, {classes} classes")
+        print(", ".join([model, *(options or []), f"{frames} x {size} x {size}", f"{classes} classes"]))
         print(f"{figures['gmacs']:>8} GMACs in all (what the paper calls GFLOPs)")
         print(f"{figures['conv_linear_gmacs']:>8} GMACs in convolutions and linear layers")
         print(f"{figures['params_m']:>8} M parameters")
@@ -146,7 +155,9 @@ def data_make(
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="Its name; `--list` shows them.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Its name, `--list` shows them; or a .json file of what `--show` prints.")
+    ] = None,
     changes: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Fields to change.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the run. One that was interrupted goes on.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the recipes.")] = False,

@@ -26,6 +26,13 @@ def test_flops_prints_the_papers_figures_as_json(run):
     assert figures["uncounted"] == {}
 
 
+def test_flops_of_an_ablation(run):
+    code, out, _ = run("flops", "ctnet_r50", "sizes=3", "excitation=none", "pointwise=false", "--json")
+    assert (code, json.loads(out)["gmacs"]) == (0, 35.7)  # Table 2b, K = 3
+    assert json.loads(out)["options"] == {"sizes": 3, "excitation": "none", "pointwise": False}
+    assert "ctnet_r50_twin, blocks=1, 8 x 32 x 32" in run("flops", "ctnet_r50_twin", "blocks=1", "--size", "32")[1]
+
+
 def test_flops_for_people(run):
     code, out, _ = run("flops", "tsn_r50_twin", "--size", "32", "--frames", "2")
     assert code == 0
@@ -42,6 +49,9 @@ def test_flops_for_people(run):
         (["flops", "tsn_r50_twin", "--classes", "0"], "--classes"),
         (["flops", "tsn_r50", "--frames", "eight"], "--frames"),
         (["flops"], "Missing argument"),
+        (["flops", "ctnet_r50", "sizes"], "'sizes' is no option of a network: write name=value, such as sizes=3"),
+        (["flops", "ctnet_r50", "size=3"], "ctnet_r50 has no option size; there are sizes, kernels"),
+        (["flops", "ctnet_r50", "kernels=[3"], "'kernels=[3' cannot be read"),
         (["fops"], "No such command"),
     ],
 )

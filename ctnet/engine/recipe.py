@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -282,7 +283,22 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name; raises ValueError with the nearest name for an unknown one."""
+    """A recipe by name, or from a .json file with fields of one, such as `ctnet train RECIPE --show` prints.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for an unknown name, with the nearest, or a file that holds no recipe.
+    """
+    if name.endswith(".json"):
+        try:
+            changes = json.loads(Path(name).read_text())
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{name}: no such file of a recipe") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name} holds no recipe ({error})") from error
+        if not isinstance(changes, dict):
+            raise ValueError(f"{name} holds no recipe: fields with values are expected")
+        return Recipe().override(changes)
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)} `ctnet train --list` shows all")
     return RECIPES[name]

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -166,6 +167,30 @@ def test_a_wrong_change_is_refused_in_one_line(text, message):
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'kinetics'"):
         get_recipe("kinetic")
+
+
+def test_a_recipe_is_read_from_what_is_shown_of_it(tmp_path):
+    file, recipe = tmp_path / "mine.json", get_recipe("kinetics").override({"options": {"sizes": 3}})
+    file.write_text(json.dumps(recipe.to_dict()))
+    assert get_recipe(str(file)) == recipe
+    file.write_text('{"lr": 0.1}')
+    assert get_recipe(str(file)) == Recipe(lr=0.1)
+    for content, message in (
+        ("[]", "fields with values"),
+        ("{", "holds no recipe"),
+        ('{"lrr": 1}', "did you mean 'lr'"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            get_recipe(str(file))
+    with pytest.raises(FileNotFoundError, match="none.json: no such file of a recipe"):
+        get_recipe("none.json")
+
+
+@pytest.mark.parametrize("options", [{"blocks": {"layer3": range(1, 2)}}, {"sizes": np.int64(3)}])
+def test_options_that_no_file_could_hold_are_refused_at_once(options):
+    with pytest.raises(ValueError, match="options=.* does not fit"):
+        Recipe(options=options)
 
 
 FIELDS = st.sampled_from([*Recipe().to_dict(), "lrr", ""])
