@@ -76,6 +76,7 @@ class Recipe:
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
     clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
     label_smoothing: BelowOne = 0.0
+    freeze: list[str] = field(default_factory=list)  # parts that stay as they are, such as backbone.layer1
     freeze_bn: Literal["none", "partial", "all"] = "none"  # "partial" keeps the statistics of all but the first
     seed: Seed = 0
 

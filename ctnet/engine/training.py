@@ -27,6 +27,7 @@ from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_d
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import EXECUTION, REPAIRS, Recipe
+from ctnet.errors import did_you_mean
 from ctnet.files import check_folder, remove_scratch, write_text
 from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
@@ -214,7 +215,7 @@ class Run:
     def _executable(self) -> Any:
         """The model as it is called in training: synchronised, compiled, recomputing, distributed as asked."""
         model: Any = self.model
-        freeze_batch_norm(model, self.recipe.freeze_bn)
+        freeze(model, self.recipe)
         if self.recipe.sync_bn:
             if self.place.device.type != "cuda":
                 raise ValueError("sync_bn needs GPUs: leave it out on a CPU")
@@ -245,7 +246,7 @@ class Run:
     def start_epoch(self) -> Iterator[Any]:
         """Make everything ready for the epoch of `progress`; returns its batches from the step of `progress` on."""
         self.model.train()
-        freeze_batch_norm(self.model, self.recipe.freeze_bn)
+        freeze(self.model, self.recipe)
         self.train_set.set_epoch(self.progress.epoch)
         self.first_step = self.progress.step
         self.batches.start(self.progress.epoch, self.first_step)
@@ -455,6 +456,25 @@ def choose_precision(name: str, device: torch.device, testing: bool = False) -> 
         "bf16": torch.bfloat16,
         "fp16": torch.float16,
     }[name]
+
+
+def freeze(model: nn.Module, recipe: Recipe) -> None:
+    """Keep what a recipe freezes as it is: parts with weights and statistics, and batch normalisation.
+
+    Raises:
+        ValueError: for a part that is not there, or when nothing is left to train.
+    """
+    parts = dict(model.named_modules())
+    for name in recipe.freeze:
+        if not name or name not in parts:
+            raise ValueError(
+                f"{recipe.model} has no part {name!r} to freeze; {did_you_mean(name, filter(None, parts))}"
+            )
+        parts[name].eval()
+        parts[name].requires_grad_(False)
+    freeze_batch_norm(model, recipe.freeze_bn)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"freeze={recipe.freeze} leaves nothing to train")
 
 
 def freeze_batch_norm(model: nn.Module, which: str) -> None:

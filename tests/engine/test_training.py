@@ -104,6 +104,24 @@ def test_videos_of_ones_own_take_the_datasets_place(whole, tiny, tmp_path):
     assert "of the weights are those of" in note
 
 
+def test_frozen_parts_stay_and_the_rest_learns(whole, tiny, tmp_path):
+    start = str(whole / "model.safetensors")
+    recipe = tiny.override(
+        {"epochs": 1, "init": start, "freeze": ["backbone.conv1", "backbone.bn1", "backbone.layer1"]}
+    )
+    train(recipe, tmp_path, progress=False)
+    before, after = load_model(start).state_dict(), load_model(tmp_path / "model.safetensors").state_dict()
+    kept = {name for name, value in after.items() if torch.equal(value, before[name])}
+    frozen = {name for name in after if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1."))}
+    assert kept == frozen
+    for parts, message in (
+        (["backbone.layer9"], "did you mean 'backbone.layer"),
+        (["backbone", "head"], "nothing to train"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(recipe.override({"freeze": parts}), tmp_path / "other", progress=False)
+
+
 def test_epochs_without_a_test_have_no_accuracy(tiny, tmp_path):
     train(tiny.override({"train_clips": 8, "epochs": 3, "eval_every": 2}), tmp_path, progress=False)
     assert pd.read_csv(tmp_path / "metrics.csv")["val_top1"].isna().tolist() == [True, False, False]
