@@ -37,8 +37,14 @@ class Cost:
     """
 
 
-def count_cost(model: "nn.Module", size: int | tuple[int, int] = 256, frames: int | None = None) -> Cost:
-    """Count the cost of `model` on one clip (1, 3, frames, height, width).
+def count_cost(
+    model: "nn.Module",
+    size: int | tuple[int, int] = 256,
+    frames: int | None = None,
+    *,
+    shape: tuple[int, ...] | None = None,
+) -> Cost:
+    """Count the cost of `model` on one clip (1, 3, frames, height, width), or on an input of another shape.
 
     The count is fvcore's, in evaluation mode, and made on shapes alone: nothing is computed, unless the model does what
     shapes do not decide. Torch's own counter helps where fvcore has no count, as for attention, and what neither can
@@ -48,19 +54,24 @@ def count_cost(model: "nn.Module", size: int | tuple[int, int] = 256, frames: in
         model: a network on clips.
         size: height and width in pixels, one number for both.
         frames: T; the model's own `num_frames` unless given.
+        shape: of the input of what takes no clips, such as (1, 64, 8, 56, 56) for a `CTModule(64)` alone; it stands
+            for `size` and `frames`.
 
     Raises:
-        ValueError: when a number is not positive, or the model fails on such a clip.
+        ValueError: when a number is not positive, or the model fails on such an input.
     """
     import torch
 
     from ctnet.analysis.shapes import without_data
 
-    height, width = (size, size) if isinstance(size, int) else size
-    frames = int(getattr(model, "num_frames", 8)) if frames is None else frames
-    if min(height, width, frames) < 1:
-        raise ValueError(f"size and frames must be positive, got {height} x {width} and {frames} frames")
-    shape = (1, 3, frames, height, width)
+    if shape is None:
+        height, width = (size, size) if isinstance(size, int) else size
+        frames = int(getattr(model, "num_frames", 8)) if frames is None else frames
+        if min(height, width, frames) < 1:
+            raise ValueError(f"size and frames must be positive, got {height} x {width} and {frames} frames")
+        shape = (1, 3, frames, height, width)
+    elif min(shape, default=0) < 1:
+        raise ValueError(f"the numbers of a shape must be positive, got {shape}")
     try:
         counts = _count_calls(without_data(model).eval(), torch.zeros(shape, device="meta"))
     except Exception:  # what cannot be told from shapes is run, and should that fail too, it says why
@@ -160,9 +171,9 @@ def _count_executed(model: "nn.Module", shape: tuple[int, ...]) -> _Counts:
             with product_counter() as counter, _attention_in_steps():
                 model(clip)
     except Exception as error:
-        _, _, frames, height, width = shape
+        what = " x ".join(map(str, shape[2:] if len(shape) == 5 and shape[:2] == (1, 3) else shape))
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"the model cannot process a clip of {frames} x {height} x {width}: {reason}") from error
+        raise ValueError(f"the model cannot process a clip of {what}: {reason}") from error
     if counter.get_total_flops() > 2 * by_operator.total():
         uncounted["untraced"] = 1
     return by_operator, by_module, uncounted

@@ -80,6 +80,18 @@ def test_sizes_must_be_positive(size, frames):
         ctnet.count_cost(ctnet.create_model("tsn_r50_twin"), size=size, frames=frames)
 
 
+@pytest.mark.parametrize(("sizes", "sides"), [(2, 8 + 8), (1, 64), (3, 4 + 4 + 4)])
+def test_what_takes_no_clips_is_counted_on_an_input_of_its_own(sizes, sides):
+    module = ctnet.models.CTModule(64, sizes=sizes, excitation="none", pointwise=False)
+    cost = ctnet.count_cost(module, shape=(1, 64, 8, 14, 14))
+    assert cost.conv_linear_gmacs == pytest.approx((9 + 3) * 64 * sides * 8 * 14 * 14 / 1e9)  # section 3.1
+    assert ctnet.count_cost(nn.Conv2d(3, 5, 3, padding=1), shape=(1, 3, 6, 7)).gmacs == 27 * 5 * 42 / 1e9
+    with pytest.raises(ValueError, match="numbers of a shape must be positive"):
+        ctnet.count_cost(module, shape=(1, 64, 0, 14, 14))
+    with pytest.raises(ValueError, match="cannot process a clip of 1 x 32 x 8 x 14 x 14"):
+        ctnet.count_cost(module, shape=(1, 32, 8, 14, 14))
+
+
 def test_a_model_that_cannot_take_the_clip_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="cannot process a clip of 8 x 16 x 16"):
         ctnet.count_cost(nn.Conv2d(3, 4, 3), size=16)
