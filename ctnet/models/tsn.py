@@ -3,6 +3,7 @@
 import inspect
 from collections import OrderedDict
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -160,13 +161,28 @@ def _told(layer: nn.Module) -> nn.Module:
         return layer
     if isinstance(layer, nn.Sequential):
         return Stages(layer)
-    with in_mode(layer, training=False):
-        told = _traced_with_frames(layer)
-    with in_mode(layer, training=True):
-        if told.code != _traced_with_frames(layer).code:
-            raise ValueError(_UNTOLD.format(type(layer).__name__, "its mode"))
-    told.training = layer.training
+    told = _traced_with_frames(layer)
+    if _may_ask_for_mode(layer):
+        with in_mode(layer, training=not layer.training):
+            if told.code != _traced_with_frames(layer).code:
+                raise ValueError(_UNTOLD.format(type(layer).__name__, "its mode"))
     return told
+
+
+def _may_ask_for_mode(layer: nn.Module) -> bool:
+    """Whether code that is traced, a module's own or a function that it names, reads an attribute `training`."""
+    parts = [part for part in layer.modules() if _mixes_frames(part) and not isinstance(part, OnClips)]
+    classes = {each for part in parts for each in type(part).__mro__ if issubclass(each, nn.Module)} - {nn.Module}
+    left = [value for holder in (*parts, *classes) for value in vars(holder).values()]
+    seen = set()
+    while left:
+        function = left.pop()
+        if isinstance(function, FunctionType) and function not in seen:
+            seen.add(function)
+            if "training" in function.__code__.co_names:
+                return True
+            left += [function.__globals__.get(name) for name in function.__code__.co_names]
+    return False
 
 
 _UNTOLD = (
