@@ -64,7 +64,11 @@ def flops(
     from ctnet.engine.values import read_assignments
 
     chosen = read_assignments(options or [], "option of a network", "sizes=3")
-    cost = count_cost(create_model(model, num_classes=classes, **chosen), size=size, frames=frames)
+    try:
+        network = create_model(model, num_classes=classes, **chosen)
+    except TypeError as error:
+        raise ValueError(f"{model} cannot be built with {', '.join(options or [])}: {error}") from error
+    cost = count_cost(network, size=size, frames=frames)
     figures = {
         "gmacs": round(cost.gmacs, 2),
         "conv_linear_gmacs": round(cost.conv_linear_gmacs, 2),

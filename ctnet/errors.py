@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that is like `name`, whatever its case, as "did you mean 'lr'?"; what there is if none is."""
     by_lower = {each.lower(): each for each in known}
-    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    holding = [each for each in by_lower if name.lower() in each] if len(name) > 1 else []
+    nearest = difflib.get_close_matches(name.lower(), holding or by_lower, n=1, cutoff=0 if holding else 0.5)
     if nearest:
         return f"did you mean {by_lower[nearest[0]]!r}?"
     if len(by_lower) > 40:

@@ -135,6 +135,7 @@ def test_places_are_tried_before_the_work(tmp_path):
         ("lrr", ["lr", "seed"], "did you mean 'lr'?"),
         ("SEED", ["lr", "seed"], "did you mean 'seed'?"),
         ("nothing like it", ["lr", "seed"], "there are lr, seed."),
+        ("bn1", ["backbone.conv1", "backbone.bn1"], "did you mean 'backbone.bn1'?"),
         ("nothing like it", map(str, range(50)), "none is like it."),
         ("lr", [], ""),
     ],

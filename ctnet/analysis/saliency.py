@@ -162,7 +162,9 @@ def _distribution(tubes: Tensor) -> Tensor:
 
 def _check(model: VideoModel, clips: Tensor, labels: Tensor) -> None:
     check_clips(clips)
-    if not isinstance(labels, Tensor):
+    if not hasattr(model, "head"):
+        raise ValueError(f"saliency needs the network and its head, which {type(model).__name__} has not")
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
         raise ValueError(f"expected labels as an int64 tensor of shape (N,), got {labels!r}")
     classes = model.head.out_features
     if labels.shape != clips.shape[:1] or ((labels < 0) | (labels >= classes)).any():

@@ -77,6 +77,9 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         self.names = [names[i] for i in self.kept]
         self.labels = [int(videos.labels[i]) for i in self.kept]
         self.classes = videos.class_names
+        for name, label in zip(self.names, self.labels, strict=True):
+            if not 0 <= label < len(self.classes):
+                raise ValueError(f"{name} has the label {label}, and there are {len(self.classes)} classes")
         listed = getattr(videos, "left_out", [])
         self.left_out = len(names) - len(self.kept) + len(listed)
         self.notes = [f"{len(listed)} left out, {len(names)} used: {some(listed)}"] if listed else []

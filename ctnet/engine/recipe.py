@@ -29,6 +29,7 @@ UpToOne = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 PositiveOrOff = Annotated[Positive | None, Meta(description="a number above 0, or null, which turns it off,")]
 Share = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and up to 1")]
 Shares = Annotated[list[Share], Meta(min_length=1, description="a list of numbers above 0 and up to 1")]
+Parts = Annotated[list[str], Meta(description="a list of parts of the network, such as [backbone.layer1],")]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Recipe:
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
     clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
     label_smoothing: BelowOne = 0.0
-    freeze: list[str] = field(default_factory=list)  # parts that stay as they are, such as backbone.layer1
+    freeze: Parts = field(default_factory=list)  # which stay as they are
     freeze_bn: Literal["none", "partial", "all"] = "none"  # "partial" keeps the statistics of all but the first
     seed: Seed = 0
 
@@ -295,11 +296,14 @@ def get_recipe(name: str) -> Recipe:
             changes = json.loads(Path(name).read_text())
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{name}: no such file of a recipe") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{name} holds no recipe ({error})") from error
         if not isinstance(changes, dict):
             raise ValueError(f"{name} holds no recipe: fields with values are expected")
-        return Recipe().override(changes)
+        try:
+            return Recipe().override(changes)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)} `ctnet train --list` shows all")
     return RECIPES[name]

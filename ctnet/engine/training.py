@@ -43,6 +43,7 @@ class Progress:
     step: int = 0
     losses: list[float] = field(default_factory=list)  # of every step so far
     changes: list[dict[str, Any]] = field(default_factory=list)  # to what the run reads, when it was resumed
+    notes: list[str] = field(default_factory=list)  # what a user should know of its start, and of every resumption
     epochs: list[dict[str, float]] = field(default_factory=list)  # a row for each finished epoch
 
 
@@ -61,6 +62,7 @@ def train(
         out: directory of the run. It gets `state.safetensors` while training, and at the end `model.safetensors`,
             `metrics.csv`, `metrics.json` and `scores.npz` with the scores of the validation clips.
         videos: "train" and "val" to read in the place of the recipe's dataset, such as a `ctnet.data.VideoList` each.
+            The recipe that is kept with the weights still names its own dataset, which `ctnet test` would read.
         resume: go on from the state in `out` if there is one; otherwise a directory that has one is refused.
         progress: show a bar, and what to know before the run begins; that stands in `metrics.json` too.
 
@@ -78,6 +80,8 @@ def train(
             keep_freed_memory()
         run = Run(recipe, Path(out), place, resume, videos)
         if run.is_finished:
+            if videos is not None and run.reads_other_clips:
+                raise ValueError(f"{out} holds a finished run on other videos: give another directory")
             return Scores.load(run.out / SCORES)
         if progress and place.first:
             for note in run.notes:
@@ -164,14 +168,16 @@ class Run:
                 remove_scratch(out / name)
         self.precision = choose_precision(recipe.precision, place.device)
         torch.manual_seed(recipe.seed)
-        learnt = videos["train"] if videos else load_split(recipe, "train")
+        if videos is not None:
+            _check_videos(videos)
+        learnt = videos["train"] if videos is not None else load_split(recipe, "train")
         self.classes = learnt.class_names
         held = resume and (out / STATE).exists()  # the state has all weights: those to begin with are not needed
         start = recipe.override({"init": "none"}) if held else recipe
         self.notes: list[str] = []  # what a user should know before the run begins
         self.model = channels_last(build_model(start, self.classes, self.notes).to(place.device))
         self.train_set = train_data(recipe, self.model, learnt)
-        self.test_set = eval_data(recipe, self.model, videos=videos["val"] if videos else None)
+        self.test_set = eval_data(recipe, self.model, videos=videos["val"] if videos is not None else None)
         for use, clips in (("training", self.train_set), ("validation", self.test_set)):
             self.notes += [f"{use}: {note}" for note in clips.notes]
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
@@ -186,6 +192,7 @@ class Run:
         self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
         self._resume(resume)
+        self.progress.notes += [note for note in self.notes if note not in self.progress.notes]
         self._check_places()
         self.forward = self._executable()
 
@@ -207,6 +214,13 @@ class Run:
     def is_finished(self) -> bool:
         """Whether all epochs are trained and everything is written."""
         return self.progress.epoch == self.recipe.epochs and all((self.out / name).exists() for name in (MODEL, SCORES))
+
+    @property
+    def reads_other_clips(self) -> bool:
+        """Whether the clips are not those that the state in the directory was trained and tested on."""
+        now = {"epoch": self.progress.epoch + 1, "step": self.progress.step}
+        found = [change for change in self.progress.changes if change.items() >= now.items()]
+        return any(change["field"] in self.clips for change in found)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it was chosen."""
@@ -306,7 +320,7 @@ class Run:
         writer.writerows(rows)
         write_text(self.out / f"{METRICS}.csv", table.getvalue())
         content = {"recipe": self.recipe.to_dict(), "epochs": rows, "losses": self.progress.losses}
-        content |= {"notes": self.notes} if self.notes else {}
+        content |= {"notes": self.progress.notes} if self.progress.notes else {}
         content |= {"changes": self.progress.changes} if self.progress.changes else {}
         write_text(self.out / f"{METRICS}.json", json.dumps(content))
 
@@ -395,6 +409,14 @@ class Run:
         """What the run reads: for each use the number of clips, and what tells them from others."""
         used = {"training clips": self.train_set, "validation clips": self.test_set}
         return {use: f"{len(clips)} ({data_identity(clips)})" for use, clips in used.items()}
+
+
+def _check_videos(videos: Mapping[str, Videos]) -> None:
+    """Raise ValueError unless there are videos to train on and to validate on, of the same classes."""
+    if missing := {"train", "val"} - videos.keys():
+        raise ValueError(f"videos lacks {' and '.join(sorted(missing))}: give both, train and val")
+    if videos["train"].class_names != videos["val"].class_names:
+        raise ValueError("the videos to train on and to validate on are of different classes")
 
 
 def build_model(recipe: Recipe, classes: list[str], notes: list[str] | None = None) -> VideoModel:

@@ -106,8 +106,8 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
 
     The modules normalise and rectify their own output. So a batch normalisation that a replaced convolution feeds is
     dropped, as is the rest of torchvision's BasicConv2d. (It stays in a block whose forward depends on its input, since
-    nothing can tell what is fed there.) Activations around it no longer write over their input, which the module's own
-    last ReLU needs for its gradient.
+    nothing can tell what is fed there.) Activations beside and behind it no longer write over their input, which the
+    module's own last ReLU needs for its gradient.
     """
     cnn = copy.deepcopy(cnn)
     for name in names:
@@ -124,18 +124,23 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
         if following and isinstance(parent.get_submodule(following), nn.BatchNorm2d):
             outer, _, leaf = following.rpartition(".")
             setattr(parent.get_submodule(outer), leaf, nn.Identity())
-        for around in (parent, *_ancestors(cnn, parent_name)):
-            for sibling in around.children():
-                if hasattr(sibling, "inplace"):
-                    sibling.inplace = False  # type: ignore[assignment]
+        for following_layer in (*parent.children(), *_behind(cnn, parent_name)):
+            if hasattr(following_layer, "inplace"):
+                following_layer.inplace = False  # type: ignore[assignment]
     return cnn
 
 
-def _ancestors(cnn: nn.Module, name: str) -> Iterator[nn.Module]:
-    """What holds the module of this name, but for the network itself."""
-    while "." in name:
-        name = name.rpartition(".")[0]
-        yield cnn.get_submodule(name)
+def _behind(cnn: nn.Module, name: str) -> Iterator[nn.Module]:
+    """The layers that stand behind the module of this name, on every level up to the network itself."""
+    while name:
+        name, _, child = name.rpartition(".")
+        holder = cnn.get_submodule(name)
+        names = [other for other, _ in holder.named_children()]
+        for other in names[names.index(child) + 1 :]:
+            layer = holder.get_submodule(other)
+            while isinstance(layer, nn.Sequential) and len(layer):
+                layer = layer[0]
+            yield layer
 
 
 def _following(parent: nn.Module, child: str) -> str | None:
@@ -193,7 +198,8 @@ Module = TypeVar("Module", bound=Callable[..., nn.Module])
 def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]:
     """Decorator: let a module take the place of 3 x 3 convolutions, as "<prefix>_<backbone>" in every backbone.
 
-    The module is called with the input and output channels and the model's options, which are its further arguments.
+    The module is called with the input and output channels and the model's options, which are its further arguments;
+    with `**options` any are passed on.
     Register one of your own, and `create_model`, training, checkpoints and costs know it in every backbone.
 
     Args:
@@ -202,15 +208,19 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     """
 
     def add(module: Module) -> Module:
-        further = list(inspect.signature(module).parameters.values())[2:]
-        named = ["*" if each.kind is inspect.Parameter.VAR_KEYWORD else each.name for each in further]
+        channels, further = 2, []
+        for each in inspect.signature(module).parameters.values():
+            if channels and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
+                channels -= 1
+            elif each.kind is not each.VAR_POSITIONAL:
+                further.append("*" if each.kind is each.VAR_KEYWORD else each.name)
         for backbone in _RULES:
             register(
                 f"{prefix}_{backbone}",
                 family="module",
                 version=version + RAISED.get(backbone, 0),
                 pretrained=True,
-                options=(*named, "blocks"),
+                options=(*further, "blocks"),
             )(partial(_with_module, module, backbone))
         return module
 

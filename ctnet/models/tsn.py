@@ -1,9 +1,9 @@
 """The Temporal Segment Network around every backbone: frames through a 2D CNN, frame scores averaged over the clip."""
 
 import inspect
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -98,14 +98,15 @@ class TSN(VideoModel):
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """Clips (N, 3, T, H, W) -> activations (N, C, T, h, w) of every child of the backbone, by its name.
 
-        In a ResNet "layer1" to "layer4" are the paper's stages 2 to 5.
+        In a ResNet "layer1" to "layer4" are the paper's stages 2 to 5. These are copies: a layer may write over its
+        input.
 
         Raises:
             ValueError: when the input has another shape.
         """
         check_clips(x)
         frames = as_frames(x).contiguous(memory_format=torch.channels_last)
-        return {name: as_clips(found, x.shape[2]) for name, found in self.backbone.each(frames, x.shape[2])}
+        return {name: as_clips(found.clone(), x.shape[2]) for name, found in self.backbone.each(frames, x.shape[2])}
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Activations (N, C, T, h, w) -> scores (N, num_classes): pooled, scored for each frame, averaged over T."""
@@ -161,28 +162,19 @@ def _told(layer: nn.Module) -> nn.Module:
         return layer
     if isinstance(layer, nn.Sequential):
         return Stages(layer)
-    told = _traced_with_frames(layer)
-    if _may_ask_for_mode(layer):
+    told, constants = _traced_with_frames(layer)
+    kinds = {type(part).__module__ for part in layer.modules() if _mixes_frames(part)}
+    if any(not kind.startswith(_MODELESS) for kind in kinds):
         with in_mode(layer, training=not layer.training):
-            if told.code != _traced_with_frames(layer).code:
-                raise ValueError(_UNTOLD.format(type(layer).__name__, "its mode"))
+            other, others = _traced_with_frames(layer)
+        codes = {re.sub(r"_tensor_constant\d+", "", module.code) for module in (told, other)}
+        if len(codes) > 1 or any(not torch.equal(*pair) for pair in zip(constants, others, strict=True)):
+            raise ValueError(_UNTOLD.format(type(layer).__name__, "its mode"))
     return told
 
 
-def _may_ask_for_mode(layer: nn.Module) -> bool:
-    """Whether code that is traced, a module's own or a function that it names, reads an attribute `training`."""
-    parts = [part for part in layer.modules() if _mixes_frames(part) and not isinstance(part, OnClips)]
-    classes = {each for part in parts for each in type(part).__mro__ if issubclass(each, nn.Module)} - {nn.Module}
-    left = [value for holder in (*parts, *classes) for value in vars(holder).values()]
-    seen = set()
-    while left:
-        function = left.pop()
-        if isinstance(function, FunctionType) and function not in seen:
-            seen.add(function)
-            if "training" in function.__code__.co_names:
-                return True
-            left += [function.__globals__.get(name) for name in function.__code__.co_names]
-    return False
+_MODELESS = ("ctnet.models.", "torch.nn.", "torchvision.models.resnet", "torchvision.models.inception")
+"""Where blocks are defined whose forward is known to do the same in either mode: they need not be traced twice."""
 
 
 _UNTOLD = (
@@ -191,8 +183,9 @@ _UNTOLD = (
 )
 
 
-def _traced_with_frames(layer: nn.Module) -> fx.GraphModule:
-    """`layer` in its present mode, from (frames, num_frames) to frames."""
+def _traced_with_frames(layer: nn.Module) -> tuple[fx.GraphModule, list[Tensor]]:
+    """`layer` in its present mode, from (frames, num_frames) to frames, and the tensors that its forward makes."""
+    own = set(vars(layer))
     try:
         graph = _Tracer().trace(layer)
     except Exception as error:  # whatever a forward does with what is no tensor
@@ -203,7 +196,8 @@ def _traced_with_frames(layer: nn.Module) -> fx.GraphModule:
     for node in graph.find_nodes(op="call_module"):
         if isinstance(layer.get_submodule(node.target), OnClips):
             node.args = (*node.args, num_frames)
-    return _with_dropout_as_modules(fx.GraphModule(layer, graph, type(layer).__name__))
+    module = _with_dropout_as_modules(fx.GraphModule(layer, graph, type(layer).__name__))
+    return module, [vars(layer).pop(name) for name in list(vars(layer)) if name not in own]
 
 
 class _Tracer(fx.Tracer):
@@ -230,10 +224,14 @@ class _Children(fx.Tracer):
 
 def traced(tracer: fx.Tracer, module: nn.Module) -> fx.Graph | None:
     """What a module's forward does, down to the leaves of a tracer; None where that depends on its input."""
+    own = set(vars(module))
     try:
         return tracer.trace(module)
     except Exception:  # whatever a forward does with what is no tensor
         return None
+    finally:
+        for name in set(vars(module)) - own:  # tensors that its forward makes
+            del vars(module)[name]
 
 
 def calls_of_children(module: nn.Module) -> fx.Graph | None:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from ctnet.data import (
     VideoDataset,
     VideoError,
+    VideoList,
     eval_transform,
     load_videos,
     read_frames,
@@ -113,6 +114,13 @@ def test_short_side_is_resized_while_decoding(roots):
         load_videos(roots["ucf101"], "train"), SPARSE, lambda clip, label: (clip, label), short_side=24
     )
     assert dataset[0][0].shape == (3, 4, 24, 32)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_of_no_class_is_refused_with_its_video(tmp_path, label):
+    videos = VideoList("own", tmp_path, ["a", "b"], [tmp_path / "x.mp4", tmp_path / "y.mp4"], [0, label], [])
+    with pytest.raises(ValueError, match=f"y.mp4 has the label {label}, and there are 2 classes"):
+        VideoDataset(videos, sample_sparse, train_transform())
 
 
 def test_what_is_left_out_shifts_neither_clips_nor_labels(tmp_path):

@@ -10,6 +10,7 @@ import ctnet
 from ctnet.data import load_videos
 from ctnet.engine import checkpoint, load_model, load_recipe, save_model
 from ctnet.micro import MicroSomething, make
+from ctnet.models import registry
 from ctnet.models.official import read_official_checkpoint
 
 
@@ -68,6 +69,18 @@ def test_what_cannot_be_saved_is_refused_and_leaves_the_old_file(tmp_path):
         save_model(path, ctnet.optimize(network()))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_whose_builder_reads_values_is_saved_unchecked(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
+
+    @ctnet.models.register("drawn")
+    def build(num_classes, num_frames, dropout):
+        rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]  # nothing to read on the meta device
+        return ctnet.models.TSN(ctnet.models.resnet_twin(), num_classes, num_frames, dropout + 0 * rates[0])
+
+    save_model(tmp_path / "drawn.safetensors", ctnet.create_model("drawn", num_classes=3))
+    assert load_model(tmp_path / "drawn.safetensors").config["name"] == "drawn"
 
 
 def test_a_network_is_saved_from_what_compiles_it_and_with_another_head(tmp_path):

@@ -89,20 +89,10 @@ def test_views_are_averaged_after_the_softmax(tiny, view):
     np.testing.assert_allclose(measured.probabilities.sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("label", "classes", "message"),
-    [
-        (-1, 24, "has the label -1, and the dataset 24 classes"),
-        (24, 24, "has the label 24, and the dataset 24 classes"),
-        (3, 5, "the network scores 5 classes, the dataset has 24"),
-    ],
-)
-def test_labels_and_classes_that_do_not_fit_are_refused_at_the_start(tiny, label, classes, message):
-    model = ctnet.create_model("tsn_r50_twin", num_classes=classes)
-    dataset = eval_data(tiny, model)
-    dataset.labels = [label] * len(dataset)
-    with pytest.raises(ValueError, match=message):
-        evaluate(model, dataset)
+def test_a_network_with_another_number_of_classes_is_refused(tiny):
+    model = ctnet.create_model("tsn_r50_twin", num_classes=5)
+    with pytest.raises(ValueError, match="the network scores 5 classes, the dataset has 24"):
+        evaluate(model, eval_data(tiny, model))
 
 
 def test_evaluation_leaves_the_mode_of_the_network(tiny):

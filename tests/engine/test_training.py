@@ -102,6 +102,32 @@ def test_videos_of_ones_own_take_the_datasets_place(whole, tiny, tmp_path):
     assert load_model(tmp_path / "model.safetensors").classes == videos["train"].class_names
     (note,) = json.loads((tmp_path / "metrics.json").read_text())["notes"]  # what a run without a bar has told nobody
     assert "of the weights are those of" in note
+    assert train(recipe, tmp_path, videos=videos, progress=False).names == scores.names
+    fewer = videos | {"val": MicroKinetics(tiny.root, "val", count=9)}
+    with pytest.raises(ValueError, match="holds a finished run on other videos"):
+        train(recipe, tmp_path, videos=fewer, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({}, "videos lacks train and val"),
+        ({"train": MicroKinetics}, "videos lacks val: give both"),
+        ({"train": MicroKinetics, "val": MicroSomething}, "are of different classes"),
+    ],
+)
+def test_videos_that_do_not_fit_are_refused_at_the_start(tiny, tmp_path, splits, message):
+    videos = {split: kind(tiny.root, split, count=9) for split, kind in splits.items()}
+    with pytest.raises(ValueError, match=message):
+        train(tiny, tmp_path, videos=videos, progress=False)
+
+
+def test_notes_of_the_start_outlive_a_resumption(whole, tiny, tmp_path):
+    recipe = tiny.override({"init": str(whole / "model.safetensors")})
+    train_until(5, recipe, tmp_path)
+    train(recipe, tmp_path, progress=False)
+    (note,) = json.loads((tmp_path / "metrics.json").read_text())["notes"]
+    assert note.startswith("init: ")
 
 
 def test_frozen_parts_stay_and_the_rest_learns(whole, tiny, tmp_path):

@@ -91,8 +91,12 @@ def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
             torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8)),
             torch.nn.ReLU(inplace=True),
         ),
+        lambda: (
+            torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8)),
+            torch.nn.Sequential(torch.nn.ReLU(inplace=True)),
+        ),
     ],
-    ids=["silu", "a level up"],
+    ids=["silu", "a level up", "in the next part"],
 )
 def test_activations_around_a_replaced_convolution_leave_what_its_gradient_needs(layers):
     cnn = torch.nn.Sequential()

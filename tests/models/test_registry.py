@@ -49,7 +49,7 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
     assert load_model(tmp_path / "mine.safetensors").config == model.config
     with pytest.raises(ValueError, match="no option sizes; there are kernel, blocks"):
         ctnet.create_model("mine_r50_twin", sizes=3)
-    register_module("any")(lambda in_channels, out_channels, **options: mine(in_channels, out_channels, **options))
+    register_module("any")(lambda *channels, **options: mine(*channels, **options))
     model = ctnet.create_model("any_r50_twin", num_classes=3, kernel=5, blocks=1)
     assert sum(isinstance(module, torch.nn.Conv3d) for module in model.modules()) == 1
 

@@ -8,6 +8,7 @@ from torchvision.ops import stochastic_depth
 
 import ctnet
 from ctnet.models import TSN
+from ctnet.models.tensor_conv import OnClips
 
 
 def test_tsn_ignores_the_order_of_frames_and_ctnet_does_not():
@@ -187,6 +188,8 @@ class Block(nn.Module):
     [
         (lambda block, x: x * 0 if block.training else x, "its forward depends on its mode. Make a module"),
         (lambda block, x: stochastic_depth(x, 0.5, "row", block.training), "depends on its mode"),
+        (lambda block, x: sum([x * 0 for _ in range(2) if block.training], x), "depends on its mode"),
+        (lambda block, x: x * torch.tensor(0.5 if block.training else 1.0), "depends on its mode"),
         (lambda block, x: x if x.shape[0] > 1 else -x, r"Block .* depends on its input \(symbolically traced"),
     ],
 )
@@ -195,6 +198,21 @@ def test_a_block_that_depends_on_more_than_its_layers_is_refused(does, message, 
     cnn.features = nn.Sequential(Block(does))
     with pytest.raises(ValueError, match=message):
         ctnet.tensorize(cnn.train(training), ["features.0.conv2"], num_classes=3)
+
+
+def test_a_tensor_that_a_block_makes_is_no_dependence_and_leaves_nothing_behind():
+    cnn = nn.Sequential()
+    cnn.features = nn.Sequential(Block(lambda block, x: dropout(x, 0.5, block.training) * torch.tensor(0.5)))
+    model = ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3).eval()
+    conv = [part for part in model.modules() if isinstance(part, OnClips)]
+    assert len(conv) == 1
+    assert "_tensor_constant0" not in vars(cnn.features[0])
+    frames = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        whole = model.forward_features(frames.transpose(0, 1)[None])
+        inner = model.backbone[0].conv1(frames)
+        expected = conv[0](inner, 2) * 0.5
+    torch.testing.assert_close(whole[0].transpose(0, 1), expected)
 
 
 def test_a_block_that_takes_the_number_of_frames_may_do_anything():
@@ -217,6 +235,7 @@ def test_every_stage_can_be_read(frames):
         assert list(stages)[-4:] == ["layer1", "layer2", "layer3", "layer4"]
         assert stages["layer2"].shape == (2, 128, frames, 8, 8)
         assert torch.equal(stages["layer4"], model.forward_features(clips))
+        assert stages["bn1"].min() < 0 == stages["relu"].min()  # which writes over its input
     with pytest.raises(ValueError, match="expected clips of shape"):
         model.forward_stages(clips[0])
 

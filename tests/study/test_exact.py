@@ -1,8 +1,12 @@
 """Claims on costs, receptive fields and special cases, and how their verdicts follow from what was measured."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
+from ctnet import count_cost
 from ctnet.models import CTModule, create_model
 from study.chapters.tables import cost_table
 from study.claims import HOLDS
@@ -268,3 +272,33 @@ def test_a_special_case_with_another_kernel_would_be_noticed(monkeypatch, tmp_pa
     monkeypatch.setitem(SPECIAL_CASES, "CSN", (SPECIAL_CASES["R(2+1)D"][0], _turned))
     decided = {claim.subject: claim.verdict for claim in exact_claims(["3.3"]) if "special cases" in claim.topics}
     assert decided == {"C3D": "reproduced", "R(2+1)D": "reproduced", "CSN": "differs"}
+
+
+def cost_of(name, classes, **options):
+    with torch.device("meta"):
+        model = create_model(name, classes, **options)
+    size, frames = (299, 8) if "inception" in name else (256, 16)
+    cost = count_cost(model, size=size, frames=frames)
+    return cost.gmacs, cost.params_m
+
+
+def test_other_blocks_of_resnet_101_fit_the_printed_cost_too():
+    blocks = {"layer1": (1, 2), "layer3": range(1, 16, 2), "layer4": (1,)}
+    assert gmacs_verdict(145.5, cost_of("ctnet_r101", 400, blocks=blocks)[0])[0] == "reproduced"
+
+
+def test_no_choice_of_3x3_convolutions_alone_fits_both_figures_of_inception():
+    """Those of one shape cost the same, and costs add up: what each saves tells the cost of every choice."""
+    alike = {
+        "Mixed_5b.branch3x3dbl_2.conv": 4,
+        "Mixed_5b.branch3x3dbl_3.conv": 3,
+        "Mixed_7b.branch3x3dbl_2.conv": 2,
+        "Conv2d_2b_3x3.conv": 1,
+    }
+    plain = np.array(cost_of("tsn_inceptionv3", 174))
+    saved = np.array([cost_of("ctnet_inceptionv3", 174, blocks=[name]) for name in alike]) - plain
+    choices = np.array(list(itertools.product(*(range(count + 1) for count in alike.values()))))
+    gmacs, params = (plain + choices @ saved).T
+    fits = params.round(1) == 20.9
+    assert np.abs(gmacs[fits] - 43.9).min() > 0.1
+    assert gmacs[fits][np.abs(gmacs[fits] - 43.9).argmin()].round(1) == 43.8
