@@ -190,7 +190,7 @@ def test_accuracies_that_are_as_good_as_equal_are_equivalent_and_other_measures_
 
 
 def leads(results, in_2a, in_7, **options):
-    for name, column, lead in (("2a", "top1", in_2a), ("7", "mini_kinetics_top1", in_7)):
+    for name, column, lead in (("2a-sgd", "top1", in_2a), ("7", "mini_kinetics_top1", in_7)):
         for row in MODULES:
             results(name, row, 0.5, column=column, **options)
         results(name, "ct-module", 0.5 + lead, column=column, **options)

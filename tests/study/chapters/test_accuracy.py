@@ -20,8 +20,8 @@ def test_accuracies_are_shown_with_interval_and_seeds(some):
     frame = twin_table("2a").data.set_index("Twin of")
     assert list(frame.index) == [row.label for row in table("2a").rows.values()]
     assert frame.loc["CT-Module", "Top-1 on the Micro dataset, %"] == "70.0"
-    assert frame.loc["CSN-Module"].tolist() == ["not run yet", "–", "0 of 5"]
-    assert frame.loc["CT-Module", "Seeds"] == "5 of 5"
+    assert frame.loc["CSN-Module"].tolist() == ["not run yet", "–", "0 of 6"]
+    assert frame.loc["CT-Module", "Seeds"] == "6 of 6"
 
 
 def test_directions_are_shown_with_their_verdicts(some):
