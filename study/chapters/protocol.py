@@ -41,9 +41,9 @@ def protocol_table() -> BookTable:
     told = {number: run.recipe.to_dict() for number, run in shared.items()}
     fields = [name for name in usual if any(fields[name] != usual[name] for fields in told.values()) and name != "init"]
     rows = [{"Field": name} | {_heading(number): str(told[number][name]) for number in told} for name in fields]
-    starts = {_heading(number): run.start.name for number, run in shared.items() if run.start}
+    starts = {_heading(number): run.start.recipe.dataset for number, run in shared.items() if run.start}
     return BookTable(
-        pd.DataFrame([*rows, {"Field": "starts from", **starts}]),
+        pd.DataFrame([*rows, {"Field": "start trained on", **starts}]),
         "What all twins on MicroSomething have in common; each row changes only the setting that it is about.",
     )
 

@@ -29,9 +29,9 @@ def test_the_recipes_are_told_field_by_field():
         recipe = get_recipe(name).to_dict()
         for field in ("model", "dataset", "lr", "epochs", "optimizer"):
             assert told.loc[field, f"Protocol {number}"] == str(recipe[field])
-    assert told.loc["starts from", "Protocol 1"].startswith("tsn_r50_twin-MicroPictures-0-")
+    assert told.loc["start trained on", "Protocol 1"] == "MicroPictures"
     for later in ("Protocol 2", "Protocol 3"):
-        assert told.loc["starts from", later].startswith("tsn_r26_twin-MicroPictures-0-")
+        assert told.loc["start trained on", later] == "MicroPictures"
     assert "head_lr" not in told.index
 
 
