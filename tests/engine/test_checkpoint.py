@@ -87,7 +87,7 @@ def test_a_network_is_saved_from_what_compiles_it_and_with_another_head(tmp_path
     model = network()
     model.head = torch.nn.Linear(model.head.in_features, 5)
     model.classes = list("abcde")
-    save_model(tmp_path / "model.safetensors", torch.compile(torch.compile(model)))
+    save_model(tmp_path / "model.safetensors", torch.compile(model))
     loaded = load_model(tmp_path / "model.safetensors")
     assert (loaded.classes, loaded.config["num_classes"]) == (list("abcde"), 5)
     assert torch.equal(loaded.head.weight, model.head.weight)
