@@ -140,6 +140,9 @@ def test_frozen_parts_stay_and_the_rest_learns(whole, tiny, tmp_path):
     kept = {name for name, value in after.items() if torch.equal(value, before[name])}
     frozen = {name for name in after if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1."))}
     assert kept == frozen
+    train_until(3, recipe.override({"save_every": 2}), tmp_path / "resumed")
+    train(recipe, tmp_path / "resumed", progress=False)
+    assert same(weights(tmp_path / "resumed"), weights(tmp_path))
     for parts, message in (
         (["backbone.layer9"], "did you mean 'backbone.layer"),
         (["backbone", "head"], "nothing to train"),
