@@ -61,9 +61,9 @@ def flops(
     ctnet flops ctnet_r50 sizes=3 connection=serial blocks=12
     """
     from ctnet import count_cost, create_model
-    from ctnet.engine.values import read_assignments
+    from ctnet.engine.recipe import read_assignments
 
-    chosen = read_assignments(options or [], "option of a network", "sizes=3")
+    chosen = read_assignments(options or [], "option of a network", "name=value, such as sizes=3", {})
     try:
         network = create_model(model, num_classes=classes, **chosen)
     except TypeError as error:

@@ -52,7 +52,7 @@ def test_flops_for_people(run):
         (["flops", "ctnet_r50", "sizes"], "'sizes' is no option of a network: write name=value, such as sizes=3"),
         (["flops", "ctnet_r50", "size=3"], "ctnet_r50 has no option size; there are sizes, kernels"),
         (["flops", "ctnet_r50", "num_classes=3"], "ctnet_r50 cannot be built with num_classes=3: "),
-        (["flops", "ctnet_r50", "kernels=[3"], "'kernels=[3' cannot be read"),
+        (["flops", "ctnet_r50", "kernels=[3"], "cannot read the value in 'kernels=[3'"),
         (["fops"], "No such command"),
     ],
 )

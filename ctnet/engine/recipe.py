@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -134,13 +134,9 @@ class Recipe:
         Raises:
             ValueError: as `override` does, and for a text that is no change.
         """
-        changes: dict[str, Any] = {}
-        for text in assignments:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise ValueError(f"{text!r} is no change of a recipe: write field=value, such as epochs=10")
-            changes[name] = _read(text, value, _kinds().get(name))
-        return self.override(changes)
+        return self.override(
+            read_assignments(assignments, "change of a recipe", "field=value, such as epochs=10", _kinds())
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
@@ -206,6 +202,27 @@ def _expected(kind: Any) -> str:
     if kind in names:
         return names[kind]
     return "a mapping such as {blocks: 4}" if get_origin(kind) is dict else " or ".join(map(_expected, get_args(kind)))
+
+
+def read_assignments(texts: Iterable[str], what: str, form: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of "name=value" texts, by name, read as `Recipe.parse` says.
+
+    Args:
+        texts: as they stand on a command line.
+        what: a text is, for errors.
+        form: that it should have, likewise.
+        kinds: of the values, by name, as far as they are known.
+
+    Raises:
+        ValueError: for a text that is none, or whose value cannot be read.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} is no {what}: write {form}")
+        found[name] = _read(text, value, kinds.get(name))
+    return found
 
 
 def _read(text: str, value: str, kind: Any) -> Any:

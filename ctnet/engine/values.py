@@ -1,7 +1,6 @@
 """Values as they are typed on a command line: YAML without its surprises."""
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -19,29 +18,6 @@ def read_value(text: str) -> Any:
         return yaml.load(text, _Loader) if text else ""
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
-
-
-def read_assignments(texts: Iterable[str], what: str, example: str) -> dict[str, Any]:
-    """Read "name=value" texts.
-
-    Args:
-        texts: such as "sizes=3" or "kernels=[3, 5, 3]".
-        what: is assigned, for errors.
-        example: of a text, likewise.
-
-    Raises:
-        ValueError: for a text that is none, or whose value is no YAML.
-    """
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"{text!r} is no {what}: write name=value, such as {example}")
-        try:
-            found[name] = read_value(value)
-        except ValueError as error:
-            raise ValueError(f"{text!r} cannot be read: {error}") from error
-    return found
 
 
 class _Loader(yaml.SafeLoader):
