@@ -10,10 +10,13 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 import yaml
 from sphinx_external_toc.parsing import parse_toc_yaml
+
+from study.building.inputs import Repository, repository
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -198,6 +201,66 @@ def test_a_build_that_is_killed_leaves_the_old_pages_and_the_next_is_whole(small
     assert build(small_book).returncode == 0
     assert "after" in page(small_book, "first")
     assert "after" in page(small_book, "third")
+
+
+REPOSITORY = "https://github.com/someone/their-ctnet"
+
+
+def test_a_clone_of_a_public_repository_gets_launch_buttons_that_fetch_what_a_chapter_needs(small_book, tmp_path):
+    for name in ("first", "second", "third"):
+        write_chapter(small_book, name, "print('before')")
+    assert build(small_book).returncode == 0
+    assert not re.search(r"mybinder|colab", page(small_book, "second"))
+    for command in (["init", "-q", "-b", "study"], ["remote", "add", "origin", f"{REPOSITORY}.git"]):
+        subprocess.run(["git", *command], cwd=small_book, check=True)
+    assert build(small_book).returncode == 0
+    links = re.findall(r'href="(https://(?:mybinder|colab)[^"]+)"', page(small_book, "second"))
+    assert set(links) == {
+        "https://mybinder.org/v2/gh/someone/their-ctnet/study?urlpath=lab/tree/book/second.ipynb",
+        "https://colab.research.google.com/github/someone/their-ctnet/blob/gh-pages/colab/second.ipynb",
+    }
+    assert not re.search(r"mybinder|colab", page(small_book, "glossary"))  # it has no code
+    notebook = nbformat.read(small_book / "_build" / "html" / "colab" / "second.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert [cell["source"] for cell in notebook["cells"][1:]] == [
+        cell["source"] for cell in nbformat.read(small_book / "book" / "second.ipynb", as_version=4)["cells"]
+    ]
+
+    packages = tmp_path / "packages" / "pip"
+    packages.mkdir(parents=True)
+    (packages / "__init__.py").touch()
+    (packages / "__main__.py").write_text("import sys; open('pip.txt', 'w').write(' '.join(sys.argv[1:]))")
+    script = f"{notebook['cells'][0]['source']}\nimport os, study; print(os.getcwd(), study.__file__)"
+    (tmp_path / "chapter.ipy").write_text(script)
+    branch = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    own = tmp_path / "own"
+    subprocess.run(["git", "clone", "-q", "--bare", "--shared", str(ROOT), str(own)], check=True)
+    subprocess.run(["git", "branch", "-f", "study", branch.strip()], cwd=own, check=True)
+    variables = os.environ | {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{own}.insteadOf"}
+    variables |= {"GIT_CONFIG_VALUE_0": REPOSITORY, "PYTHONPATH": str(packages.parent), "PIP_DRY_RUN": "1"}
+    command = [sys.executable, "-m", "IPython", "chapter.ipy"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=variables)
+    folder = tmp_path / "ctnet"
+    assert f"{folder / 'book'} {folder / 'book' / '..' / 'study' / '__init__.py'}" in told.stdout, told.stderr
+    assert (tmp_path / "pip.txt").read_text() == "install --quiet --editable ./ctnet[chapters]"
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ("https://github.com/someone/ctnet", "someone/ctnet"),
+        ("https://token@github.com/someone/ctnet.git", "someone/ctnet"),
+        ("git@github.com:someone/ct.net.git", "someone/ct.net"),
+        ("ssh://git@github.com/someone/ctnet/", "someone/ctnet"),
+        ("https://gitlab.com/someone/ctnet", None),
+        ("/srv/ctnet", None),
+    ],
+)
+def test_the_public_repository_is_that_of_origin(tmp_path, origin, name):
+    assert repository(tmp_path) is None
+    for command in (["init", "-q", "-b", "main"], ["remote", "add", "origin", origin]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert repository(tmp_path) == (name and Repository(name, "main"))
 
 
 class References(HTMLParser):

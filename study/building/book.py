@@ -8,7 +8,7 @@ from pathlib import Path
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from study.building.execution import Chapters
-from study.building.inputs import Places, environment, tree_state
+from study.building.inputs import Places, environment, repository, tree_state
 from study.building.pages import Pages
 from study.measured import measured_dir
 from study.store import results_dir
@@ -33,7 +33,8 @@ class Book:
         self._places = Places(tuple(dict.fromkeys(roots)), results_dir().resolve(), measured_dir().resolve(), build)
         others = [path for path in sorted(source.iterdir()) if path not in self.files.values()]
         self._environment = environment()
-        self.shared = f"{self._environment} {tree_state([*others, self.root / '_config.yml', *packages])}"
+        state = tree_state([*others, self.root / "_config.yml", *packages])
+        self.shared = f"{self._environment} {state} {repository(self.root)}"
         self.pages = Pages(build / "html")
 
     @cached_property

@@ -1,9 +1,10 @@
-"""What a chapter has read, and whether it is today what it was then."""
+"""What a chapter has read, what pages tell of the clone, and whether it is today what it was then."""
 
 import hashlib
 import math
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -167,7 +168,40 @@ def tree_state(paths: Iterable[Path]) -> str:
 
 def commit(root: Path) -> str:
     """The commit of a clone, "+" behind it when files differ from it; empty outside a clone."""
-    run = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    return _git(root, "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A public repository on GitHub.
+
+    Attributes:
+        name: "owner/name".
+        branch: that is checked out in the clone.
+    """
+
+    name: str
+    branch: str
+
+    @property
+    def address(self) -> str:
+        """Of its page, and to clone it from."""
+        return f"https://github.com/{self.name}"
+
+
+def repository(root: Path) -> Repository | None:
+    """Where a clone comes from: its remote "origin"; None if that is not on GitHub, or no branch is checked out."""
+    origin = re.fullmatch(
+        r"(?:https://(?:[^@/]+@)?|(?:ssh://)?git@)github\.com[/:]([^/]+/[^/]+?)(?:\.git)?/?",
+        _git(root, "remote", "get-url", "origin"),
+    )
+    branch = _git(root, "branch", "--show-current")
+    return Repository(origin[1], branch) if origin and branch else None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git says of a clone; empty when it fails, or is not there."""
+    run = ["git", "-C", str(root), *arguments]
     try:
         return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
