@@ -294,6 +294,14 @@ def training_settings() -> list[dict[str, Any]]:
     return _published("training")["settings"]
 
 
+def released_tests() -> list[dict[str, Any]]:
+    """What the authors' scripts tell of the weights that they released: a test each, by view and size.
+
+    Accuracies are percentages on Something-Something V1; "row" is the row of Table 6 that is tested alike.
+    """
+    return _published("released")["tests"]
+
+
 def _published(name: str) -> dict[str, Any]:
     content = read(f"published/{name}.json")
     if content is None:

@@ -27,10 +27,9 @@ def recipe_table(something: Recipe, kinetics: Recipe) -> BookTable:
         for source, heading in (("paper", "Paper"), ("scripts", "Authors' scripts")):
             cells[heading] = _both(told["something"].get(source, "–"), told["kinetics"].get(source, "–"))
         rows.append(cells | {"Here": _both(ours["something"][name], ours["kinetics"][name])})
-    caption = (
-        "Two values are of Something-Something and of Kinetics. –: not told in the paper, not recorded of the scripts."
+    return BookTable(
+        pd.DataFrame(rows), "Two values are of Something-Something and of Kinetics. –: not told in the paper."
     )
-    return BookTable(pd.DataFrame(rows), caption)
 
 
 def _both(something: str, kinetics: str) -> str:

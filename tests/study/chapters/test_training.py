@@ -40,7 +40,7 @@ def test_the_papers_settings_are_kept_where_it_tells_them():
     assert len(told) == 9
     assert told["Paper"].tolist() == told["Here"].tolist()
     assert frame.loc["epochs"].tolist() == ["45 | 110", "45 | 90", "45 | 110"]
-    assert frame.loc["clips of a step"].tolist() == ["64", "– | 512", "64"]
+    assert frame.loc["clips of a step"].tolist() == ["64", "64 | 512", "64"]
 
 
 def test_schedules_are_the_recipes():
