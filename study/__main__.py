@@ -188,7 +188,7 @@ def export_all(
     from study.speed import try_exports
 
     found = try_exports(model or list_models(), again)
-    failed = {name: kept for name, kept in found.items() if kept.get("difference", 1) > 1e-4}
+    failed = {name: kept for name, kept in found.items() if not kept.get("difference", 1) <= 1e-4}
     if as_json:
         print(json.dumps(found, indent=1))
     else:

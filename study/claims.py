@@ -32,7 +32,8 @@ class Claim:
     """One claim and what became of it.
 
     Attributes:
-        kind: "exact", measured on the full-size network (`study.exact`); "derived", recomputed from the paper's own
+        kind: "cost", a printed one against that of the full-size network, and "exact", what else needs no data to be
+            measured (both `study.exact`); "derived", recomputed from the paper's own
             numbers (`derived`); "direction", tested on twins (`directions`); "full size", an accuracy that only a run
             on the real dataset can measure (`fullscale`); "text", a sentence that other claims decide (`ledger`).
         table: the table, figure or section that makes it.

@@ -22,7 +22,7 @@ def cost_file(network: Network) -> str:
     return f"cost/{network.model}-{network.key}.json"
 
 
-CODE = ("ctnet/models", *(f"ctnet/analysis/{name}.py" for name in ("cost", "operators", "shapes")))
+CODE = ("ctnet/models", *(f"ctnet/analysis/{name}.py" for name in ("cost", "operators", "shapes")), "study/costs.py")
 """What decides the cost of a network."""
 
 

@@ -1,7 +1,7 @@
 """What can be measured exactly: claims on costs, receptive fields and special cases, each with its verdict."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate, pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from operator import mul
 from typing import Any
 
@@ -86,7 +86,7 @@ def cost_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
             theirs = any(network.is_other_method for network in row.networks) or not row.networks
             measured, verdict, note = _compare(row, column, value, costs.get(row.id), theirs)
             yield Claim(
-                "exact",
+                "cost",
                 name,
                 row.id,
                 column,
@@ -133,30 +133,12 @@ def _check(
     return Claim("exact", table, subject, "", statement, published, measured, verdict, note, rule, topics=topics)
 
 
-def _falling(gmacs: list[float]) -> bool:
-    return all(a > b for a, b in pairwise(gmacs))
-
-
-_ORDERS: dict[str, tuple[str, str, Callable[[list[float]], bool], str]] = {
-    "2b": ("the higher the dimension K, the smaller the GFLOPs", "falling", _falling, ""),
-    "2d": ("the cost is lowest when C2 = sqrt(C)", "lowest in the last row", lambda g: g[-1] == min(g), ""),
-    "2e": ("replacing more blocks decreases the GFLOPs", "falling", _falling, ""),
-    "2f": (
-        "larger kernels bring more computation",
-        "rising, but from the second row to the third",
-        lambda g: _falling([g[4], g[3], g[1], g[2], g[0]]),
-        "the third, kernels of 3 and 3, costs less than 1 and 5, which reach as far",
-    ),
-}
-"""Table -> what the text says of how the cost moves along it, in a word, as a test of the GFLOPs, and a note."""
-
-
 def _order_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
-    if name in _ORDERS:
-        statement, order, holds, note = _ORDERS[name]
-        gmacs = [round(cost.gmacs, 2) for cost in costs.values()]
+    if told := table(name).costs:
+        gmacs = {row: round(cost.gmacs, 2) for row, cost in costs.items()}
+        holds = all(gmacs[dear] > gmacs[cheap] for dear, cheap in told.dearer)
         rule = "order of the costs measured at full size"
-        yield _check(name, "text", statement, order, gmacs, holds(gmacs), note, rule)
+        yield _check(name, "text", told.statement, told.order, list(gmacs.values()), holds, told.note, rule)
 
 
 _FIELD_CODE = ("ctnet/models", "ctnet/analysis/fields.py", "study/fields.py", "study/paper.py")

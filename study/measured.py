@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,10 +29,14 @@ def measured_dir() -> Path:
     return Path(os.environ.get("CTNET_MEASURED", ROOT / "_build" / "measured"))
 
 
+_BEGAN = time.time()  # of this process, which has read no code before
+
+
 def measured(name: str, measure: Callable[[], Any], code: Iterable[str]) -> Any:
     """A value by its name, measured if it is not kept or if the code has changed since.
 
-    Of processes that ask for one value at the same time, one measures and the others wait.
+    Of processes that ask for one value at the same time, one measures and the others wait. What was measured while its
+    code was edited is not kept: this process may have read the code before that.
 
     Args:
         name: that the value is kept under.
@@ -45,7 +50,8 @@ def measured(name: str, measure: Callable[[], Any], code: Iterable[str]) -> Any:
         if (kept := value(name, parts)) is not None:
             return kept
         state, found = code_state(tuple(parts)), json.loads(json.dumps(measure()))
-        write_text(path, json.dumps({"code": parts, "state": state, "value": found}))
+        if all(file.stat().st_mtime < _BEGAN for file in code_files(parts)):
+            write_text(path, json.dumps({"code": parts, "state": state, "value": found}))
     return found
 
 
@@ -77,11 +83,15 @@ def _read(path: Path) -> dict[str, Any] | None:
 def code_state(parts: tuple[str, ...]) -> str:
     """Hash of some files and folders of code (see `measured`), of Python, and of the packages that they rest on."""
     digest = hashlib.sha256(repr([platform.python_version(), *map(_version, _PACKAGES)]).encode())
-    for part in parts:
-        place = ROOT / part
-        for file in [place] if place.is_file() else sorted(place.rglob("*.py")):
-            digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    for file in code_files(parts):
+        digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def code_files(parts: Iterable[str]) -> Iterator[Path]:
+    """The files among and below some files and folders of code."""
+    for place in (ROOT / part for part in parts):
+        yield from [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 
 def _version(package: str) -> str | None:

@@ -158,6 +158,23 @@ class Lead:
     smaller: tuple[str, str]
 
 
+@dataclass(frozen=True)
+class CostOrder:
+    """What the paper says of how the cost moves along a table.
+
+    Attributes:
+        statement: in the paper's words.
+        order: of the rows, in a word.
+        dearer: pairs of rows of which the first must cost more, for the statement to hold.
+        note: what else is to be known.
+    """
+
+    statement: str
+    order: str
+    dearer: Sequence[tuple[str, str]]
+    note: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table of the paper, as `results/published` declares it.
@@ -170,6 +187,7 @@ class Table:
             seeds and twins of the same rows by protocol 1, which "2g-sgd" stands for, where a table has moved on.
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
         leads: what it says of several orders together.
+        costs: what it says of how the cost moves from row to row.
     """
 
     id: str
@@ -181,6 +199,7 @@ class Table:
     twins: Mapping[str, dict[str, Any]]
     orders: Mapping[str, list[tuple[str, str]]]
     leads: Sequence[Lead] = ()
+    costs: CostOrder | None = None
 
     @cached_property
     def printed(self) -> pd.DataFrame:
@@ -219,7 +238,7 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     try:
         if name.endswith("-sgd"):
             kept = {"table": name, "title": f"Table {content['table']}", "claim": "", "orders": {}, "leads": []}
-            content = {key: value for key, value in content.items() if key not in ("seeds", "twins")} | kept
+            content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
             content |= content["sgd"]
         return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -238,6 +257,7 @@ def _declared(
     twins: dict[str, dict[str, Any]] | None = None,
     orders: dict[str, list[list[str]]] | None = None,
     leads: list[dict[str, Any]] | None = None,
+    costs: dict[str, Any] | None = None,
     sgd: dict[str, Any] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
@@ -247,10 +267,12 @@ def _declared(
     if wrong := [name for name, row in found.items() if row.printed.keys() != about.keys()]:
         raise ValueError(f"rows print other columns than the table has: {', '.join(wrong)}")
     pairs = {column: [(a, b) for a, b in listed] for column, listed in (orders or {}).items()}
-    if unknown := {row for listed in pairs.values() for pair in listed for row in pair} - found.keys():
+    order = CostOrder(**costs) if costs else None
+    compared = [*(pair for listed in pairs.values() for pair in listed), *(order.dearer if order else ())]
+    if unknown := {row for pair in compared for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
     together = [Lead(**told) for told in leads or ()]
-    return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together)
+    return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together, order)
 
 
 def _row(

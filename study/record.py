@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from ctnet.engine import Recipe, Scores, View, fuse
 from ctnet.engine.evaluation import data_identity
 from ctnet.engine.recipe import EXECUTION
 from ctnet.errors import did_you_mean
-from study.fullscale import PARTS, SEVERAL_CLIPS, Target, wilson
+from study.fullscale import SEVERAL_CLIPS, Target, wilson
 from study.paper import all_rows, table
-from study.store import provenance, write
+from study.store import write
 
 
 def record(files: Sequence[Path], name: str) -> Path:
@@ -38,9 +39,6 @@ def record(files: Sequence[Path], name: str) -> Path:
     scores = fuse(kept)
     target.check_videos(len(scores.classes), len(scores.labels))
     shares = {f"top{k}": scores.accuracy(k) for k in (1, 5)}
-    seconds = sum(each["seconds"] for each in about)
-    made = provenance(PARTS, {recipe.model for recipe in recipes}, seconds)
-    del made["hardware"]  # of the machine that files, not of the one that tested
     content = {
         **asdict(target),
         "view": views[0],
@@ -49,8 +47,9 @@ def record(files: Sequence[Path], name: str) -> Path:
         "interval": {metric: wilson(share, len(scores.labels)) for metric, share in shares.items()},
         "networks": [{"weights": each["weights"], "recipe": each["recipe"]} for each in about],
         "precision": " + ".join(sorted({each["precision"] for each in about})),
-        "provenance": made
-        | {
+        "provenance": {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(sum(each["seconds"] for each in about), 2),
             "behaviour": _behaviour(about),
             "versions": about[0]["versions"],
             "devices": " + ".join(sorted({each["devices"] for each in about})),

@@ -72,6 +72,7 @@ def measure_speed(name: str) -> None:
     from ctnet.deploy import bench, matrix_rate
 
     part, start = PARTS[name], time.perf_counter()
+    runtimes = _versions(*(backend for backend in part.backends if backend in ("onnxruntime", "openvino")))
     rates = [matrix_rate(part.threads)]
     found = bench(
         part.models,
@@ -84,7 +85,7 @@ def measure_speed(name: str) -> None:
     )
     rates.append(matrix_rate(part.threads))
     made = provenance(("cost",), part.models, time.perf_counter() - start)
-    made["versions"] |= _versions("onnxruntime", "openvino")
+    made["versions"] |= runtimes
     timings = [asdict(timing) for timing in found]
     write(f"speed/{name}.json", asdict(part) | {"matrix_rate": sum(rates) / 2, "timings": timings, "provenance": made})
 
@@ -179,20 +180,21 @@ def try_exports(names: Iterable[str], again: bool = False) -> dict[str, dict[str
         again: also those that are kept, and of which the network has not changed since.
 
     Returns:
-        Network -> what is kept: its version, the clip, and "difference" relative to the largest score, or "error".
+        Network -> what is kept: its version, the clip, "difference" relative to the largest score, or "error", and
+        where that comes from.
     """
     from ctnet.models import network_version
 
-    kept = (read("speed/exports.json") or {"networks": {}})["networks"]
+    kept, names = read("speed/exports.json") or {}, list(names)
     for name in names:
         if not again and kept.get(name, {}).get("version") == network_version(name):
             continue
-        start = time.perf_counter()
-        kept[name] = {"version": network_version(name), **_try_export(name)}
-        made = provenance((), kept, time.perf_counter() - start)
-        made["versions"] |= _versions("onnx", "onnxruntime", "onnxscript")
-        write("speed/exports.json", {"networks": dict(sorted(kept.items())), "provenance": made})
-    return kept
+        start, runtimes = time.perf_counter(), _versions("onnx", "onnxruntime", "onnxscript")
+        found = {"version": network_version(name), **_try_export(name)}
+        made = provenance((), [name], time.perf_counter() - start)
+        kept[name] = found | {"provenance": made | {"versions": made["versions"] | runtimes}}
+        write("speed/exports.json", dict(sorted(kept.items())))
+    return {name: kept[name] for name in names}
 
 
 def _try_export(name: str) -> dict[str, Any]:
@@ -219,6 +221,9 @@ def _try_export(name: str) -> dict[str, Any]:
                     export(model, path, "onnx", frames=frames, size=size)
                 difference = float((load_exported(path)(clips) - expected).abs().max() / expected.abs().max())
             except Exception as error:  # whatever the exporter cannot do
-                return {"clip": [frames, size], "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+                return {
+                    "clip": [frames, size],
+                    "error": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}",
+                }
             return {"clip": [frames, size], "difference": difference}
     return {"error": f"takes none of the clips {CLIPS}"}

@@ -1,6 +1,6 @@
 """What a few training runs allow to be said: paired differences of accuracy with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +120,7 @@ def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) ->
 
 def corrected(found: Sequence[Difference | None]) -> list[float]:
     """The p-values of differences that a table tests together, by Holm's correction; 1 of what is not known yet."""
-    return list(holm({str(i): one.p if one else 1.0 for i, one in enumerate(found)}).values())
+    return holm([one.p if one else 1.0 for one in found])
 
 
 def _verdict(found: Difference, adjusted_p: float, margin: float | None) -> str:
@@ -134,14 +134,12 @@ def _quantile(p: float, freedom: int) -> float:
     return -float(stdtrit(freedom, p / 2))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for the number of claims that are tested together (Holm, 1979).
 
     Rejecting those below 5 % errs on even one claim with a probability of at most 5 %.
     """
-    adjusted, largest = {}, 0.0
-    ranked = sorted(p_values.items(), key=lambda item: item[1])
-    for rank, (name, p) in enumerate(ranked):
-        largest = max(largest, min(1.0, (len(ranked) - rank) * p))
-        adjusted[name] = largest
-    return {name: adjusted[name] for name in p_values}
+    p = np.asarray(p_values, float)
+    order, adjusted = np.argsort(p, kind="stable"), np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(len(p), 0, -1)))
+    return [float(each) for each in adjusted]

@@ -225,7 +225,7 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
             "members": members,
             "metrics": {twin.view: {"top1": fused.accuracy()}},
             "predictions": {twin.view: encode(fused.predictions)},
-            "provenance": provenance(PARTS, {run.recipe.model for run in twin.runs}, 0.0),
+            "provenance": provenance(PARTS, {network for run in twin.runs for network in networks_of(run)}, 0.0),
         }
         write(run_file(name), content)
         new.append(name)
@@ -264,7 +264,7 @@ def confirm(run: TwinRun, work: Path) -> bool:
             members = [member.seeded(seed).name for member in twin.runs]
             fused, kept = outcome(name), [outcome(member) for member in members]
             if fused and run.name in members and all(found and not is_stale(found) for found in kept):
-                _confirmed(name, fused, [member.recipe.model for member in twin.runs])
+                _confirmed(name, fused, [network for member in twin.runs for network in networks_of(member)])
     return bool(same)
 
 
@@ -307,7 +307,7 @@ def _started(run: TwinRun, work: Path) -> Recipe:
     return run.recipe.override({"init": str(weights.resolve())})
 
 
-def _fingerprint(recipe: Any, split: str) -> str:
+def _fingerprint(recipe: Recipe, split: str) -> str:
     videos = load_split(recipe, split)
     assert isinstance(videos, MicroDataset)
     return videos.config.fingerprint[:16]
@@ -350,7 +350,7 @@ def sweep(
     try:
         while left:
             for name, run in list(left.items()):
-                if run.start and _starts_from(run, failed):
+                if run.start and run.start.name in failed:
                     close(name, _mark(run, work, f"{run.start.name}, which it starts from, failed"))
                 elif name not in started and len(started) < jobs and not _starts_from(run, left):
                     started[name] = _begin(run, work)

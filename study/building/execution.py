@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +24,35 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from ctnet.files import write_text
 from study.building.inputs import Places, commit
 from study.building.kernels import Zygote, forked_kernel
 
 RECORDING = Path(__file__).parent / "recording"
+BEGUN = "begun\t"  # the line of a log that the recording has begun
 SEVERAL = 3  # chapters, from which on a process that imports for all of them is worth its start
 START = 3600  # seconds that a kernel may take to start: only one that hangs takes them
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A chapter that could not be executed.
+class Failure(Exception):
+    """Why a chapter could not be executed, in one line: its name, the code cell that failed, and the error.
 
-    Attributes:
+    Args:
         chapter: its name.
-        cell: which of its code cells failed, from 1 on, and the first line of it.
+        notebook: as far as it was executed.
         error: what it ended with.
+        place: of the code cell that failed, from 1 on; the first with an error unless given.
     """
 
-    chapter: str
-    cell: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"{self.chapter}, {self.cell}: {self.error}"
+    def __init__(self, chapter: str, notebook: NotebookNode, error: str, place: int | None = None) -> None:
+        cells = _code_cells(notebook)
+        if place is None:  # the first that has an error, or was never begun or ended
+            faulty = [any(output.output_type == "error" for output in cell.outputs) for cell in cells]
+            begun = [cell.execution_count is not None for cell in cells]
+            place = faulty.index(True) + 1 if True in faulty else max(sum(begun), 1)
+        lines = cells[place - 1].source.strip().splitlines() if cells else []
+        self.chapter = chapter
+        super().__init__(f"{chapter}, code cell {place} ({lines[0] if lines else 'empty'}): {error.strip()}")
 
 
 class Chapters:
@@ -68,6 +72,7 @@ class Chapters:
         self.sources = dict(sources)
         self.environment = environment
         self._clients: dict[str, NotebookClient] = {}
+        self._stopped = False
         self.cache = _opened(folder / "cache")
         self.records = {name: self._record(name) for name in self.sources}
 
@@ -150,7 +155,8 @@ class Chapters:
                         done(name, failure)
             except BaseException:  # such as Ctrl-C, which kernels do not see
                 pool.shutdown(wait=False, cancel_futures=True)
-                for client in self._clients.values():
+                self._stopped = True
+                for client in list(self._clients.values()):
                     _kill(client)
                 raise
             finally:
@@ -188,21 +194,28 @@ class Chapters:
             extra_arguments=["--log-level=ERROR"],  # its start is not worth a line
             resources={"metadata": {"path": str(self.sources[name].parent)}},
         )
+        client.on_cell_start = self._go_on
         log.touch()
         began, clock = time.time(), time.perf_counter()
         self._clients[name] = client
         try:
             client.execute(env={**variables, "CTNET_RECORD": str(log)}, cleanup_kc=True)
         except CellExecutionError as error:
-            raise _Failed(name, notebook, f"{error.ename}: {error.evalue}") from error
+            raise Failure(name, notebook, f"{error.ename}: {error.evalue}") from error
         except Exception as error:
-            raise _Failed(name, notebook, f"{type(error).__name__}: {error}") from error
+            raise Failure(name, notebook, f"{type(error).__name__}: {error}") from error
         finally:
             del self._clients[name]
         for place, cell in enumerate(_code_cells(notebook), start=1):
             if said := "".join(o["text"] for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"):
-                raise _Failed(name, notebook, f"wrote a warning: {said.strip().splitlines()[0]}", place)
+                first = (said.strip() or "an empty line").splitlines()[0]
+                raise Failure(name, notebook, f"wrote a warning: {first}", place)
         return notebook, began, time.perf_counter() - clock
+
+    def _go_on(self, **told: Any) -> None:
+        """Refuse the next cell when the build was stopped, which kernels that were just started did not see."""
+        if self._stopped:
+            raise RuntimeError("the build was stopped")
 
     def _keep(self, name: str, future: "Future[Any]", log: Path, told: str) -> Failure | None:
         """Put an executed chapter into the cache; why it failed if it did."""
@@ -210,8 +223,11 @@ class Chapters:
         self.records[name] = {}
         try:
             notebook, began, seconds = future.result()
-        except _Failed as failed:
-            return failed.failure
+            lines = log.read_text().splitlines()
+            if BEGUN not in lines:
+                raise Failure(name, notebook, "nothing tells what it has read: another `sitecustomize` goes before")
+        except Failure as failure:
+            return failure
         self.cache.cache_notebook_bundle(
             CacheBundleIn(notebook, str(self.sources[name]), data={"execution_seconds": seconds}),
             check_validity=False,
@@ -221,14 +237,12 @@ class Chapters:
         record = {
             "code": self.code(name),
             "environment": self.environment,
-            "inputs": self.places.states(log.read_text().splitlines(), began),
+            "inputs": self.places.states((line for line in lines if line != BEGUN), began),
             "seconds": seconds,
             "outputs": f"{began}",
             "commit": told,
         }
-        scratch = self._record_file(name).with_suffix(".new")
-        scratch.write_text(json.dumps(record, indent=1))
-        os.replace(scratch, self._record_file(name))
+        write_text(self._record_file(name), json.dumps(record, indent=1))
         self.records[name] = record
         return None
 
@@ -237,20 +251,6 @@ def _kill(client: NotebookClient) -> None:
     provisioner: Any = client.km and client.km.provisioner
     if provisioner and provisioner.process:
         provisioner.process.kill()
-
-
-class _Failed(Exception):
-    """Ends the execution of a chapter."""
-
-    def __init__(self, name: str, notebook: NotebookNode, error: str, place: int | None = None) -> None:
-        cells = _code_cells(notebook)
-        if place is None:  # the first that has an error, or was never begun or ended
-            faulty = [any(output.output_type == "error" for output in cell.outputs) for cell in cells]
-            begun = [cell.execution_count is not None for cell in cells]
-            place = faulty.index(True) + 1 if True in faulty else max(sum(begun), 1)
-        lines = cells[place - 1].source.strip().splitlines() if cells else []
-        self.failure = Failure(name, f"code cell {place} ({lines[0] if lines else 'empty'})", error.strip())
-        super().__init__(str(self.failure))
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -1,12 +1,14 @@
 """Pages that are never half: rendered into a folder of work, and published by a rename when all of them are whole."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock
+
+from ctnet.files import write_text
 
 WHOLE = "whole.json"
 
@@ -26,7 +28,7 @@ class Pages:
         self.work = published.with_name("work")
         self.html, self.doctrees = self.work / "html", self.work / "doctrees"
         self._old, self._new = (published.with_name(f".{published.name}-{name}") for name in ("old", "new"))
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(published.with_name(".lock"))
 
     def open(self, shared: str) -> None:
         """Make the folder of work ready; another process that builds the same book is waited for.
@@ -35,8 +37,7 @@ class Pages:
             shared: state of what all pages depend on; where it differs from the last one, all are rendered anew.
         """
         self.published.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self.published.with_name(".lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock.acquire()
         if self.published.is_dir() and not any(self.published.iterdir()):
             self.published.rmdir()
         if self._old.is_dir() and not self.published.is_dir():
@@ -75,15 +76,11 @@ class Pages:
                 self.published.rename(self._old)
             self._new.rename(self.published)
             shutil.rmtree(self._old, ignore_errors=True)
-        scratch = self.work / f"{WHOLE}.new"
-        scratch.write_text(json.dumps({"shared": shared, "pages": dict(pages)}))
-        os.replace(scratch, self.work / WHOLE)
+        write_text(self.work / WHOLE, json.dumps({"shared": shared, "pages": dict(pages)}))
 
     def close(self) -> None:
         """Let another process build."""
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def _mark(self) -> dict[str, Any]:
         try:

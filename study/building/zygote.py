@@ -51,6 +51,7 @@ def become_kernel(words: list[str], folder: str, variables: dict[str, str]) -> N
     os.environ.update(variables)
     sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["ipykernel_launcher", *words, f"--IPKernelApp.parent_handle={os.getppid()}"]  # with which it ends
+    sys.modules.pop("sitecustomize", None)  # of the system's Python, which has imported its own
     try:
         importlib.import_module("sitecustomize")  # as Python does when it starts
     except ModuleNotFoundError as error:

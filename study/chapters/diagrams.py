@@ -98,6 +98,8 @@ def draw_receptive_fields(named_fields: Mapping[str, Sequence[ReceptiveField]]) 
         max(_cells_across(fields[k]) for fields in named_fields.values() if k < len(fields)) for k in range(depth)
     ]
     cell = 0.095
+    if depth * (caption + gap) > WIDTH - left:
+        raise ValueError(f"{depth} sub-operations do not stand side by side on a page")
     while sum(max(caption, n * cell) + gap for n in across) > WIDTH - left:
         cell *= 0.99
     starts = [left + sum(max(caption, n * cell) + gap for n in across[:k]) for k in range(depth)]

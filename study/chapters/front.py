@@ -8,9 +8,8 @@ from IPython.display import HTML
 
 from study.chapters.diagrams import draw_tensorization
 from study.chapters.explorers import drawn, receptive_fields
-from study.chapters.verdicts import verdict_bar
+from study.chapters.verdicts import ANSWERS, verdict_bar
 from study.claims import HOLDS, Claim
-from study.exact import COLUMNS
 from study.runs import outcome, runs_of
 
 
@@ -21,7 +20,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         decided: all claims, as `study.ledger.claims` returns them.
     """
     kinds = {kind: [claim for claim in decided if claim.kind == kind] for kind in ("derived", "direction", "full size")}
-    costs = [claim for claim in decided if claim.kind == "exact" and claim.column in COLUMNS]
+    costs = [claim for claim in decided if claim.kind == "cost"]
     own = [claim for claim in costs if "other method" not in claim.topics]
     theirs = [claim for claim in costs if "other method" in claim.topics]
     ordered = Counter(claim.verdict for claim in kinds["direction"])
@@ -39,7 +38,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "supported": ordered["supported"],
         "contradicted": ordered["contradicted"],
         "equivalent": ordered["equivalent"],
-        "undecided": sum(ordered[verdict] for verdict in ("inconclusive", "under way", "not run yet")),
+        "undecided": sum(ordered[verdict] for verdict in ANSWERS["undecided"]),
         "runs": sum(outcome(name) is not None for name in runs_of()),
         "version": version("ctnet"),
     }
@@ -52,7 +51,7 @@ def _held(claims: Sequence[Claim]) -> int:
 def bars(decided: Sequence[Claim]) -> dict[str, HTML]:
     """A bar for each question of the first page: on "costs", "orders" and "accuracies"."""
     return {
-        "costs": verdict_bar([claim for claim in decided if claim.kind == "exact" and claim.column in COLUMNS]),
+        "costs": verdict_bar([claim for claim in decided if claim.kind == "cost"]),
         "orders": verdict_bar([claim for claim in decided if claim.kind == "direction"]),
         "accuracies": verdict_bar([claim for claim in decided if claim.kind == "full size"]),
     }

@@ -29,8 +29,8 @@ def speed_card() -> Any:
     networks, runtimes = speed("networks"), speed("runtimes")
     made = networks["provenance"]
     threads = "one thread" if networks["threads"] == 1 else f"{networks['threads']} threads"
-    used = ("torch", *(name for name in runtimes["backends"] if name in made["versions"]))
-    packages = ", ".join(f"{name} {made['versions'][name]}" for name in used)
+    versions = made["versions"] | runtimes["provenance"]["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", *runtimes["backends"]) if name in versions)
     items = {
         "Measured": f"{len(networks['models'])} networks; TSN and CT-Net in {len(runtimes['backends'])} runtimes",
         "On": f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores, fp32, {threads}, {made['made'][:10]}",

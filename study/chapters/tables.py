@@ -125,7 +125,7 @@ def released_table() -> BookTable:
         rows.append(cells | {("Table 6", f"Top-{k}, %"): _number(row.get(f"v1_top{k}")) for k in (1, 5)})
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
-    caption = "CT-Net with 8 frames on Something-Something V1, as its authors tell it. Nothing here was run for this book."
+    caption = "CT-Net with 8 frames on Something-Something V1, as its authors tell it. Nothing of it was run here."
     return BookTable(frame, caption)
 
 
@@ -166,7 +166,7 @@ def card(name: str) -> HTML:
         name: of the table, such as "2a".
     """
     about, decided = table(name), claims([name])
-    costs = [claim for claim in decided if claim.kind == "exact"]
+    costs = [claim for claim in decided if claim.kind == "cost"]
     ordered = Counter(claim.verdict for claim in decided if claim.kind == "direction")
     records = [record(network)["provenance"] for network in about.networks.values()]
     items, commands = {"Claim": about.claim}, {}

@@ -41,8 +41,7 @@ def verdict_bar(about: Sequence[Claim]) -> HTML:
         found = [claim for claim in about if claim.verdict in verdicts]
         if not found:
             continue
-        several = len({claim.verdict for claim in found}) > 1
-        chosen = {"kind": found[0].kind} | ({} if several else {"verdict": found[0].verdict})
+        chosen = {"kind": found[0].kind, "verdict": ",".join(dict.fromkeys(claim.verdict for claim in found))}
         colour, told = verdict_class(verdicts[0]), f"{len(found)} {answer}"
         parts += f'<i class="{colour}" style="flex-grow:{len(found)}"></i>'
         key += f'<a class="{colour}" href="{_LEDGER}#{_filter(**chosen)}">{told}</a> '
@@ -57,6 +56,7 @@ def _filter(**chosen: str) -> str:
 def verdict_map(decided: Iterable[Claim]) -> HTML:
     """Every claim as a cell in its verdict's colour, by table, that leads to its entry in the ledger."""
     groups: dict[str, list[str]] = {}
+    decided = list(decided)
     for claim in decided:
         told = escape(f"{claim.statement}: {claim.verdict}")
         groups.setdefault(claim.table, []).append(
@@ -69,7 +69,8 @@ def verdict_map(decided: Iterable[Claim]) -> HTML:
         for name in (*KNOWN, "text")
         if name in groups
     )
-    kinds = "".join(f'<li class="{verdict_class(verdict)}">{verdict}</li>' for verdict in VERDICTS if verdict in rows)
+    found = {claim.verdict for claim in decided}
+    kinds = "".join(f'<li class="{verdict_class(verdict)}">{verdict}</li>' for verdict in VERDICTS if verdict in found)
     return HTML(f'<div class="verdict-map" role="group" aria-label="Every claim">{rows}<ul>{kinds}</ul></div>')
 
 
@@ -108,9 +109,9 @@ def tables_overview(decided: Sequence[Claim], pages: Mapping[str, str]) -> BookT
         cells: dict[str, str] = {
             "Table": Link(f"{named(name)}: {table(name).title}", pages.get(name, f"table-{name}.html"))
         }
-        for kind, heading in (("exact", "Costs and fields"), ("direction", "Directions, on twins")):
-            counts = Counter(claim.verdict for claim in decided if (claim.table, claim.kind) == (name, kind))
+        for kinds, heading in ((("cost", "exact"), "Costs and fields"), (("direction",), "Directions, on twins")):
+            counts = Counter(claim.verdict for claim in decided if claim.table == name and claim.kind in kinds)
             told = count_verdicts(counts) or "–"
-            cells[heading] = Link(told, f"{_LEDGER}#table={name}&kind={kind}") if counts else told
+            cells[heading] = Link(told, f"{_LEDGER}#{_filter(table=name, kind=','.join(kinds))}") if counts else told
         rows.append(cells)
     return BookTable(pd.DataFrame(rows), "The paper's tables, and what became of them here.", "overview")

@@ -20,6 +20,7 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "a.py").write_text("a = 1")
     (tmp_path / "other.py").write_text("b = 1")
+    monkeypatch.setattr(module, "_BEGAN", float("inf"))  # as in processes that are started after each change
     code_state.cache_clear()
     yield tmp_path
     code_state.cache_clear()
@@ -54,6 +55,12 @@ def test_it_is_measured_again_when_it_depends_on_more_or_is_damaged(root):
     assert measured("cost", lambda: 2, ["code", "other.py"]) == 2
     (root / "measured" / "cost.json").write_text('{"value": ')
     assert measured("cost", lambda: 3, ["code", "other.py"]) == 3
+
+
+def test_what_is_measured_while_its_code_is_edited_is_not_kept(root, monkeypatch):
+    monkeypatch.setattr(module, "_BEGAN", (root / "other.py").stat().st_mtime - 1)
+    assert measured("cost", lambda: 1, ["code"]) == 1
+    assert value("cost", ["code"]) is None
 
 
 def test_processes_that_ask_together_measure_once(tmp_path):

@@ -31,13 +31,18 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const each of rows) {
         const fits =
           wanted.every((word) => each.words.includes(word)) &&
-          Object.keys(lists).every((name) => !chosen[name] || each[name] === chosen[name]);
+          Object.keys(lists).every((name) => !chosen[name] || chosen[name].split(",").includes(each[name]));
         each.row.hidden = !fits;
         shown += fits;
       }
       count.textContent = `${shown} of ${rows.length}`;
       words.value = chosen.words;
-      for (const [name, made] of Object.entries(lists)) made.querySelector("select").value = chosen[name];
+      for (const [name, made] of Object.entries(lists)) {
+        const select = made.querySelector("select"), value = chosen[name];
+        if (value.includes(",") && ![...select.options].some((each) => each.value === value)) // only a link asks for it
+          select.append(new Option(value.replaceAll(",", " or "), value));
+        select.value = value;
+      }
     }
     function set(changes) {
       Object.assign(chosen, changes);

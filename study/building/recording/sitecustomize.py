@@ -1,7 +1,8 @@
 """Notes what a process, and those that it starts, read below some folders.
 
 Python imports a module of this name as it starts, from `PYTHONPATH`, before anything else is read. `study.building`
-puts this folder there for the kernels of chapters. Each file or folder is one line of the file `CTNET_RECORD`, once.
+puts this folder there for the kernels of chapters. Each file or folder is one line of the file `CTNET_RECORD`, once,
+behind a line that says that the process has begun to take notes.
 """
 
 import os
@@ -37,7 +38,9 @@ def recorder(log: int, roots: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]
 
 def _start() -> None:
     roots = tuple(f"{root}/" for root in os.environ["CTNET_RECORD_ROOTS"].split(os.pathsep))
-    note = recorder(os.open(os.environ["CTNET_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), roots)
+    log = os.open(os.environ["CTNET_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, b"begun\t\n")
+    note = recorder(log, roots)
     for folder in sys.path_importer_cache:  # Python has looked for its own first modules there
         note("os.listdir", (folder,))
     sys.addaudithook(note)

@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import replace
-from html import escape
+from html import escape, unescape
+from urllib.parse import parse_qs
 
 import pytest
 from browsing import STATIC
@@ -64,6 +65,15 @@ def test_bars_read_what_a_claim_is_and_not_how_it_is_worded(decided):
     }
 
 
+def test_the_key_of_a_bar_leads_to_the_entries_that_it_counts(decided):
+    links = re.findall(r'href="ledger.html#([^"]+)">(\d+) ', bars(decided)["orders"].data + bars(decided)["costs"].data)
+    assert len(links) > 4
+    for link, count in links:
+        asked = {name: value.split(",") for name, (value,) in parse_qs(unescape(link)).items()}
+        assert asked.keys() == {"kind", "verdict"}
+        assert int(count) == sum(claim.kind in asked["kind"] and claim.verdict in asked["verdict"] for claim in decided)
+
+
 def test_the_map_has_a_cell_for_every_claim_that_leads_to_its_entry(decided):
     cells = re.findall(
         r'<a class="verdict verdict-([\w-]+)" href="ledger.html#([^"]+)"', verdicts.verdict_map(decided).data
@@ -77,7 +87,7 @@ def test_every_table_has_a_row_that_counts_its_claims(decided):
     frame = verdicts.tables_overview(decided, {"1": "design-principles.html"}).data.set_index("Table")
     assert len(frame) == len(TABLES) + 1
     assert frame.index[0].href == "design-principles.html"
-    of_2e = [claim.verdict for claim in decided if claim.table == "2e" and claim.kind == "exact"]
+    of_2e = [claim.verdict for claim in decided if claim.table == "2e" and claim.kind in ("cost", "exact")]
     assert frame.loc[next(name for name in frame.index if name.startswith("Table 2e")), "Costs and fields"] == (
         f"{of_2e.count('reproduced')} reproduced"
     )
