@@ -4,8 +4,9 @@ import json
 import os
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast, get_args
 
 import typer
 from rich.console import Console
@@ -13,13 +14,29 @@ from rich.markup import escape
 from rich.table import Table
 from typer.exceptions import TyperException
 
-app = typer.Typer(
-    help="CT-Net (ICLR 2021): networks, costs, training, saliency.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+Modules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import", envvar="CTNET_IMPORT", help="Module, also of this folder, that registers networks; may repeat."
+    ),
+]
+
+
+@app.callback()
+def begin(modules: Modules = None) -> None:
+    """CT-Net (ICLR 2021): networks, costs, training, saliency."""
+    if modules:
+        sys.path.insert(0, os.getcwd())
+    for name in modules or []:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--import {name}: {error}") from error
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
@@ -205,15 +222,22 @@ def test_checkpoints(
     scores: Annotated[
         Path | None, typer.Option(help="Directory to keep the scores in, with what tells where they come from.")
     ] = None,
+    average: Annotated[
+        str, typer.Option(help="Of a video's views: probabilities, or scores, as the authors' code does.")
+    ] = "probabilities",
     as_json: Json = False,
 ) -> None:
     """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
     from ctnet.engine import View, distributed, score_files
+    from ctnet.engine.evaluation import Average
 
+    if average not in get_args(Average):
+        raise ValueError(f"--average {average} is not known; there are {', '.join(get_args(Average))}")
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     files = [Path(text) for text in targets if text not in changes]
     with distributed() as place:
-        tested = score_files(files, changes, [View.parse(name) for name in view or []], scores, progress=True)
+        views = [View.parse(name) for name in view or []]
+        tested = score_files(files, changes, views, scores, cast(Average, average), progress=True)
     if not place.first:
         return
     if as_json:
@@ -239,27 +263,33 @@ def test_checkpoints(
 
 @app.command()
 def predict(
-    video: Annotated[Path, typer.Argument(help="A video file, or a folder of pictures.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of pictures.")],
     checkpoint: Annotated[
         Path, typer.Option(help="Weights that `ctnet train` wrote, or a file that `ctnet export` wrote.")
     ],
     view: Annotated[str, typer.Option(help="Crops x clips that are averaged.")] = "1x1",
+    device: Annotated[str, typer.Option(help="cpu or cuda; exported files run on cpu.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read videos.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Name the five classes that a network finds most probable for a video."""
+    """Name the five classes that a network finds most probable for each video."""
     from ctnet.deploy import load_network
     from ctnet.engine import View
     from ctnet.engine import predict as score
 
-    probabilities = score(*load_network(checkpoint), [video], View.parse(view))
-    best = [
-        {"class": probabilities.classes[label], "probability": round(float(probabilities.probabilities[0, label]), 4)}
-        for label in probabilities.top(5)[0]
-    ]
+    network, recipe = load_network(checkpoint)
+    scores = score(network.to(device), recipe, videos, View.parse(view), workers=workers, progress=len(videos) > 1)
+    found = []
+    for video, labels, row in zip(videos, scores.top(5), scores.probabilities, strict=True):
+        best = [{"class": scores.classes[label], "probability": round(float(row[label]), 4)} for label in labels]
+        found.append({"video": str(video), "top5": best})
     if as_json:
-        print(json.dumps({"video": str(video), "top5": best}, indent=1))
-    else:
-        for line in best:
+        print(json.dumps(found if len(found) > 1 else found[0], indent=1))
+        return
+    for each in found:
+        if len(found) > 1:
+            print(each["video"])
+        for line in cast(list[dict[str, Any]], each["top5"]):
             print(f"{line['probability']:7.1%}  {line['class']}")
 
 
@@ -284,7 +314,7 @@ def export(
     out = out or checkpoint.with_suffix(suffix(format, int8))
     model, recipe = load_model(checkpoint), load_recipe(checkpoint).parse(changes or [])
     write(model, out, format, recipe, int8=calibration_clips(model, recipe) if int8 else None)
-    print(f"{out}: ready, for clips of {recipe.frames} frames of {recipe.test_size or recipe.size} pixels")
+    print(f"{out}: ready, for clips of {recipe.frames} frames of {recipe.eval_size} pixels")
 
 
 @app.command()
@@ -336,7 +366,7 @@ def bench(
 def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint of the authors' code (.pth.tar).")],
     out: Annotated[Path, typer.Option(help="File to write.")],
-    recipe: Annotated[str, typer.Option(help="Recipe that tells its network and dataset.")] = "somethingv1",
+    recipe: Annotated[str, typer.Option(help="Recipe that tells its network and dataset, such as somethingv1.")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", help="Fields to change.")] = None,
 ) -> None:
     """Turn a checkpoint of the authors' code into one that `test`, `predict` and `train` understand.
@@ -369,7 +399,7 @@ def saliency(
         model, recipe = load_model(path), load_recipe(path)
         name = path.stem if len({other.stem for other in checkpoint}) == len(checkpoint) else str(path)
         frames = sampled_frames(video, sampler(recipe))
-        explanations.append(explain(name, model, frames, label, recipe.test_size or recipe.size, method))
+        explanations.append(explain(name, model, frames, label, recipe.eval_size, method))
     save_explanations(out, explanations)
     if as_json:
         keys = ("name", "label", "score")

@@ -119,7 +119,7 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View, changed: Itera
     if len(found) != 1 or not found <= datasets:
         raise wrong("the dataset", " or ".join(sorted(map(str, datasets))), " and ".join(sorted(found)))
     theirs = [_network(n.model, n.options, n.frames, n.size) for n in row.networks]
-    ours = [_network(r.model, r.options, r.frames, view.size or r.test_size or r.size) for r in recipes]
+    ours = [_network(r.model, r.options, r.frames, view.size or r.eval_size) for r in recipes]
     if sorted(theirs) != sorted(ours):
         raise wrong("the network", " + ".join(theirs), " + ".join(ours))
     sides, trained = {recipe.size for recipe in recipes}, row.printed.get("train")

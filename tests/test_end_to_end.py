@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from ctnet import cli
 from ctnet.data import load_videos
 from ctnet.engine import Scores, View, eval_data, evaluate, load_model, load_recipe, predict, save_model
 from ctnet.micro import MicroSomething
+from ctnet.models import registry
 
 FIELDS = [
     "model=ctnet_r50_twin",
@@ -117,6 +119,35 @@ def test_prediction_for_one_file(trained, videos, run):
     assert "%" in text.splitlines()[0]
 
 
+def test_prediction_for_several_files(trained, videos, run):
+    files, weights = sorted(videos.rglob("*.webm"))[:3], str(trained / "model.safetensors")
+    alone = [json.loads(run("predict", str(file), "--checkpoint", weights, "--json")[1]) for file in files]
+    code, out, _ = run("predict", *map(str, files), "--checkpoint", weights, "--json", "--workers", "1")
+    assert (code, [each["video"] for each in json.loads(out)]) == (0, list(map(str, files)))
+    assert [each["top5"][0]["class"] for each in json.loads(out)] == [each["top5"][0]["class"] for each in alone]
+    told = run("predict", *map(str, files), "--checkpoint", weights)[1].splitlines()
+    assert told[::6] == list(map(str, files))
+
+
+def test_networks_of_an_own_module_are_known_where_it_is_imported(run, tmp_path, monkeypatch):
+    name = "registered_elsewhere"
+    (tmp_path / f"{name}.py").write_text(
+        "from ctnet.models import create_model, register\n"
+        "@register('mine_r26_twin', version=1)\n"
+        "def build(num_classes, num_frames, dropout):\n"
+        "    return create_model('tsn_r26_twin', num_classes, num_frames, dropout=dropout)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(registry, "NETWORKS", dict(registry.NETWORKS))
+    assert run("flops", "mine_r26_twin", "--size", "32")[0] == 2
+    code, out, _ = run("--import", name, "flops", "mine_r26_twin", "--size", "32", "--json")
+    assert code == 0
+    assert json.loads(out)["gmacs"] == json.loads(run("flops", "tsn_r26_twin", "--size", "32", "--json")[1])["gmacs"]
+    code, _, error = run("--import", "nowhere", "models")
+    assert (code, "--import nowhere: No module named 'nowhere'" in error) == (2, True)
+
+
 @pytest.mark.parametrize("view", ["1x1", "3x2"])
 def test_prediction_is_what_testing_says_of_the_same_video(view, trained, videos):
     model, recipe = load_model(trained / "model.safetensors"), load_recipe(trained / "model.safetensors")
@@ -152,6 +183,7 @@ def test_mistakes_are_one_line(trained, videos, run, tmp_path):
         (["train", "somethingv2", "init=none", "--out", str(tmp_path / "x")], "root=DIRECTORY"),
         (["train", "somethingv2", f"root={videos}", *FIELDS, "lr=1", "--out", str(trained)], "another recipe"),
         (["test", checkpoint, "--view", "2x2"], "is no view"),
+        (["test", checkpoint, "--average", "labels"], "there are probabilities, scores"),
         (["test", str(tmp_path / "none.safetensors")], "no weights at"),
         (["test", str(tmp_path / "text.webm")], "damaged or no file of weights"),
         (["test", checkpoint, "root=/nowhere"], "/nowhere"),

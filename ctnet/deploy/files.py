@@ -77,7 +77,7 @@ def export(
     if Path(path).suffix != SUFFIXES[format]:
         raise ValueError(f"{path} would not be read as {format}: give it the suffix {SUFFIXES[format]}")
     frames = frames or (recipe.frames if recipe else model.num_frames)
-    size = size or (recipe.test_size or recipe.size if recipe else None)
+    size = size or (recipe.eval_size if recipe else None)
     if size is None:
         raise ValueError("no recipe tells how large clips are: give size")
     check_file(path)

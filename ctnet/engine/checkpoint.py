@@ -108,8 +108,7 @@ def load_model(path: PathLike) -> VideoModel:
     """
     tensors, about = read_tensors(path)
     try:
-        if "progress" in about:
-            tensors = {k.removeprefix("model."): tensor for k, tensor in tensors.items() if k.startswith("model.")}
+        tensors = _weights(tensors, about)
         model = create_model(**about["config"])
         model.load_state_dict(tensors)
         model.classes = about["classes"]
@@ -121,13 +120,27 @@ def load_model(path: PathLike) -> VideoModel:
     return model.eval()
 
 
+def _weights(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights among a file's tensors: of a run's state those that it would keep, if it ended now."""
+    if "progress" not in about:
+        return dict(tensors)
+    return part_of(tensors, "mean.module.") or part_of(tensors, "model.")
+
+
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def load_recipe(path: PathLike) -> Recipe:
     """The recipe of the run that trained a file's network; raises as `load_model`, and ValueError if there is none."""
-    about = read_about(path)
+    found = read_about(path).get("recipe")
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it")
     try:
-        return Recipe(**about["recipe"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it") from error
+        return Recipe().override(found)
+    except ValueError as error:
+        raise ValueError(f"{path} holds a recipe of another version: {error}") from error
 
 
 def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
@@ -143,6 +156,7 @@ def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
         ValueError: when the file is damaged, or shares less than half of its weights with the model.
     """
     tensors, about = read_tensors(path)
+    tensors = _weights(tensors, about)
     ours = model.state_dict()
     known = {name: tensor for name, tensor in tensors.items() if name in ours and tensor.shape == ours[name].shape}
     if about.get("classes") != list(classes):
@@ -176,7 +190,7 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
     check_file(out)
     state_dict = read_official_checkpoint(Path(source))
     heads = [value for key, value in state_dict.items() if key.endswith("new_fc.weight")]
-    classes = load_split(recipe, "val").class_names if recipe.root else None
+    classes = load_split(recipe.override({"missing": "skip"}), "val").class_names if recipe.root else None
     if not heads:
         raise ValueError(f"{source} was not written by the authors' code: it has no new_fc.weight")
     num_classes = len(heads[0])

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,13 +22,16 @@ from ctnet.files import replacing
 from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
 
+Average = Literal["probabilities", "scores"]
+
 
 @dataclass(frozen=True)
 class Scores:
     """What a network, or several together, says of every video of a split.
 
     Attributes:
-        probabilities: float32 (N, classes): the softmax of the scores, averaged over the views of a video.
+        probabilities: float32 (N, classes): the softmax of the scores, averaged over the views of a video before or
+            behind it.
         labels: int64 (N,).
         names: of the videos.
         classes: names of the classes.
@@ -98,7 +100,7 @@ class Scores:
                 return cls(held["probabilities"], held["labels"], names, classes, about)
         except FileNotFoundError:
             raise
-        except (KeyError, OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+        except Exception as error:  # whatever the damage leads to
             raise ValueError(f"{path} holds no scores of ctnet ({error})") from error
 
 
@@ -141,6 +143,7 @@ def evaluate(
     batch_size: int = 64,
     precision: torch.dtype = torch.float32,
     workers: int = 0,
+    average: Average = "probabilities",
     progress: bool = False,
 ) -> Scores:
     """Score every video of a dataset exactly once, on however many processes, in evaluation mode.
@@ -152,6 +155,7 @@ def evaluate(
         batch_size: clips at once on a device.
         precision: of autocast; torch.float32 for none.
         workers: processes that load data.
+        average: of a video's views: their probabilities, or their scores before the softmax, as the authors' code does.
         progress: show a bar.
 
     Raises:
@@ -159,7 +163,8 @@ def evaluate(
     """
     place = place or Place(next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
     mine = range(len(dataset))[place.rank :: place.world]
-    views = len(dataset[0][0]) if len(dataset) and dataset[0][0].dim() == 5 else 1
+    first = dataset[0][0] if len(dataset) else None
+    views = len(first) if first is not None and first.dim() == 5 else 1
     batches = BatchSampler(mine, max(1, batch_size // views), drop_last=False)
     loaded = Loader(dataset, batches, workers, place)
     rows = [torch.zeros(0, len(dataset.classes), device=place.device)]
@@ -173,17 +178,34 @@ def evaluate(
                 raise ValueError(
                     f"the network scores {scores.shape[1]} classes, the dataset has {len(dataset.classes)}"
                 )
-            rows.append(scores.float().softmax(-1).unflatten(0, (len(clips), -1)).mean(1))
+            found = scores.float().unflatten(0, (len(clips), -1))
+            rows.append(found.softmax(-1).mean(1) if average == "probabilities" else found.mean(1).softmax(-1))
     probabilities = place.interleave(torch.cat(rows), len(dataset)).cpu().numpy()
     return Scores(probabilities, np.array(dataset.labels), dataset.names, dataset.classes)
 
 
 def predict(
-    model: VideoModel, recipe: Recipe, videos: Sequence[str | os.PathLike[str]], view: View | None = None
+    model: VideoModel,
+    recipe: Recipe,
+    videos: Sequence[str | os.PathLike[str]],
+    view: View | None = None,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: bool = False,
 ) -> Scores:
     """Score any video files, sampled and cropped as the recipe that trained the model says; their labels are all 0.
 
     None of them is skipped, whatever the recipe left out.
+
+    Args:
+        model: on the device that is to score them.
+        recipe: that trained it.
+        videos: files, or folders of pictures.
+        view: one clip and one crop unless given.
+        batch_size: clips at once.
+        workers: processes that read videos.
+        progress: show a bar.
 
     Raises:
         FileNotFoundError: when there is no such video.
@@ -196,4 +218,5 @@ def predict(
         raise ValueError("name a video")
     paths = [Path(video).resolve() for video in videos]
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
-    return evaluate(model, eval_data(recipe.override({"skip": ""}), model, view, listed))
+    dataset = eval_data(recipe.override({"skip": ""}), model, view, listed)
+    return evaluate(model, dataset, batch_size=batch_size, workers=workers, progress=progress)

@@ -128,7 +128,7 @@ def _not_empty(dataset: VideoDataset, recipe: Recipe, use: str) -> VideoDataset:
 
 def _eval_transform(recipe: Recipe, model: VideoModel, view: View) -> tuple[v2.Compose, int]:
     """The transform of a view, and the shorter side to which frames are resized before it: as in training, at least."""
-    size = view.size or recipe.test_size or recipe.size
+    size = view.size or recipe.eval_size
     short_side = max(size, min(recipe.sides))
     if view.crops == 3 and short_side == size and recipe.dataset in MICRO_DATASETS:  # square: room for three crops
         short_side = size * 9 // 8
@@ -193,11 +193,6 @@ class Batches(Sampler[list[int]]):
                 yield [next(share) for _ in range(piece)]
 
 
-def loader(dataset: VideoDataset, batches: Sampler[list[int]], recipe: Recipe, place: Place) -> "Loader":
-    """Batches of clips from the recipe's number of worker processes."""
-    return Loader(dataset, batches, recipe.workers, place, persistent=recipe.workers > 0)
-
-
 class Loader:
     """Batches of clips from worker processes; an error in one of them is raised here, as it was there.
 
@@ -206,24 +201,16 @@ class Loader:
         batches: indices of each batch.
         workers: number of processes; 0 reads in this one.
         place: of this process.
-        persistent: keep the processes between two passes.
     """
 
-    def __init__(
-        self,
-        dataset: VideoDataset,
-        batches: Sampler[list[int]],
-        workers: int,
-        place: Place,
-        persistent: bool = False,
-    ) -> None:
+    def __init__(self, dataset: VideoDataset, batches: Sampler[list[int]], workers: int, place: Place) -> None:
         self.loader = DataLoader(
             _Items(dataset),
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=place.device.type == "cuda",
-            persistent_workers=persistent,
+            persistent_workers=workers > 0,  # they stay between two passes
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
 

@@ -17,8 +17,8 @@ def build_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over a model's parameters, in groups that tell how their rate follows the recipe's.
 
     A group's rate is the recipe's times its "lr_scale". There is no weight decay on biases and batch normalisation.
-    With "sgd", `head_lr` is the head's. With "muon", kernels of convolutions take orthogonal steps, and all else takes
-    AdamW's at `rest_lr` (the head at `rest_lr` times `head_lr`).
+    With "sgd" and "adamw", `head_lr` is the head's. With "muon", kernels of convolutions take orthogonal steps, and all
+    else takes AdamW's at `rest_lr` (the head at `rest_lr` times `head_lr`).
     """
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -36,6 +36,8 @@ def build_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "muon":
         return Muon(found, lr=recipe.peak_lr, momentum=recipe.momentum)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(found, lr=recipe.peak_lr)
     return torch.optim.SGD(found, lr=recipe.peak_lr, momentum=recipe.momentum)
 
 

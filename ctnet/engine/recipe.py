@@ -65,7 +65,7 @@ class Recipe:
     test_size: Count | None = None  # side in testing, `size` unless given
 
     # Optimisation: linear warm-up, then a cosine down to zero, or a constant rate that falls to zero at the end
-    optimizer: Literal["sgd", "muon"] = "sgd"  # "muon": orthogonal steps for kernels, AdamW's for the rest
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"  # "muon": orthogonal steps for kernels, AdamW's for the rest
     epochs: Count = 45
     batch_size: Count = 64  # clips of a step, over all processes
     lr: Positive = 0.02  # at the end of the warm-up, for a batch of 64; scaled linearly with batch_size
@@ -77,6 +77,8 @@ class Recipe:
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
     clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
     label_smoothing: BelowOne = 0.0
+    mixup: NotNegative = 0.0  # alpha of the share of another clip that is blended into each; 0: none
+    ema: BelowOne = 0.0  # decay, at every step, of the mean of the weights, which is tested and kept; 0: no mean
     freeze: Parts = field(default_factory=list)  # which stay as they are
     freeze_bn: Literal["none", "partial", "all"] = "none"  # "partial" keeps the statistics of all but the first
     seed: Seed = 0
@@ -90,6 +92,7 @@ class Recipe:
     workers: WholeNumber = 8  # processes that load data, for each device; 0 loads in the training process
     eval_every: Count = 1  # epochs
     save_every: Count = 500  # steps between two saved states, besides one at every epoch's end
+    keep_best: bool = False  # also the weights of the epoch that is best on the validation clips
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -110,6 +113,8 @@ class Recipe:
         if self.warmup_epochs + (self.decay_epochs or 0) > self.epochs:
             decay = f" and {self.decay_epochs:g} of decay" if self.decay_epochs else ""
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up{decay} do not fit into {self.epochs} epochs")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError("compile and activation_checkpointing do not go together: leave one of them out")
         if self.scales is None and self.size > min(self.sides):
             raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
 
@@ -148,6 +153,11 @@ class Recipe:
         return self.short_side if isinstance(self.short_side, list) else [self.short_side]
 
     @property
+    def eval_size(self) -> int:
+        """Side of the square that the network sees in testing, in pixels."""
+        return self.test_size or self.size
+
+    @property
     def peak_lr(self) -> float:
         """Learning rate at the end of the warm-up: linear in the batch (Goyal et al., 2017)."""
         return self.lr * self.batch_size / BATCH
@@ -177,6 +187,7 @@ EXECUTION = frozenset(
         "workers",
         "eval_every",
         "save_every",
+        "keep_best",
         "tensorboard",
     }
 )
@@ -247,9 +258,9 @@ KINETICS = Recipe(
     epochs=110,
     lr=0.01,
     weight_decay=1e-4,
-    dropout=0.5,
     head_lr=5.0,
 )
+FINE_TUNING = replace(KINETICS, init="kinetics.safetensors", epochs=25, warmup_epochs=0, lr=0.005, dropout=0.8)
 TWIN = Recipe(
     model="ctnet_r50_twin",
     dataset="MicroSomething",
@@ -282,12 +293,8 @@ RECIPES: dict[str, Recipe] = {
     "somethingv2": SOMETHING,
     "kinetics": KINETICS,
     "mini-kinetics": replace(KINETICS, dataset="mini-kinetics", frames=8),
-    "ucf101": replace(
-        KINETICS, dataset="ucf101", init="kinetics.safetensors", epochs=25, warmup_epochs=0, lr=0.005, dropout=0.8
-    ),
-    "hmdb51": replace(
-        KINETICS, dataset="hmdb51", init="kinetics.safetensors", epochs=25, warmup_epochs=0, lr=0.005, dropout=0.8
-    ),
+    "ucf101": replace(FINE_TUNING, dataset="ucf101"),
+    "hmdb51": replace(FINE_TUNING, dataset="hmdb51"),
     "micro-pictures": replace(
         TWIN, model="tsn_r50_twin", dataset="MicroPictures", frames=1, lr=0.1, epochs=10, warmup_epochs=1
     ),
@@ -310,7 +317,7 @@ def get_recipe(name: str) -> Recipe:
     """
     if name.endswith(".json"):
         try:
-            changes = json.loads(Path(name).read_text())
+            changes = json.loads(Path(name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{name}: no such file of a recipe") from error
         except (OSError, ValueError, RecursionError) as error:

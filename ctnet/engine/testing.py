@@ -17,7 +17,7 @@ from ctnet.analysis import count_cost
 from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
 from ctnet.engine.checkpoint import load_model, load_recipe
-from ctnet.engine.evaluation import Scores, check_alike, data_identity, evaluate, fuse
+from ctnet.engine.evaluation import Average, Scores, check_alike, data_identity, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import BATCH, Recipe
@@ -61,6 +61,7 @@ def score_files(
     changes: Sequence[str] = (),
     views: Sequence[View] = (),
     keep: Path | None = None,
+    average: Average = "probabilities",
     progress: bool = False,
 ) -> list[Tested]:
     """Test networks on their validation splits; under `torchrun`, together with its other processes.
@@ -72,6 +73,7 @@ def score_files(
         changes: to fields of the recipes that trained the networks, as `Recipe.parse` reads them.
         views: ways to look at a video; one crop of one clip unless given.
         keep: folder for the scores of each network and view, which tell where they come from: `Scores.about`.
+        average: of a video's views, see `evaluate`. Networks are always averaged by their probabilities.
         progress: show a bar.
 
     Returns:
@@ -103,7 +105,7 @@ def score_files(
         for view, datasets in looked.items() if networks else ():
             found = []
             for name, network, dataset in zip(names, networks, datasets, strict=True):
-                found.append(_test(network, dataset, view, place, progress))
+                found.append(_test(network, dataset, view, place, average, progress))
                 if keep and place.first:  # at once: the next one may fail
                     found[-1].scores.save(keep / f"{name}-{view}.npz")
             lines += found
@@ -114,10 +116,12 @@ def score_files(
     return lines
 
 
-def _test(network: Network, dataset: VideoDataset, view: View, place: Place, progress: bool) -> Tested:
+def _test(
+    network: Network, dataset: VideoDataset, view: View, place: Place, average: Average, progress: bool
+) -> Tested:
     """Test one network in one view."""
     recipe, start = network.recipe, time.perf_counter()
-    size = view.size or recipe.test_size or recipe.size
+    size = view.size or recipe.eval_size
     gmacs = count_cost(network.model, size=size, frames=recipe.frames).gmacs * view.crops * view.clips
     precision = choose_precision(recipe.precision, place.device, testing=True)
     scores = evaluate(
@@ -127,11 +131,13 @@ def _test(network: Network, dataset: VideoDataset, view: View, place: Place, pro
         batch_size=recipe.clips_per_device or min(recipe.batch_size, BATCH),
         precision=precision,
         workers=recipe.workers,
+        average=average,
         progress=progress,
     )
     about = {
         **describe_network(network),
         "view": str(view),
+        "average": average,
         "precision": str(precision).removeprefix("torch."),
         "devices": f"{place.world} x {_name(place.device)}",
         "seconds": round(time.perf_counter() - start, 2),

@@ -4,10 +4,12 @@ import csv
 import ctypes
 import io
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,14 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from ctnet.data import Videos
-from ctnet.engine.checkpoint import describe, load_init, read_tensors, save_model, write_tensors
+from ctnet.engine.checkpoint import describe, load_init, part_of, read_tensors, save_model, write_tensors
 from ctnet.engine.evaluation import Scores, data_identity, evaluate
-from ctnet.engine.loading import Batches, eval_data, load_split, loader, train_data
+from ctnet.engine.loading import Batches, Loader, eval_data, load_split, train_data
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import EXECUTION, REPAIRS, Recipe
@@ -33,6 +37,8 @@ from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
 
 STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
+BEST = "best.safetensors"
+SHOWN = 20  # steps between two losses on the bar, and between two looks of several processes whether to stop
 
 
 @dataclass
@@ -72,13 +78,16 @@ def train(
     Raises:
         FileNotFoundError: when the dataset or the initial weights are missing.
         ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe.
-        RuntimeError: when the loss is no longer finite.
+        RuntimeError: when the loss or a weight is no longer finite.
+        SystemExit: when SIGTERM or SIGUSR1 asked to stop, as a cluster does; the state is then saved.
     """
     check_folder(out)
-    with distributed() as place:
+    with distributed() as place, signals() as asked:
         if place.device.type == "cpu":
             keep_freed_memory()
+        torch.backends.cudnn.benchmark = True  # every step has clips of one shape
         run = Run(recipe, Path(out), place, resume, videos)
+        run.asked = asked
         if run.is_finished:
             if videos is not None and run.reads_other_clips:
                 raise ValueError(f"{out} holds a finished run on other videos: give another directory")
@@ -109,17 +118,23 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
         unit="clip",
         leave=False,
         disable=not (progress and run.place.first),
+        mininterval=0.1 if sys.stderr.isatty() else 60,  # a file keeps every line
     )
     batches = run.start_epoch()
     losses: list[Tensor] = []  # read only where they are needed: reading waits for the GPU
     for step in range(done.step, steps):
         losses.append(train_step(run, step, batches))
+        if not bar.disable and (step + 1) % SHOWN == 0:
+            bar.set_postfix(loss=f"{float(losses[-1]):.3f}", refresh=False)
         bar.update(recipe.batch_size)
-        if (step + 1) % recipe.save_every == 0 or step + 1 == steps:
+        stopped = run.is_stopped(step)
+        if (step + 1) % recipe.save_every == 0 or step + 1 == steps or stopped:
             run.note(losses, step + 1)
             losses = []
-            bar.set_postfix(loss=f"{done.losses[-1]:.3f}")
             run.save()  # at an epoch's end too: testing may fail
+        if stopped:
+            bar.close()
+            raise SystemExit(128 + stopped)
     bar.close()
 
 
@@ -140,10 +155,12 @@ def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
     loss = torch.zeros((), device=place.device)
     for piece in range(len(run.batches.pieces)):
         clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
+        clips, others, share = mixed(clips, labels, recipe.mixup)
         last = piece == len(run.batches.pieces) - 1
         with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():
             scores = run.forward(clips).float()
-            part = nn.functional.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+            measure = partial(cross_entropy, scores, label_smoothing=recipe.label_smoothing, reduction="sum")
+            part = measure(labels) if share == 1 else share * measure(labels) + (1 - share) * measure(others)
             part = part / run.batches.share
         scaler.scale(part).backward()
         loss += part.detach()
@@ -153,7 +170,41 @@ def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
     scaler.step(run.optimizer)
     scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
+    if run.mean is not None:
+        run.mean.update_parameters(run.model)
     return loss
+
+
+def mixed(clips: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """Blend each clip with its neighbour in the batch (Zhang et al., 2018).
+
+    Args:
+        clips: (N, C, T, H, W).
+        labels: (N,).
+        alpha: of the Beta distribution that a clip's own share is drawn from; 0 leaves clips as they are.
+
+    Returns:
+        The clips, the labels of the neighbours, and the share of the clips' own labels.
+    """
+    if alpha == 0:
+        return clips, labels, 1.0
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    return clips.lerp(clips.roll(1, 0), 1 - share), labels.roll(1, 0), share
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """A list that gets the number of each SIGTERM and SIGUSR1 that arrives meanwhile; empty outside the main thread."""
+    asked: list[int] = []
+    kinds = [kind for name in ("SIGTERM", "SIGUSR1") if (kind := getattr(signal, name, None)) is not None]
+    if threading.current_thread() is not threading.main_thread():
+        kinds = []
+    before = {kind: signal.signal(kind, lambda number, frame: asked.append(number)) for kind in kinds}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 class Run:
@@ -164,7 +215,7 @@ class Run:
     ) -> None:
         self.recipe, self.out, self.place = recipe, out, place
         if place.first:
-            for name in (STATE, MODEL, SCORES, f"{METRICS}.csv", f"{METRICS}.json"):
+            for name in (STATE, MODEL, BEST, SCORES, f"{METRICS}.csv", f"{METRICS}.json"):
                 remove_scratch(out / name)
         self.precision = choose_precision(recipe.precision, place.device)
         torch.manual_seed(recipe.seed)
@@ -184,13 +235,16 @@ class Run:
         self._check_schedule()
         if recipe.tensorboard:
             summary_writer()
-        self.loader = loader(self.train_set, self.batches, recipe, place)
+        self.loader = Loader(self.train_set, self.batches, recipe.workers, place)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
         self.progress = Progress()
         self.seconds_waiting = self.seconds_training = 0.0
         self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
+        self.asked: list[int] = []  # signals that ask to stop
+        average = get_ema_multi_avg_fn(recipe.ema)
+        self.mean = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if recipe.ema else None
         self._resume(resume)
         self.progress.notes += [note for note in self.notes if note not in self.progress.notes]
         self._check_places()
@@ -222,6 +276,21 @@ class Run:
         found = [change for change in self.progress.changes if change.items() >= now.items()]
         return any(change["field"] in self.clips for change in found)
 
+    @property
+    def trained(self) -> VideoModel:
+        """The network that is tested and kept: with the mean of the weights, where a recipe asks for one."""
+        return self.model if self.mean is None else self.mean.module  # type: ignore[return-value]
+
+    def is_stopped(self, step: int) -> int:
+        """Number of the signal that asks some process to stop behind a step; 0 if none does, or nobody looks yet."""
+        own = self.asked[0] if self.asked else 0
+        if self.place.world == 1:
+            return own
+        if (step + 1) % SHOWN:
+            return 0
+        told = torch.tensor([[own]], device=self.place.device)
+        return int(self.place.interleave(told, self.place.world).max())
+
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it was chosen."""
         return torch.autocast(self.place.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -237,18 +306,18 @@ class Run:
                 self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if self.recipe.activation_checkpointing:
             recompute_activations(model)
-        if self.recipe.compile:
-            model = torch.compile(model, backend=self.recipe.compile)
         if self.place.world > 1:
             devices = [self.place.device] if self.place.device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=devices)
+        if self.recipe.compile:  # what is distributed: gradients then travel while others are computed
+            model = torch.compile(model, backend=self.recipe.compile)
         return model
 
     def evaluate(self, progress: bool) -> Scores:
         """Scores of the validation clips, with the first process's statistics of batch normalisation: those saved."""
-        self.place.share(self.model.buffers())
+        self.place.share(self.trained.buffers())
         return evaluate(
-            self.model,
+            self.trained,
             self.test_set,
             self.place,
             batch_size=2 * (self.recipe.clips_per_device or self.batches.share),
@@ -277,14 +346,17 @@ class Run:
             self.seconds_training += before - arrived
 
     def note(self, losses: list[Tensor], step: int) -> None:
-        """Record the losses of some steps, up to `step`; all processes raise when one is not finite."""
+        """Record the losses of some steps, up to `step`; all processes raise when one, or a weight, is not finite."""
         values = self.place.mean(torch.stack(losses)).tolist()
+        again = "lower lr, or lengthen warmup_epochs"
+        if (self.out / STATE).exists():
+            again += f"; a run in another directory can begin from the last good state, init={self.out / STATE}"
         if not np.isfinite(values).all():
             at = self.progress.step + int(np.flatnonzero(~np.isfinite(values))[0])
-            raise RuntimeError(
-                f"the loss is {values[at - self.progress.step]} at step {at + 1} of epoch {self.progress.epoch + 1}: "
-                "lower lr, or lengthen warmup_epochs; the last saved state is kept"
-            )
+            found = values[at - self.progress.step]
+            raise RuntimeError(f"the loss is {found} at step {at + 1} of epoch {self.progress.epoch + 1}: {again}")
+        if not torch.stack([parameter.detach().isfinite().all() for parameter in self.model.parameters()]).all():
+            raise RuntimeError(f"a weight is not finite behind step {step} of epoch {self.progress.epoch + 1}: {again}")
         self.progress.losses += values
         self.progress.step = step
 
@@ -297,6 +369,9 @@ class Run:
             own = scores.probabilities[np.arange(len(scores.labels)), scores.labels]
             row["val_loss"] = float(-np.log(np.maximum(own, 1e-12)).mean())
             row |= {f"val_top{k}": scores.accuracy(k) for k in (1, 5)}
+            before = [each["val_top1"] for each in done.epochs if "val_top1" in each]
+            if self.recipe.keep_best and self.place.first and row["val_top1"] > max(before, default=-1.0):
+                save_model(self.out / BEST, self.trained, self.classes, self.recipe)
         spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
         row["clips_per_second"] = (steps - self.first_step) * self.recipe.batch_size / spent
         row["waiting_for_data"] = self.seconds_waiting / spent
@@ -328,7 +403,7 @@ class Run:
         """Write the trained model and its scores. The state stays, and says that the run is done."""
         if self.place.first:
             self._write_metrics()
-            save_model(self.out / MODEL, self.model, self.classes, self.recipe)
+            save_model(self.out / MODEL, self.trained, self.classes, self.recipe)
             assert self.scores is not None
             self.scores.save(self.out / SCORES)
         self.place.wait()
@@ -343,6 +418,8 @@ class Run:
         """
         if self.place.first:
             tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+            if self.mean is not None:
+                tensors |= {f"mean.{name}": tensor for name, tensor in self.mean.state_dict().items()}
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             for parameter, state in self.optimizer.state.items():
                 tensors |= {f"optimizer.{part}.{names[id(parameter)]}": value for part, value in state.items()}
@@ -380,8 +457,9 @@ class Run:
             other.append("the dataset has other classes")
         if other:
             raise ValueError(f"{self.out} holds a run of another recipe ({'; '.join(other)}): give another directory")
-        model = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(model)
+        self.model.load_state_dict(part_of(tensors, "model."))
+        if self.mean is not None:
+            self.mean.load_state_dict(part_of(tensors, "mean."))
         kept: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("optimizer."):
@@ -391,8 +469,8 @@ class Run:
             raise ValueError(f"{path} was written by another version, which kept its optimizer otherwise: start anew")
         for name, parameter in self.model.named_parameters():
             for part, value in kept.get(name, {}).items():
-                like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
-                self.optimizer.state[parameter][part] = like.to(parameter.device).copy_(value)
+                alike = value.shape == parameter.shape  # else a counter, which stays on the CPU
+                self.optimizer.state[parameter][part] = torch.empty_like(parameter).copy_(value) if alike else value
         if scaler:  # that of a run in another precision is empty
             self.scaler.load_state_dict(scaler)
         self.progress = progress

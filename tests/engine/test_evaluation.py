@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,18 @@ def test_a_file_of_another_kind_is_refused(content, tmp_path):
         Scores.load(tmp_path / "scores.npz")
 
 
+def test_a_damaged_file_is_refused_wherever_the_damage_is(tmp_path):
+    EXAMPLE.save(tmp_path / "whole.npz")
+    content, path = (tmp_path / "whole.npz").read_bytes(), tmp_path / "scores.npz"
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        damaged[int(generator.integers(len(content)))] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):  # some bytes tell nothing
+            Scores.load(path)
+
+
 def test_an_ensemble_averages_and_can_beat_its_members():
     one, other = scores([[0.6, 0.4], [0.9, 0.1]], [1, 0], "ab"), scores([[0.1, 0.9], [0.45, 0.55]], [1, 0], "ab")
     fused = fuse([one, other])
@@ -75,15 +89,17 @@ def test_scores_of_other_videos_are_not_fused():
         fuse([EXAMPLE, scores([[0.6, 0.4]], [1], "ab")])
 
 
-@pytest.mark.parametrize("view", ["1x1", "3x2"])
-def test_views_are_averaged_after_the_softmax(tiny, view):
+@pytest.mark.parametrize(("view", "average"), [("1x1", "probabilities"), ("3x2", "probabilities"), ("3x2", "scores")])
+def test_views_are_averaged_behind_the_softmax_or_before_it(tiny, view, average):
     torch.manual_seed(0)
     model = ctnet.create_model("tsn_r50_twin", num_classes=24).eval()
+    model.head.weight.data *= 100  # so that the two differ
     dataset = eval_data(tiny, model, View.parse(view))
-    measured = evaluate(model, dataset, batch_size=10)
+    measured = evaluate(model, dataset, batch_size=10, average=average)
     with torch.no_grad():
         clips = dataset[7][0]
-        expected = model(clips.reshape(-1, *clips.shape[-4:])).softmax(-1).mean(0)
+        found = model(clips.reshape(-1, *clips.shape[-4:]))
+        expected = found.softmax(-1).mean(0) if average == "probabilities" else found.mean(0).softmax(-1)
     torch.testing.assert_close(torch.from_numpy(measured.probabilities[7]), expected, rtol=1e-4, atol=1e-6)
     assert len(measured.labels) == 25
     np.testing.assert_allclose(measured.probabilities.sum(1), 1, rtol=1e-5)

@@ -15,7 +15,7 @@ from ctnet.data import (
     train_transform,
 )
 from ctnet.engine import Batches, Place, View, eval_data, get_recipe, train_data
-from ctnet.engine.loading import Loader, load_split, loader, sampler
+from ctnet.engine.loading import Loader, load_split, sampler
 from ctnet.micro import make
 
 CPU = torch.device("cpu")
@@ -146,8 +146,8 @@ def test_clips_do_not_depend_on_the_number_of_workers(tiny):
     dataset = train_data(tiny, model)
     dataset.set_epoch(1)
     sampler = Batches(len(dataset), 8, 0, Place(CPU))
-    alone = [clips for clips, _ in loader(dataset, sampler, tiny, Place(CPU))]
-    shared = [clips for clips, _ in loader(dataset, sampler, tiny.override({"workers": 2}), Place(CPU))]
+    alone = [clips for clips, _ in Loader(dataset, sampler, 0, Place(CPU))]
+    shared = [clips for clips, _ in Loader(dataset, sampler, 2, Place(CPU))]
     assert all(map(torch.equal, alone, shared))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ctnet import create_model
-from ctnet.engine import train
+from ctnet.engine import get_recipe, train
 from ctnet.engine.optimizers import Muon, build_optimizer, orthogonalise
 
 
@@ -45,6 +45,15 @@ def test_kernels_that_move_together_move_as_each_alone():
             optimizer.step()
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_adamw_takes_the_rates_and_the_decay_of_the_recipe():
+    recipe = get_recipe("somethingv1").override({"optimizer": "adamw", "lr": 1e-3})
+    optimizer = build_optimizer(create_model("tsn_r26_twin", num_classes=3), recipe)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults["lr"] == 1e-3
+    found = {(group["lr_scale"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert found == {(1.0, 5e-4), (1.0, 0.0), (5.0, 5e-4), (5.0, 0.0)}
 
 
 def test_what_is_no_kernel_moves_as_with_adamw():

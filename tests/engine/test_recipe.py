@@ -108,15 +108,19 @@ OUTSIDE = (
     [f"{name}={value}" for name in COUNTS for value in ("0", "-1", "1.5", "true", "null", "ten", "")]
     + [f"{name}={value}" for name in MAYBE for value in ("0", "-3", "2.5", "[1]", "")]
     + [f"{name}={value}" for name in ("lr", "head_lr", "clip_grad") for value in ("0", "-1", "-1e-9", "1e999", "")]
-    + [f"{name}={value}" for name in ("warmup_epochs", "weight_decay") for value in ("-0.1", "1e999")]
-    + [f"{name}={value}" for name in ("momentum", "dropout", "label_smoothing") for value in ("-0.1", "1", "2")]
+    + [f"{name}={value}" for name in ("warmup_epochs", "weight_decay", "mixup") for value in ("-0.1", "1e999")]
+    + [f"{name}={value}" for name in ("momentum", "dropout", "label_smoothing", "ema") for value in ("-0.1", "1", "2")]
     + [f"difficulty={value}" for value in ("-0.1", "1.1")]
     + [f"{name}={value}" for name in ("seed", "workers") for value in ("-1", "0.5", "null")]
     + [f"seed={2**63}"]
     + [f"short_side={value}" for value in ("0", "[]", "[256, 0]", "[256, a]", "null", "256.0", "{}")]
     + [f"scales={value}" for value in ("[]", "[0]", "[1.5]", "[-1]", "[a]", "1", "[.nan]")]
     + [f"options={value}" for value in ("[]", "{1: 2}", "a", "null")]
-    + [f"{name}={value}" for name in ("flip", "sync_bn", "tensorboard") for value in ("1", "null", "maybe", "")]
+    + [
+        f"{name}={value}"
+        for name in ("flip", "sync_bn", "tensorboard", "keep_best")
+        for value in ("1", "null", "maybe", "")
+    ]
     + [f"{name}={value}" for name in ("sampling", "missing", "precision", "freeze_bn") for value in ("", "0", "None")]
 )
 
@@ -127,6 +131,11 @@ def test_every_field_has_a_range(text):
         Recipe().parse([text])
     assert str(refused.value).startswith(text.partition("=")[0])
     assert "\n" not in str(refused.value)
+
+
+def test_what_crashes_together_is_refused_together():
+    with pytest.raises(ValueError, match="compile and activation_checkpointing do not go together"):
+        Recipe(compile="inductor", activation_checkpointing=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -2,6 +2,7 @@ import json
 import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -625,6 +626,120 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_its_state_is_overwritten
     with pytest.raises(RuntimeError, match="the loss is .* at step .* lower lr"):
         train(tiny.override({"lr": 1e25, "clip_grad": None}), tmp_path, progress=False)
     assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_a_weight_that_is_not_finite_stops_the_run_and_another_begins_from_the_last_good_state(tiny, tmp_path):
+    recipe, out = tiny.override({"save_every": 3, "epochs": 1}), tmp_path / "run"
+    train_until(3, recipe, out)
+    step = training.train_step
+
+    def spoils(run, number, batches):
+        loss = step(run, number, batches)
+        run.model.head.weight.data[0, 0] = float("nan")
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", spoils)
+        with pytest.raises(RuntimeError, match="a weight is not finite behind step 4 of epoch 1: lower lr.*init="):
+            train(recipe, out, progress=False)
+    state = load_model(out / "state.safetensors").state_dict()
+    started = training.build_model(
+        recipe.override({"init": str(out / "state.safetensors")}), load_model(out / "state.safetensors").classes
+    )
+    assert same(started.state_dict(), state)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, whole, tiny, tmp_path):
+    step = training.train_step
+
+    def asks(run, at, batches):
+        if at == 2:
+            signal.raise_signal(number)
+        return step(run, at, batches)
+
+    before = signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", asks)
+        with pytest.raises(SystemExit) as stop:
+            train(tiny, tmp_path, progress=False)
+    assert stop.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    progress = read_about(tmp_path / "state.safetensors")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 3)
+    train(tiny, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def test_the_best_epoch_is_kept_beside_the_last(tiny, tmp_path, monkeypatch):
+    shares = iter([0.2, 0.6, 0.4])
+
+    def evaluate(run, progress):
+        labels = np.arange(25) % 2
+        right = np.arange(25) < 25 * next(shares)
+        table = np.eye(24, dtype=np.float32)[np.where(right, labels, labels + 2)]
+        return Scores(table, labels, run.test_set.names, run.classes)
+
+    monkeypatch.setattr(training.Run, "evaluate", evaluate)
+    recipe = tiny.override({"epochs": 3, "keep_best": True})
+    train_until(8, recipe, tmp_path)  # before the third epoch
+    second = load_model(tmp_path / "state.safetensors")
+    train(recipe, tmp_path, progress=False)
+    best = load_model(tmp_path / "best.safetensors")
+    assert same(best.state_dict(), second.state_dict())
+    assert not same(best.state_dict(), load_model(tmp_path / "model.safetensors").state_dict())
+
+
+@pytest.mark.parametrize("stop", [None, 5])
+def test_the_mean_of_the_weights_is_what_is_tested_and_kept(stop, tiny, tmp_path):
+    recipe = tiny.override({"ema": 0.75, "epochs": 2})
+    seen, step = [], training.train_step
+
+    def notes(run, number, batches):
+        loss = step(run, number, batches)
+        seen.append(run.model.head.weight.detach().clone())
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train_step", notes)
+        if stop is not None:
+            train_until(stop, recipe.override({"save_every": 1}), tmp_path)
+        scores = train(recipe.override({"save_every": 1}), tmp_path, progress=False)
+    mean = seen[0]
+    for weight in seen[1:]:
+        mean = 0.75 * mean + 0.25 * weight
+    kept = load_model(tmp_path / "model.safetensors")
+    torch.testing.assert_close(kept.head.weight.detach(), mean)
+    assert (kept.head.weight - seen[-1]).abs().max() > 1e-4
+    assert same(load_model(tmp_path / "state.safetensors").state_dict(), kept.state_dict())
+    measured = evaluate(kept, eval_data(recipe, kept), batch_size=16)
+    np.testing.assert_allclose(scores.probabilities, measured.probabilities, rtol=1e-4, atol=1e-6)
+
+
+def test_clips_are_blended_with_their_neighbours_and_so_is_the_loss(tiny, tmp_path):
+    torch.manual_seed(0)
+    clips, labels = torch.rand(4, 3, 2, 5, 5), torch.tensor([0, 1, 2, 3])
+    found, others, share = training.mixed(clips, labels, 0.8)
+    assert others.tolist() == [3, 0, 1, 2]
+    torch.testing.assert_close(found[1], share * clips[1] + (1 - share) * clips[0])
+    assert training.mixed(clips, labels, 0.0)[2] == 1
+    shares = [training.mixed(clips, labels, 0.2)[2] for _ in range(200)]
+    assert np.mean([share < 0.1 or share > 0.9 for share in shares]) > 0.5  # Beta(0.2, 0.2) is a bathtub
+
+    recipe = tiny.override({"mixup": 0.8, "dropout": 0.0})
+    train(recipe, tmp_path / "whole", progress=False)
+    train_until(3, recipe, tmp_path / "stopped")
+    train(recipe, tmp_path / "stopped", progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    run = training.Run(recipe, tmp_path / "first", Place(torch.device("cpu")), resume=True)
+    clips, labels = next(run.start_epoch())
+    training.seed_step(recipe.seed, 0, 0)
+    clips, others, share = training.mixed(clips, labels, 0.8)
+    entropy = torch.nn.functional.cross_entropy
+    scores = run.model(clips)
+    expected = share * entropy(scores, labels) + (1 - share) * entropy(scores, others)
+    assert losses(tmp_path / "whole")[0] == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"sync_bn": True}])
