@@ -38,7 +38,8 @@ from ctnet.models.tensor_conv import OnClips
 
 STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
 BEST = "best.safetensors"
-SHOWN = 20  # steps between two losses on the bar, and between two looks of several processes whether to stop
+SHOWN = 20  # steps between two losses on the bar
+ASKED = 5  # steps between two times that several processes ask each other whether to stop
 
 
 @dataclass
@@ -286,7 +287,7 @@ class Run:
         own = self.asked[0] if self.asked else 0
         if self.place.world == 1:
             return own
-        if (step + 1) % SHOWN:
+        if (step + 1) % ASKED:
             return 0
         told = torch.tensor([[own]], device=self.place.device)
         return int(self.place.interleave(told, self.place.world).max())
