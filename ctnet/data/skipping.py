@@ -15,6 +15,12 @@ def write_skip_list(file: str | os.PathLike[str], reasons: Mapping[str, str]) ->
     write_text(file, "".join(f"{_written(name)}\t{printable(reason)}\n" for name, reason in reasons.items()))
 
 
+def add_to_skip_list(file: str | os.PathLike[str], name: str, reason: str) -> None:
+    """Add a line to a list, which several processes may do at the same time."""
+    with open(file, "a", encoding="utf-8") as listed:
+        listed.write(f"{_written(name)}\t{printable(reason)}\n")
+
+
 def read_skip_list(
     file: str | os.PathLike[str], names: Sequence[str], root: str | os.PathLike[str] | None = None
 ) -> tuple[set[str], list[str]]:

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,14 @@ from ctnet.data import (
     train_transform,
     unmatched_left_right,
 )
+from ctnet.data.skipping import add_to_skip_list
 from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
 from ctnet.errors import did_you_mean, some
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from ctnet.models import VideoModel
+
+TRIES = 5  # other videos that are tried in the place of one that cannot be read
 
 
 class View(NamedTuple):
@@ -201,11 +205,20 @@ class Loader:
         batches: indices of each batch.
         workers: number of processes; 0 reads in this one.
         place: of this process.
+        unreadable: skip list that gets the name of each video that cannot be read, whose place another one takes; such
+            a video is an error unless it is given.
     """
 
-    def __init__(self, dataset: VideoDataset, batches: Sampler[list[int]], workers: int, place: Place) -> None:
+    def __init__(
+        self,
+        dataset: VideoDataset,
+        batches: Sampler[list[int]],
+        workers: int,
+        place: Place,
+        unreadable: Path | None = None,
+    ) -> None:
         self.loader = DataLoader(
-            _Items(dataset),
+            _Items(dataset, unreadable),
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -234,17 +247,28 @@ class _Failure(NamedTuple):
 class _Items(Dataset[Any]):
     """The items of a dataset, or the error that one of them led to."""
 
-    def __init__(self, videos: VideoDataset) -> None:
-        self.videos = videos
+    def __init__(self, videos: VideoDataset, unreadable: Path | None) -> None:
+        self.videos, self.unreadable = videos, unreadable
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         items = []
         for index in indices:
             try:
-                items.append(self.videos[index])
+                items.append(self.videos[index] if self.unreadable is None else self._readable(index, self.unreadable))
             except Exception as error:
                 return [_Failure(_named(error, self.videos.names[index]), traceback.format_exc())]
         return items
+
+    def _readable(self, index: int, unreadable: Path) -> Any:
+        """The item, or the first readable one of some that follow from the seed and the index alone."""
+        others = np.random.default_rng([self.videos.seed, index]).integers(len(self.videos), size=TRIES)
+        for number in (index, *others.tolist()):
+            try:
+                return self.videos[number]
+            except VideoError as error:
+                add_to_skip_list(unreadable, self.videos.names[number], str(error))
+                last = error
+        raise last
 
 
 def _named(error: Exception, name: str) -> Exception:

@@ -53,6 +53,7 @@ class Recipe:
     fold: Count = 1  # of the datasets that have several
     skip: str = ""  # a list of videos to leave out, from `ctnet data check`
     missing: Literal["error", "skip"] = "error"  # what to do with an annotation that has no video
+    unreadable: Literal["error", "replace"] = "error"  # what to do with a training video that cannot be read
     train_clips: Count | None = None  # number of clips of a Micro dataset
     val_clips: Count | None = None
     difficulty: UpToOne | None = None  # of a Micro dataset, from 0 (easy) to 1; its own unless given
@@ -193,8 +194,8 @@ EXECUTION = frozenset(
 )
 """Fields that change how a run is executed, not what it learns: they may change when it is resumed."""
 
-REPAIRS = frozenset({"skip", "missing"})
-"""Fields that leave out videos which cannot be read: they may change when a run is resumed too, which it records."""
+REPAIRS = frozenset({"skip", "missing", "unreadable"})
+"""Fields on videos that cannot be read: they may change when a run is resumed too, which it records."""
 
 
 @cache

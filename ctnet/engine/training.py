@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from ctnet.data import Videos
+from ctnet.data.skipping import read_skip_list
 from ctnet.engine.checkpoint import describe, load_init, part_of, read_tensors, save_model, write_tensors
 from ctnet.engine.evaluation import Scores, data_identity, evaluate
 from ctnet.engine.loading import Batches, Loader, eval_data, load_split, train_data
@@ -37,7 +38,8 @@ from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
 
 STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
-BEST = "best.safetensors"
+BEST, UNREADABLE = "best.safetensors", "unreadable.txt"
+REPLACED = 0.01  # largest share of the training videos that others may stand for
 SHOWN = 20  # steps between two losses on the bar
 ASKED = 5  # steps between two times that several processes ask each other whether to stop
 
@@ -142,6 +144,7 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
 def summary(row: dict[str, float], epochs: int) -> str:
     """A finished epoch in one line."""
     tested = f", validation top-1 {row['val_top1']:.1%}, top-5 {row['val_top5']:.1%}" if "val_top1" in row else ""
+    tested += f", {row['unreadable']} videos unreadable" if row.get("unreadable") else ""
     speed = f"{row['clips_per_second']:.0f} clips/s, {row['waiting_for_data']:.0%} of the time waiting for data"
     return f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}{tested}; {speed}"
 
@@ -236,7 +239,8 @@ class Run:
         self._check_schedule()
         if recipe.tensorboard:
             summary_writer()
-        self.loader = Loader(self.train_set, self.batches, recipe.workers, place)
+        unreadable = out / UNREADABLE if recipe.unreadable == "replace" else None
+        self.loader = Loader(self.train_set, self.batches, recipe.workers, place, unreadable)
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
         self.progress = Progress()
@@ -376,6 +380,8 @@ class Run:
         spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
         row["clips_per_second"] = (steps - self.first_step) * self.recipe.batch_size / spent
         row["waiting_for_data"] = self.seconds_waiting / spent
+        if self.recipe.unreadable == "replace":
+            row["unreadable"] = self._count_unreadable()
         self.seconds_waiting = self.seconds_training = 0.0
         done.epochs.append(row)
         done.epoch, done.step = done.epoch + 1, 0
@@ -386,6 +392,17 @@ class Run:
             self._write_metrics()
             if self.recipe.tensorboard:
                 write_tensorboard(self.out / "tensorboard", row)
+
+    def _count_unreadable(self) -> int:
+        """How many training videos could not be read so far; raises RuntimeError when others stand for too many."""
+        path = self.out / UNREADABLE
+        found = len(read_skip_list(path, self.train_set.names)[0]) if path.exists() else 0
+        if found > REPLACED * len(self.train_set):
+            raise RuntimeError(
+                f"{found} of {len(self.train_set)} training videos cannot be read, as {path} says: "
+                f"mend them, or leave them out with skip={path}"
+            )
+        return found
 
     def _write_metrics(self) -> None:
         rows = self.progress.epochs

@@ -414,6 +414,31 @@ def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
     assert same(weights(tmp_path / "run"), weights(tmp_path / "straight"))
 
 
+def test_another_video_takes_the_place_of_one_that_cannot_be_read(filmed, tmp_path, monkeypatch, capfd):
+    recipe = filmed.override({"unreadable": "replace", "workers": 2, "epochs": 2})
+    bad = load_videos(filmed.root, "train").paths[5]
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(VideoError, match=bad.name):
+        train(filmed.override({"workers": 2}), tmp_path / "strict", progress=False)
+    monkeypatch.setattr(training, "REPLACED", 0.05)
+    train(recipe, tmp_path / "run")
+    assert "1 videos unreadable" in capfd.readouterr().out
+    rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
+    assert [row["unreadable"] for row in rows] == [1, 1]
+    name = bad.relative_to(filmed.root).as_posix()
+    assert {line.partition("\t")[0] for line in (tmp_path / "run" / "unreadable.txt").read_text().splitlines()} == {
+        name
+    }
+
+    train_until(5, recipe, tmp_path / "stopped")
+    train(recipe.override({"workers": 0}), tmp_path / "stopped", progress=False)
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "run"))
+
+    monkeypatch.setattr(training, "REPLACED", 0.01)
+    with pytest.raises(RuntimeError, match="1 of 24 training videos cannot be read"):
+        train(recipe, tmp_path / "many", progress=False)
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_without_videos_is_refused_at_the_start(split, filmed, tmp_path):
     videos = load_videos(filmed.root, split)
