@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ctnet.engine.recipe import Recipe, get_recipe
+from ctnet.micro.drawing import MOTIONS
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.directions import Direction
@@ -132,7 +133,7 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
     run = sum(direction.is_complete for direction in asked)
     by_table = list({direction.table: [d for d in asked if d.table == direction.table] for direction in asked}.values())
     rules: dict[str, tuple[Iterable[Sequence[Direction]], float]] = {
-        "as here: corrected over a table, a margin of 2 points": (by_table, MARGIN),
+        f"as here: corrected over a table, a margin of {MARGIN:g} points": (by_table, MARGIN),
         "not corrected": ([[direction] for direction in asked], MARGIN),
         "corrected over all directions at once": ([asked], MARGIN),
         "a margin of 1 point": (by_table, 1.0),
@@ -184,11 +185,13 @@ def plot_take_offs(runs: pd.DataFrame) -> Figure:
             label=label,
             zorder=3 if chosen is full else 2,
         )
-    axes.axvline(math.log(24), color=COLORS["published"], linestyle="--", linewidth=1)
-    axes.text(math.log(24), axes.get_ylim()[1], "guessing ", ha="right", va="top", color=COLORS["published"])
+    guessing = math.log(len(MOTIONS))
+    axes.axvline(guessing, color=COLORS["published"], linestyle="--", linewidth=1)
+    axes.text(guessing, axes.get_ylim()[1], "guessing ", ha="right", va="top", color=COLORS["published"])
     told = f"between seeds of one network: correlation {correlation_within(runs):.2f}".replace("-", "−")
     axes.set_title(told, fontsize=9.5, fontweight="normal")
-    axes.set(xlabel="mean loss of the second epoch of four", ylabel="top-1 at the end, %", ylim=(0, None))
+    epochs = get_recipe(PROTOCOLS[1]).epochs
+    axes.set(xlabel=f"mean loss of the second of {epochs} epochs", ylabel="top-1 at the end, %", ylim=(0, None))
     axes.legend(loc="lower left")
     return figure
 
