@@ -11,9 +11,8 @@ from ctnet.data import eval_transform
 from ctnet.models import TensorExcitation, VideoModel, create_model
 from ctnet.models.ct_module import SubOperation
 from study.chapters.clips import Frames
+from study.chapters.diagrams import ATTENTIONS
 from study.chapters.style import WIDTH, BookFigure
-
-NAMES = ("spatial", "temporal", "channel")
 
 
 @torch.no_grad()
@@ -34,7 +33,7 @@ def gates(model: VideoModel, frames: Frames) -> dict[str, Tensor]:
         assert isinstance(attention, TensorExcitation)
         found[name] = attention.expand(attention.reduce(attention.pool(inputs[0]))).sigmoid()[0].squeeze()
 
-    hooks = [getattr(operation, f"excite_{name}").register_forward_hook(partial(keep, name)) for name in NAMES]
+    hooks = [getattr(operation, f"excite_{name}").register_forward_hook(partial(keep, name)) for name in ATTENTIONS]
     transform = eval_transform(frames.shape[1], mean=model.input_mean, std=model.input_std)
     clip, _ = transform(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2), 0)  # (T, 3, S, S)
     model(clip.transpose(0, 1)[None])
@@ -64,7 +63,7 @@ def plot_gates(model: VideoModel | None, frames: Frames) -> Figure:
         half = len(clip) // 2
         axes[0].imshow(np.vstack([np.hstack(list(clip[:half])), np.hstack(list(clip[half : 2 * half]))]))
         axes[0].set_title(label)
-        for ax, name in zip(axes[1:], NAMES, strict=True):
+        for ax, name in zip(axes[1:], ATTENTIONS, strict=True):
             both = torch.stack([each[name] for each in found.values()])
             low, high = float(both.min()), float(both.max())
             aspect = "equal" if name == "spatial" else "auto"

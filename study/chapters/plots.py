@@ -5,9 +5,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure, plain_ticks
 from study.costs import RowCost
 from study.exact import cost_claims
 from study.paper import half_a_digit, table
@@ -125,9 +124,7 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
         )
     if log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(axes.xaxis)
     axes.set(xlabel="GFLOPs" + ", logarithmic" * log, ylabel=ylabel)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -32,7 +32,7 @@ from study.runs import (
 from study.statistics import MARGIN, decide
 from study.store import read, results_dir
 
-VERDICTS = ("supported", "contradicted", "equivalent", "inconclusive")
+DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
 
 
 def protocol_table() -> BookTable:
@@ -114,7 +114,7 @@ def power_table(deviation: float, studies: int = 200) -> BookTable:
         asked = sum((Counter(count) for count in counts[:3]), Counter[str]())
         rows.append(
             {"True difference, points": f"{gap:g}"}
-            | {verdict: f"{asked[verdict] / asked.total():.0%}" for verdict in VERDICTS}
+            | {verdict: f"{asked[verdict] / asked.total():.0%}" for verdict in DECIDED}
         )
     return BookTable(
         pd.DataFrame(rows),
@@ -143,7 +143,7 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
     for rule, (groups, margin) in rules.items():
         found = (decide([d.found if d.is_complete else None for d in group], margin) for group in groups)
         counts = Counter(verdict for verdicts in found for verdict in verdicts)
-        rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in VERDICTS})
+        rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in DECIDED})
     caption = f"Verdicts on the {run} directions on accuracies that are run, by other rules."
     return BookTable(pd.DataFrame(rows), caption)
 

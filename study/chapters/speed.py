@@ -1,15 +1,14 @@
 """Tables and figures on time beside FLOPs. Rates are in multiply-adds a second, as the paper counts costs."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from study.chapters.markup import BookTable
-from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
+from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure, plain_ticks
 from study.chapters.tables import chapter_card
 from study.paper import table
 from study.speed import roof, speed, times
@@ -24,7 +23,7 @@ RUNTIMES = {
 SHADES = {"eager": COLORS["plain"], "optimized": COLORS["ct"], "library": COLORS["plain"], "own": COLORS["ct"]}
 
 
-def speed_card() -> Any:
+def speed_card() -> HTML:
     """The card that opens the chapter: what was measured, on what, and how to measure it again."""
     networks, runtimes = speed("networks"), speed("runtimes")
     made = networks["provenance"]
@@ -113,9 +112,7 @@ def plot_speed() -> Figure:
               linewidth=1, label="rate of a matrix product")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="GMACs of a clip, logarithmic", ylabel="ms, logarithmic")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        plain_ticks(axis)
     axes.legend()
     return figure
 
@@ -142,10 +139,10 @@ def estimated_times() -> pd.DataFrame:
     """
     fast = times("networks").query("backend == 'optimized'").set_index("model")["rate"]
     printed, milliseconds = table("4").printed, {}
-    for number, row in enumerate(table("4").rows.values()):
-        names: Mapping[str, None] = dict.fromkeys(network.model for network in row.networks)
-        if len(names) == 1 and (name := next(iter(names))) in fast.index and row.printed.get("clip_gflops"):
-            milliseconds[printed.index[number]] = 1e3 * float(row.printed["clip_gflops"]) / fast[name]
+    for row in table("4").rows.values():
+        names = {network.model for network in row.networks}
+        if len(names) == 1 and (name := names.pop()) in fast.index and row.printed.get("clip_gflops"):
+            milliseconds[row.id] = 1e3 * float(row.printed["clip_gflops"]) / fast[name]
     return printed.loc[list(milliseconds)].assign(ms=list(milliseconds.values()))
 
 
@@ -164,9 +161,7 @@ def plot_tradeoff_in_time() -> Figure:
         xlabel="seconds of one clip on one core, logarithmic",
         ylabel="top-1 on Kinetics-400, %, published",
     )
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.xaxis)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

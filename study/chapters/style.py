@@ -3,8 +3,10 @@
 import io
 
 import seaborn as sns
+from matplotlib.axis import Axis
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 WIDTH = 6.4
@@ -49,6 +51,13 @@ def set_style() -> None:
         "legend.frameon": False,
     }
     sns.set_theme(style="whitegrid", palette=PALETTE, font="DejaVu Sans", rc=settings)  # matplotlib brings the font
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5, 10 and so on, written as such."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def tint(color: str, strength: float) -> str:

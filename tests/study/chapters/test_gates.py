@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ctnet.models import create_model
-from study.chapters.gates import NAMES, gates, plot_gates
+from study.chapters.diagrams import ATTENTIONS
+from study.chapters.gates import gates, plot_gates
 
 CLIP = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8)
 
@@ -36,8 +37,13 @@ def test_the_spatial_gate_alone_is_blind_to_the_direction_of_time(model):
 
 def test_a_figure_shows_both_clips_and_says_whose_gates_they_are(model):
     figure = plot_gates(model, CLIP)
-    assert [ax.get_title().partition("\n")[0] for ax in figure.axes] == ["forwards", *NAMES, "backwards", *NAMES]
-    for above, below, name in zip(figure.axes[1:4], figure.axes[5:], NAMES, strict=True):
+    assert [ax.get_title().partition("\n")[0] for ax in figure.axes] == [
+        "forwards",
+        *ATTENTIONS,
+        "backwards",
+        *ATTENTIONS,
+    ]
+    for above, below, name in zip(figure.axes[1:4], figure.axes[5:], ATTENTIONS, strict=True):
         assert above.images[0].get_clim() == below.images[0].get_clim()
         low, high = above.images[0].get_clim()
         assert above.get_title() == below.get_title() == f"{name}\n{low:.2f} to {high:.2f}"
