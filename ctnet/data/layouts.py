@@ -1,7 +1,7 @@
 """How the paper's video datasets lie on disk after their official downloads, and how videos of your own may lie.
 
 Annotation files lie in the root or in its folder `annotations`; a star stands for labels, train and validation.
-`folders` is for any other dataset: it needs no annotations, names of directories are the classes. A video is a file
+`lists` and `folders` are for any other dataset: names of directories are the classes of `folders`. A video is a file
 or a folder of pictures. Links are followed. Hidden files, and files that are no videos, are left out.
 
 | dataset         | annotations                                       | videos                                       |
@@ -14,7 +14,12 @@ or a folder of pictures. Links are followed. Hidden files, and files that are no
 |                 |                                                   | another kind, or a folder of its frames      |
 | `ucf101`        | `ucfTrainTestlist/`                               | `UCF-101/<class>/`                           |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                     | `hmdb51_org/<class>/`                        |
+| `lists`         | `train.txt`, `val.txt`, maybe `classes.txt`       | anywhere in the root, as the lists say       |
 | `folders`       | none                                              | `train/<class>/` and `val/<class>/`          |
+
+A line of `lists` is a video's path under the root, a tab, and its class; or, as in the lists of TSN and TSM, path and
+number of the class, maybe the number of frames, with spaces between. `classes.txt` names the classes in the order of
+their numbers; without it they are those of `train.txt`, sorted.
 """
 
 import csv
@@ -400,6 +405,27 @@ def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     return classes, entries
 
 
+_LISTED = re.compile(r"(?P<path>.+?)(?:\t(?P<label>[^\t]+)| +(?:\d+ +)?(?P<number>\d+))")
+
+
+def _lists(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
+    names = _lines(root, "classes.txt") if _annotations(root, "classes.txt") else []
+
+    def listed(part: str) -> Iterator[Entry]:
+        for number, line in enumerate(_lines(root, f"{part}.txt"), 1):
+            if (told := _LISTED.fullmatch(line)) is None:
+                yield Entry(line, "", f"line {number} of {part}.txt is not a path, a tab and a class")
+                continue
+            label = (told["label"] or told["number"]).strip()
+            if names and label not in names and label.isdecimal() and int(label) < len(names):
+                label = names[int(label)]
+            yield Entry(told["path"].replace("\\", "/"), label)
+
+    found = {entry.label for entry in listed("train") if not entry.problem}
+    numbered = all(label.isdecimal() for label in found)
+    return names or sorted(found, key=(lambda label: (int(label), label)) if numbered else None), listed(split)
+
+
 def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     def inside(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -426,6 +452,7 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, Split, int], tuple[li
     "hmdb51": (("testTrainMulti_7030_splits/*_test_split1.txt",), _hmdb51),
     "mini-kinetics": (("train_ytid_list.txt",), _mini_kinetics),
     "kinetics": (("train.csv",), _kinetics),
+    "lists": (("train.txt",), _lists),
     "folders": (("train/*/*",), _folders),
 }
 DATASETS = tuple(_LAYOUTS)

@@ -92,6 +92,13 @@ def make_hmdb51(root: Path, video: Path) -> None:
         put(video, root, [f"hmdb51_org/{name}/{name}_(clip)_{i}.avi" for i in range(3)])
 
 
+def make_lists(root: Path, video: Path) -> None:
+    put(video, root, ["a b/1.mp4", "2.mp4", "c/3.mp4", "c/4.mp4"])
+    write(root / "classes.txt", "tea time\ncoffee\n")
+    write(root / "train.txt", "a b/1.mp4\tcoffee\r\n2.mp4 9 0\r\n\r\n")
+    write(root / "val.txt", "c/3.mp4 1\nc/4.mp4\ttea time\n")
+
+
 def make_folders(root: Path, video: Path) -> None:
     names = ["train/tea/b.mp4", "train/tea/a.mp4", "train/coffee/c.mp4", "val/tea/d.mp4", "val/coffee/e.mp4"]
     put(video, root, [*names, "train/tea/.hidden.mp4"])
@@ -123,6 +130,7 @@ MAKERS = {
     "somethingv2": make_something_v2,
     "ucf101": make_ucf101,
     "hmdb51": make_hmdb51,
+    "lists": make_lists,
     "folders": make_folders,
 }
 SUFFIX = {"somethingv2": ".webm", "ucf101": ".avi", "hmdb51": ".avi"}

@@ -46,6 +46,11 @@ EXPECTED = {
         (["hmdb51_org/brush_hair/brush_hair_(clip)_0.avi", "hmdb51_org/wave/wave_(clip)_0.avi"], [0, 1]),
         (["hmdb51_org/brush_hair/brush_hair_(clip)_1.avi", "hmdb51_org/wave/wave_(clip)_1.avi"], [0, 1]),
     ),
+    "lists": (
+        ["tea time", "coffee"],
+        (["a b/1.mp4", "2.mp4"], [1, 0]),
+        (["c/3.mp4", "c/4.mp4"], [1, 0]),
+    ),
     "folders": (
         ["coffee", "tea"],
         (["train/coffee/c.mp4", "train/tea/a.mp4", "train/tea/b.mp4"], [0, 1, 1]),
@@ -78,6 +83,35 @@ def test_folds(make_tree, tmp_path, dataset):
     assert load_videos(root, "train", fold=2).paths == load_videos(root, "val", fold=1).paths
     with pytest.raises(ValueError, match="fold 4"):
         load_videos(root, "train", fold=4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "classes", "labels"),
+    [
+        (["2.mp4 9 10", "a b/1.mp4 9 2"], ["2", "10"], [1, 0]),  # as TSM writes them
+        (["2.mp4\ttea", "a b/1.mp4\tcoffee, black"], ["coffee, black", "tea"], [1, 0]),
+        (["a b/1.mp4 0", "c\\3.mp4 0"], ["0"], [0, 0]),
+    ],
+)
+def test_lists_without_a_file_of_classes_have_those_of_training(make_tree, tmp_path, lines, classes, labels):
+    root = make_tree("lists", tmp_path)
+    (root / "classes.txt").unlink()
+    for split in ("train", "val"):
+        (root / f"{split}.txt").write_text("\n".join(lines))
+    videos = load_videos(root, "val")
+    assert (videos.classes, videos.labels) == (classes, labels)
+    assert all(path.is_file() for path in videos.paths)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("c/3.mp4", "c/3.mp4: line 1 of val.txt is not a path, a tab and a class"), ("c/3.mp4 7", "unknown class '7'")],
+)
+def test_a_line_of_a_list_that_tells_no_class_is_named(make_tree, tmp_path, line, message):
+    root = make_tree("lists", tmp_path)
+    (root / "val.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        load_videos(root, "val")
 
 
 def test_mini_kinetics_names_an_id_that_kinetics_has_not(make_tree, tmp_path):
@@ -252,6 +286,7 @@ ANNOTATION_FILES = {
     "somethingv2": [f"something-something-v2-{part}.json" for part in ("labels", "train", "validation")],
     "ucf101": [f"ucfTrainTestlist/{part}.txt" for part in ("classInd", "trainlist01", "testlist01")],
     "hmdb51": [f"testTrainMulti_7030_splits/{part}_test_split1.txt" for part in ("wave", "brush_hair")],
+    "lists": ["train.txt", "val.txt", "classes.txt"],
 }
 
 
@@ -298,6 +333,7 @@ BAD_ROWS = {
     ],
     "somethingv1": ["nothing", ";Dropping something", "17;"],
     "hmdb51": ["wave_(clip)_7.avi 3", "wave_(clip)_7.avi"],
+    "lists": ["c/3.mp4", "c/3.mp4\t", "c/3.mp4 1.5", "c/3.mp4 7"],
 }
 
 
@@ -456,6 +492,7 @@ CONTENTS = {
     "somethingv2": JSON | st.just("[" * 100_000),
     "ucf101": lines_like("{} {}", "{}/{} 1"),
     "hmdb51": lines_like("{} {}", "{} 1"),
+    "lists": lines_like("{}\t{}", "{} 1", "{} 9 {}"),
 }
 
 
