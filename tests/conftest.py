@@ -23,14 +23,19 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def without_full_scale(tmp_path_factory):
-    """The results as they are kept, but for accuracies of full-scale runs, which anybody may add."""
+    """The results as they are kept, but for accuracies of full-scale runs, which anybody may add.
+
+    What is measured, all processes share, but not with a book that was built.
+    """
     folder = tmp_path_factory.mktemp("results")
     for path in results_dir().iterdir():
         if path.name != "full-scale":
             (folder / path.name).symlink_to(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_RESULTS", str(folder))
-        patch.setenv("CTNET_MEASURED", str(tmp_path_factory.mktemp("measured")))  # not what a built book has left
+        base = tmp_path_factory.getbasetemp()
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        patch.setenv("CTNET_MEASURED", str(shared / "measured"))
         yield
 
 
