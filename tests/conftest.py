@@ -15,7 +15,20 @@ from study.__main__ import main as study_main
 from study.store import results_dir
 
 ROOT = Path(__file__).parents[1]
-FIRST = ("test_book.py", "test_sweep.py", "test_end_to_end.py", "test_training.py", "test_pages.py", "test_files.py")
+FIRST = (
+    "test_book.py",
+    "study/test_sweep.py",
+    "test_end_to_end.py",
+    "engine/test_training.py",
+    "test_pages.py",
+    "test_files.py",
+    "micro/test_files.py",
+    "deploy/test_files.py",
+    "models/test_registry.py",
+    "deploy/test_inference.py",
+    "study/test_costs.py",
+    "models/test_network_versions.py",
+)
 """Files that take longest. Those that fork come before others that leave threads of autograd in their process."""
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)
@@ -52,7 +65,8 @@ def whole_book():
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, so that all processes end at about the same time."""
     order = {name: place for place, name in enumerate(FIRST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: order.get(item.path.relative_to(tests).as_posix(), len(order)))
 
 
 def caller(name, main, monkeypatch, capsys):
