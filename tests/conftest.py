@@ -101,7 +101,7 @@ def tiny(tmp_path_factory):
         {
             "root": str(tmp_path_factory.mktemp("micro")),
             "frames": 2,
-            "model": "tsn_r50_twin",
+            "model": "tsn_r26_twin",
             "train_clips": 34,
             "val_clips": 25,
             "size": 16,
