@@ -15,7 +15,20 @@ from study.__main__ import main as study_main
 from study.store import results_dir
 
 ROOT = Path(__file__).parents[1]
-FIRST = ("test_book.py", "test_sweep.py", "test_end_to_end.py", "test_training.py", "test_pages.py", "test_files.py")
+FIRST = (
+    "test_book.py",
+    "study/test_sweep.py",
+    "test_end_to_end.py",
+    "engine/test_training.py",
+    "test_pages.py",
+    "test_files.py",
+    "micro/test_files.py",
+    "deploy/test_files.py",
+    "models/test_registry.py",
+    "deploy/test_inference.py",
+    "study/test_costs.py",
+    "models/test_network_versions.py",
+)
 """Files that take longest. Those that fork come before others that leave threads of autograd in their process."""
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start
 torch.set_num_threads(1)
@@ -23,14 +36,19 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def without_full_scale(tmp_path_factory):
-    """The results as they are kept, but for accuracies of full-scale runs, which anybody may add."""
+    """The results as they are kept, but for accuracies of full-scale runs, which anybody may add.
+
+    What is measured, all processes share, but not with a book that was built.
+    """
     folder = tmp_path_factory.mktemp("results")
     for path in results_dir().iterdir():
         if path.name != "full-scale":
             (folder / path.name).symlink_to(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_RESULTS", str(folder))
-        patch.setenv("CTNET_MEASURED", str(tmp_path_factory.mktemp("measured")))  # not what a built book has left
+        base = tmp_path_factory.getbasetemp()
+        shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        patch.setenv("CTNET_MEASURED", str(shared / "measured"))
         yield
 
 
@@ -47,7 +65,8 @@ def whole_book():
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, so that all processes end at about the same time."""
     order = {name: place for place, name in enumerate(FIRST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: order.get(item.path.relative_to(tests).as_posix(), len(order)))
 
 
 def caller(name, main, monkeypatch, capsys):
@@ -82,7 +101,7 @@ def tiny(tmp_path_factory):
         {
             "root": str(tmp_path_factory.mktemp("micro")),
             "frames": 2,
-            "model": "tsn_r50_twin",
+            "model": "tsn_r26_twin",
             "train_clips": 34,
             "val_clips": 25,
             "size": 16,

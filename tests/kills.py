@@ -22,7 +22,7 @@ from ctnet.engine.checkpoint import read_about
 
 RECIPE = get_recipe("micro-something").override(
     {
-        "model": "tsn_r50_twin",
+        "model": "tsn_r26_twin",
         "frames": 2,
         "train_clips": 34,
         "val_clips": 25,
@@ -51,7 +51,7 @@ def kill_at_random(recipe: Recipe, out: Path, kills: int, moments: np.random.Gen
         process.start()
         while process.is_alive() and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.4))
+        time.sleep(moments.uniform(0, 0.3))
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:

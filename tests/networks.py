@@ -5,6 +5,21 @@ from torch import nn
 
 import ctnet
 
+SMALLER = {"r50": "r26_twin", "r50_twin": "r26_twin", "r101": "r26_twin", "r101_twin": "r26_twin"}
+SMALLER |= {"inceptionv3": "inceptionv3_twin"}
+WHOLE = ("tsn_r50", "ctnet_r50", "ctnet_inceptionv3")
+
+
+def of_own_blocks():
+    """Names of networks without those whose blocks a smaller one has; networks of two methods remain at full size."""
+    names = ctnet.list_models()
+
+    def smaller(name):
+        method, _, backbone = name.partition("_")
+        return f"{method}_{SMALLER.get(backbone)}"
+
+    return [name for name in names if name in WHOLE or smaller(name) not in names]
+
 
 def tiny(name="ctnet_r50_twin", **options):
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from ctnet.micro import MicroSomething
 from ctnet.models import registry
 
 FIELDS = [
-    "model=ctnet_r50_twin",
+    "model=ctnet_r26_twin",
     "init=none",
     "frames=4",
     "size=32",
@@ -211,7 +211,7 @@ def test_training_leaves_out_what_is_no_video_and_says_so(tmp_path):
     (root / "val" / "coffee").rename(root / "val" / "pour left")
     (tmp_path / "skip.txt").write_text(f"{root}/train/tea/a.mp4\nnothing.mp4\n")
     words = ["train", "kinetics", "dataset=folders", f"root={root}", *FIELDS, f"skip={tmp_path}/skip.txt"]
-    words += ["model=tsn_r50_twin", "frames=2", "batch_size=2", "epochs=2", "workers=2", "--out", tmp_path / "run"]
+    words += ["model=tsn_r26_twin", "frames=2", "batch_size=2", "epochs=2", "workers=2", "--out", tmp_path / "run"]
     done = Fork(command, cli.main, *words).end()
     said = done.stdout + done.stderr
     left_out = len(told) // 3

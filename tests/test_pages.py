@@ -18,6 +18,8 @@ PAGES = Path(os.environ.get("CTNET_PAGES", ROOT / "_build" / "html"))
 """The built book; another folder of pages is looked at, whole or not, where the variable names one."""
 THEMES = {"light": (1280, 390), "dark": (390, 1280)}
 """The widths at which a page is read in each theme: it is loaded at the first, and the window is then resized."""
+TWICE = ("index", "ledger", "design-principles")
+"""Pages that are loaded in each theme: loading takes seconds, so the others change their theme once they are there."""
 AXE = Path(axe.__file__).with_name("axe.min.js")
 MOST_PICTURES = 4_000_000  # bytes of all pictures of the book
 
@@ -61,6 +63,13 @@ SETTLED = """new Promise((done) => (window.MathJax?.Hub ? MathJax.Hub.Queue(done
 def widen(page, width):
     """Give a window its width, and the page the time to answer."""
     page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate(SETTLED)
+
+
+def darken(page):
+    """Change the theme of a page that was loaded in the light one, as the button above it does."""
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("Object.assign(document.documentElement.dataset, {mode: 'dark', theme: 'dark'})")
     page.evaluate(SETTLED)
 
 
@@ -115,16 +124,20 @@ TWO_OF_A_KIND = """() => {
 }"""
 
 
-def faults_of(page, rules):
-    """What axe-core finds in the text of a page."""
+def thin(page):
+    """Leave of a page what axe-core is to read, and load that."""
     page.evaluate(AXE.read_text())
     page.evaluate(TWO_OF_A_KIND)
+
+
+def faults_of(page, rules):
+    """What axe-core finds in the text of a page that is thinned."""
     script = f"axe.run('article', {{resultTypes: ['violations'], runOnly: {rules}}}).then((told) => told.violations)"
     return page.evaluate(script)
 
 
 def serious_faults(page, rules):
-    """What axe-core calls serious or critical, in words."""
+    """What axe-core calls serious or critical in a page that is thinned, in words."""
     return [
         f"{fault['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
         for fault in faults_of(page, rules)
@@ -137,6 +150,16 @@ def test_a_fault_is_found_in_any_row(show):
     row = "<tr><td class='{}' style='color: {}'>a word</td></tr>"
     rows = row.format("usual", "#000") * 60 + row.format("pale", "#ccc") + row.format("usual", "#000") * 60
     page = show(f"<article><table>{rows}</table></article>")
+    thin(page)
+    assert ["pale" in fault for fault in serious_faults(page, ONLY_COLOURS)] == [True]
+
+
+def test_a_fault_of_the_dark_theme_alone_is_found(show):
+    style = "<style>html[data-theme='dark'] p { color: #222; background: #111; }</style>"
+    page = show(f"{style}<article><p class='pale'>a word</p></article>")
+    thin(page)
+    assert serious_faults(page, ONLY_COLOURS) == []
+    darken(page)
     assert ["pale" in fault for fault in serious_faults(page, ONLY_COLOURS)] == [True]
 
 
@@ -144,8 +167,9 @@ def test_a_fault_is_found_in_any_row(show):
 def test_a_page_can_be_read_at_both_widths_and_in_both_themes(tabs, name):
     opened, faults = tabs
     faults.clear()
-    for theme, widths in THEMES.items():
-        page = opened[theme]
+    for theme in THEMES if name in TWICE else ("light",):
+        page, widths = opened[theme], THEMES[theme]
+        page.emulate_media(color_scheme=theme)
         widen(page, widths[0])
         page.goto((PAGES / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.dataset.theme") == theme
@@ -155,8 +179,12 @@ def test_a_page_can_be_read_at_both_widths_and_in_both_themes(tabs, name):
             assert page.evaluate(SMALL) == [], f"{width} {theme}"
         assert page.locator(".MathJax_Error, .merror").all_inner_texts() == []
         widen(page, max(widths))
+        thin(page)
         # Colours differ by theme, all else is the same.
         assert serious_faults(page, ONLY_COLOURS if theme == "dark" else RULES) == [], theme
+    if name not in TWICE:
+        darken(page)
+        assert serious_faults(page, ONLY_COLOURS) == [], "dark"
     assert [fault for fault in faults if not fault.startswith(("file:", "data:", "blob:", "about:"))] == []
 
 
@@ -249,6 +277,7 @@ def report():
             page.goto((PAGES / f"{name}.html").as_uri())
             page.wait_for_timeout(300)
             files = [Path(unquote(urlsplit(url).path)) for url in loaded if url.startswith("file:")]
+            thin(page)
             faults = Counter({fault["impact"]: len(fault["nodes"]) for fault in faults_of(page, RULES)})
             weight = sum(file.stat().st_size for file in files if file.is_file()) / 1000
             painted = [round(time) for time in page.evaluate(paint)]

@@ -78,10 +78,10 @@ def test_a_users_way_from_a_video_to_a_network_of_ones_own(installed):
     """The commands one after the other in one process, for loading torch takes seconds."""
     assert "saliency" in installed("ctnet", "--help")
     write_video(installed.folder / "own.mp4", np.random.default_rng(0).integers(0, 255, (9, 36, 64, 3), np.uint8))
-    fields = "model=ctnet_r50_twin init=none frames=2 size=32 short_side=32 batch_size=8 workers=0 epochs=1"
+    fields = "model=ctnet_r26_twin init=none frames=2 size=32 short_side=32 batch_size=8 workers=0 epochs=1"
     commands = [
         "models",
-        "flops ctnet_r50_twin --size 32",
+        "flops ctnet_r26_twin --size 32",
         "data make MicroSomething videos --train 24 --val 24 --size 32",
         "data info videos",
         f"train somethingv2 root=videos {fields} warmup_epochs=0 --out run",
@@ -90,7 +90,7 @@ def test_a_users_way_from_a_video_to_a_network_of_ones_own(installed):
     ]
     said = installed("python", "-c", WAY.format(commands=[command.split() for command in commands]))
     models, flops, _, info, _, predicted, _, _ = said.split("=" * 9 + "\n")
-    assert "ctnet_r50_twin" in models.split()
+    assert "ctnet_r26_twin" in models.split()
     assert "GMACs in all" in flops
     assert "24 classes" in info
     assert len(predicted.splitlines()) == 5

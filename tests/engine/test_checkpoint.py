@@ -16,7 +16,7 @@ from ctnet.models.official import read_official_checkpoint
 
 def network(**options):
     torch.manual_seed(0)
-    return ctnet.create_model("ctnet_r50_twin", num_classes=3, num_frames=4, **options).eval()
+    return ctnet.create_model("ctnet_r26_twin", num_classes=3, num_frames=4, **options).eval()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_loaded_network_gives_the_same_scores_and_knows_its_classes(options, t
 def test_the_order_of_classes_travels_from_the_dataset_to_the_checkpoint(tmp_path):
     root = make("MicroSomething", tmp_path / "v1", "somethingv1", counts={"train": 24, "val": 24, "test": 1}, size=32)
     videos = load_videos(root, "train")
-    model = ctnet.create_model("tsn_r50_twin", num_classes=len(videos.classes))
+    model = ctnet.create_model("tsn_r26_twin", num_classes=len(videos.classes))
     save_model(tmp_path / "model.safetensors", model, videos.classes)
     loaded = load_model(tmp_path / "model.safetensors")
     assert loaded.classes == videos.classes == sorted(item.name for item in MicroSomething.classes)
@@ -65,7 +65,7 @@ def test_what_cannot_be_saved_is_refused_and_leaves_the_old_file(tmp_path):
         save_model(path, network(), classes=["a", "b"])
     with pytest.raises(ValueError, match=r"only a network that ctnet\.create_model has built"):
         save_model(path, ctnet.tensorize(ctnet.models.resnet_twin()))
-    with pytest.raises(ValueError, match=r"no longer the ctnet_r50_twin that ctnet\.create_model built: .* differ"):
+    with pytest.raises(ValueError, match=r"no longer the ctnet_r26_twin that ctnet\.create_model built: .* differ"):
         save_model(path, ctnet.optimize(network()))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

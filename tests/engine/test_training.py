@@ -164,7 +164,7 @@ def test_training_learns(tiny, tmp_path):
     assert np.mean(losses(tmp_path)[-3:]) < 0.8 * losses(tmp_path)[0]
 
 
-@pytest.mark.parametrize("name", ["c3d_r50_twin", "csn_r50_twin", "ctnet_inceptionv3_twin"])
+@pytest.mark.parametrize("name", ["c3d_r26_twin", "csn_r26_twin", "ctnet_inceptionv3_twin"])
 def test_networks_of_any_kind_of_convolution_train(name, tiny, tmp_path):
     changes = {"model": name, "train_clips": 8, "val_clips": 8, "epochs": 1, "warmup_epochs": 1, "size": 32}
     assert len(train(tiny.override(changes), tmp_path, progress=False).labels) == 8
@@ -380,15 +380,17 @@ def test_what_killed_processes_left_is_removed(tiny, tmp_path):
     assert not left.exists()
 
 
-@pytest.fixture
-def filmed(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def filmed(tiny, tmp_path_factory):
     """A recipe of three steps on video files."""
-    root = make("MicroSomething", tmp_path / "set", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    root = tmp_path_factory.mktemp("filmed") / "set"
+    make("MicroSomething", root, "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
     changes = {"dataset": "somethingv2", "root": str(root), "epochs": 1, "workers": 2, "save_every": 1}
     return tiny.override(changes | {"train_clips": None, "val_clips": None, "difficulty": None})
 
 
 def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
+    filmed = filmed.override({"root": str(shutil.copytree(filmed.root, tmp_path / "set"))})
     bad = load_videos(filmed.root, "val").paths[5]
     bad.write_bytes(bad.read_bytes()[:300])
     with pytest.raises(VideoError, match=bad.name) as refused:
@@ -463,7 +465,7 @@ def test_a_run_under_way_gives_the_network_so_far(whole, tiny):
 @pytest.fixture
 def interrupted(tiny, tmp_path):
     """A run with tuples in its options that was stopped before the last of its four steps."""
-    changes = {"model": "ctnet_r50_twin", "options": {"kernels": (1, 3)}, "save_every": 3, "epochs": 1}
+    changes = {"model": "ctnet_r26_twin", "options": {"kernels": (1, 3)}, "save_every": 3, "epochs": 1}
     recipe = tiny.override(changes)
     train_until(3, recipe, tmp_path)
     return recipe
@@ -483,13 +485,21 @@ def test_weights_are_no_state(whole, tiny, tmp_path):
         train(tiny, tmp_path, progress=False)
 
 
+@pytest.fixture(scope="module")
+def steady(tiny, tmp_path_factory):
+    """A recipe whose steps do not depend on how a batch is cut, with frozen batch normalisation, and a run of it."""
+    recipe, out = tiny.override({"freeze_bn": "all", "dropout": 0.0}), tmp_path_factory.mktemp("steady")
+    train(recipe, out, progress=False)
+    return recipe, out
+
+
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, tiny, tmp_path):
+def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, steady, tmp_path):
     """With frozen statistics of batch normalisation, a batch may be cut in pieces of any size."""
-    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0, "epochs": 1})
-    train(recipe, tmp_path / "whole", progress=False)
-    train(recipe.override({"clips_per_device": pieces}), tmp_path / "pieces", progress=False)
-    np.testing.assert_allclose(losses(tmp_path / "pieces"), losses(tmp_path / "whole"), rtol=1e-4)
+    recipe, whole = steady
+    train_until(4, recipe.override({"clips_per_device": pieces}), tmp_path)  # for an epoch
+    progress = read_about(tmp_path / "state.safetensors")["progress"]
+    np.testing.assert_allclose(progress["losses"], losses(whole)[:4], rtol=1e-4)
 
 
 def side_by_side(recipe, *outs, main=cli.main):
@@ -585,14 +595,13 @@ def by_torchrun(recipe, out):
 
 
 @pytest.mark.parametrize(("most", "trained"), [(None, by_torchrun), (3, in_two_processes)], ids=["whole", "pieces"])
-def test_two_processes_have_the_loss_curve_of_one(most, trained, tiny, tmp_path):
+def test_two_processes_have_the_loss_curve_of_one(most, trained, steady, tmp_path):
     """Same global batch; statistics of batch normalisation frozen, since those of all processes need GPUs."""
-    recipe = tiny.override({"freeze_bn": "all", "dropout": 0.0})
-    train(recipe, tmp_path / "one", progress=False)
+    recipe, alone = steady
     pieces = recipe.override({"clips_per_device": most, "compile": "eager" if most else ""})  # two of two clips each
-    assert trained(pieces, tmp_path / "two").count("of 25 videos") == 1
-    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
-    one, two = (Scores.load(tmp_path / name / "scores.npz") for name in ("one", "two"))
+    assert trained(pieces, tmp_path).count("of 25 videos") == 1
+    np.testing.assert_allclose(losses(tmp_path), losses(alone), rtol=1e-4)
+    one, two = (Scores.load(out / "scores.npz") for out in (alone, tmp_path))
     assert len(one.labels) % 2 == 1  # one process gets a clip less
     np.testing.assert_allclose(two.probabilities, one.probabilities, atol=1e-4)
 
@@ -644,7 +653,7 @@ def test_ways_of_execution_do_not_change_what_is_learnt(changes, whole, tiny, tm
 
 @pytest.mark.parametrize("which", ["none", "partial", "all"])
 def test_frozen_batch_normalisation_keeps_its_statistics(which, tiny, tmp_path):
-    train(tiny.override({"freeze_bn": which, "epochs": 1, "model": "ctnet_r50_twin"}), tmp_path, progress=False)
+    train(tiny.override({"freeze_bn": which, "epochs": 1, "model": "ctnet_r26_twin"}), tmp_path, progress=False)
     trained = weights(tmp_path)
     means = {name: value for name, value in trained.items() if name.endswith("running_mean")}
     kept = {name for name, value in means.items() if bool((value == 0).all())}
@@ -862,5 +871,5 @@ def test_a_file_of_half_the_size_scores_almost_the_same(tmp_path):
 
 def test_the_description_can_be_read_without_the_weights(whole):
     about = read_about(whole / "model.safetensors")
-    assert about["config"]["name"] == "tsn_r50_twin"
+    assert about["config"]["name"] == "tsn_r26_twin"
     assert about["recipe"]["size"] == 16

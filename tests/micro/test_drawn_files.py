@@ -65,7 +65,7 @@ def test_training_batches_go_through_a_network(layout, roots):
     data = VideoDataset(videos, sampler, train_transform(32, 40), train=True)
     clips, labels = next(iter(DataLoader(data, batch_size=4, num_workers=2, shuffle=True)))
     assert clips.shape == (4, 3, 4, 32, 32)
-    model = ctnet.create_model("ctnet_r50_twin", num_classes=len(data.classes))
+    model = ctnet.create_model("ctnet_r26_twin", num_classes=len(data.classes))
     torch.nn.functional.cross_entropy(model(clips), labels).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
@@ -78,7 +78,7 @@ def test_testing_views_are_clips_times_crops(layout, roots):
     assert views.shape == (6, 3, 4, 48, 48)
     assert 0 <= label < len(data.classes)
     with torch.no_grad():
-        assert ctnet.create_model("ctnet_r50_twin", num_classes=5).eval()(views).shape == (6, 5)
+        assert ctnet.create_model("ctnet_r26_twin", num_classes=5).eval()(views).shape == (6, 5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

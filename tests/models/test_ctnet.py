@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torchvision
+from torchvision.models.resnet import Bottleneck
 
 import ctnet
 from ctnet.models import BLOCKS, CTModule, create_backbone, replace_convs, select_convs
@@ -70,14 +71,28 @@ def test_what_a_module_cannot_stand_for_is_not_replaced():
             select_convs(cnn, [name])
 
 
-@pytest.mark.parametrize("builder", ["resnet18", "vgg11_bn", "wide_resnet50_2"])
-def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder):
-    cnn = getattr(torchvision.models, builder)()
+def vgg11_bn():
+    """With a short classifier, not of 120 million parameters."""
+    cnn = torchvision.models.vgg11_bn(init_weights=False)
+    cnn.classifier = torch.nn.Sequential(torch.nn.Linear(512 * 7 * 7, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))
+    return cnn
+
+
+def wide_resnet():
+    """Blocks of wide_resnet50_2, as few as there can be with a second one in a stage."""
+    return torchvision.models.ResNet(Bottleneck, [2, 1, 1, 1], num_classes=10, width_per_group=128)
+
+
+@pytest.mark.parametrize(
+    ("builder", "classes"), [(torchvision.models.resnet18, 1000), (vgg11_bn, 10), (wide_resnet, 10)]
+)
+def test_tensorize_takes_other_cnns_and_leaves_them_as_they_were(builder, classes):
+    cnn = builder()
     before = {key: value.clone() for key, value in cnn.state_dict().items()}
     model = ctnet.tensorize(cnn, rule="odd", excitation="te")
-    assert model.head.out_features == 1000
+    assert model.head.out_features == classes
     assert any(isinstance(module, CTModule) for module in model.modules())
-    assert model(torch.randn(1, 3, 2, 64, 64)).shape == (1, 1000)
+    assert model(torch.randn(1, 3, 2, 64, 64)).shape == (1, classes)
     assert before.keys() == cnn.state_dict().keys()
     assert all(torch.equal(value, before[key]) for key, value in cnn.state_dict().items())
     assert not any(isinstance(module, OnClips) for module in cnn.modules())

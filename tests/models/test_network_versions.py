@@ -18,6 +18,10 @@ COMMAND = "PYTHONPATH=tests python tests/models/test_network_versions.py"
 PLACE = "the version of {} where it is registered, or RAISED in ctnet/models/backbones.py for a backbone's networks"
 INPUTS = ((4, 32), (8, 32), (4, 96))
 """Frames and size of the clip: the first that a network takes is recorded with its scores."""
+LEFT_OUT = {
+    f"{module}_{backbone}" for module in ("c3d", "csn", "r2plus1d") for backbone in ("r101", "r101_twin", "inceptionv3")
+}
+"""Networks that are not tried: module and backbone are, each in others."""
 
 
 def probe(name, inputs):
@@ -79,13 +83,14 @@ def check(name):
     judge(kept, PLACE.format(name), network_version(name), found, COMMAND, same)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [name for name in list_models() if name not in LEFT_OUT])
 def test_a_network_scores_as_its_version_did(name):
     check(name)
 
 
-def test_no_record_is_of_a_network_that_is_gone():
-    assert json.loads(RECORD.read_text()).keys() == set(list_models())
+def test_records_are_of_todays_networks_and_versions():
+    versions = {name: kept["version"] for name, kept in json.loads(RECORD.read_text()).items()}
+    assert versions == {name: network_version(name) for name in list_models()}
 
 
 @pytest.fixture

@@ -96,6 +96,12 @@ def state_dict(official):
     return {f"module.{key}": value for key, value in official.state_dict().items()}
 
 
+@pytest.fixture(scope="module")
+def model():
+    """A network that tests load weights into."""
+    return ctnet.create_model("ctnet_r50")
+
+
 def test_the_layout_has_the_recorded_number_of_entries(state_dict):
     assert len(state_dict) == 782
 
@@ -132,9 +138,9 @@ def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official
     assert not (tmp_path / "x").exists()
 
 
-def test_every_entry_sets_a_parameter_of_its_own(state_dict):
+def test_every_entry_sets_a_parameter_of_its_own(state_dict, model):
     converted = [convert_official_key(key) for key in state_dict]
-    assert sorted(converted) == sorted(ctnet.create_model("ctnet_r50").state_dict())
+    assert sorted(converted) == sorted(model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -150,8 +156,8 @@ def test_every_entry_sets_a_parameter_of_its_own(state_dict):
     ],
     ids=["missing", "left over", "shape", "empty"],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_whole(state_dict, change, message):
-    model, changed = ctnet.create_model("ctnet_r50"), dict(state_dict)
+def test_a_checkpoint_that_does_not_fit_is_refused_whole(state_dict, model, change, message):
+    changed = dict(state_dict)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     change(changed)
     with pytest.raises(ValueError, match=message):
@@ -176,42 +182,42 @@ def test_unreadable_files_are_refused_and_execute_nothing(content, tmp_path, cap
     if content != "payload":
         path.write_bytes(b"junk" if content == "junk" else path.read_bytes()[:700])
     with pytest.raises(ValueError, match="not a checkpoint that can be read safely"):
-        load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), path)
+        load_official_checkpoint(ctnet.create_model("ctnet_r26_twin"), path)
     assert capsys.readouterr().out == ""
 
 
 def test_missing_file_is_named():
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
-        load_official_checkpoint(ctnet.create_model("ctnet_r50_twin"), "nowhere.pth")
+        load_official_checkpoint(ctnet.create_model("ctnet_r26_twin"), "nowhere.pth")
 
 
 @pytest.mark.parametrize(
     "prefix", ["", "module.", "module.module.", "_orig_mod.module.", "module._orig_mod.", "model.", "model.net.module."]
 )
-def test_wrappers_are_taken_off_as_often_as_they_stand(prefix, state_dict):
+def test_wrappers_are_taken_off_as_often_as_they_stand(prefix, state_dict, model):
     wrapped = {prefix + key.removeprefix("module."): value for key, value in state_dict.items()}
-    model = ctnet.create_model("ctnet_r50")
+    torch.nn.init.zeros_(model.head.bias)
     load_official_checkpoint(model, wrapped)
     torch.testing.assert_close(model.head.bias, state_dict["module.new_fc.bias"])
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_weights_in_this_packages_names_are_loaded_as_they_are(prefix):
-    own = ctnet.create_model("ctnet_r50_twin", num_classes=5).eval()
-    model, clips = ctnet.create_model("ctnet_r50_twin", num_classes=5).eval(), torch.randn(1, 3, 2, 32, 32)
+    own = ctnet.create_model("ctnet_r26_twin", num_classes=5).eval()
+    model, clips = ctnet.create_model("ctnet_r26_twin", num_classes=5).eval(), torch.randn(1, 3, 2, 32, 32)
     load_official_checkpoint(model, {prefix + key: value for key, value in own.state_dict().items()})
     assert torch.equal(model(clips), own(clips))
 
 
-def test_counters_of_batch_normalisation_may_be_missing(state_dict):
+def test_counters_of_batch_normalisation_may_be_missing(state_dict, model):
     old = {key: value for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
     assert len(old) < len(state_dict)
-    load_official_checkpoint(ctnet.create_model("ctnet_r50"), old)
+    load_official_checkpoint(model, old)
 
 
-def test_a_long_list_is_cut_and_counted(state_dict):
+def test_a_long_list_is_cut_and_counted(state_dict, model):
     with pytest.raises(ValueError, match=r"\d{3} entries differ") as refused:
-        load_official_checkpoint(ctnet.create_model("ctnet_r50"), {f"{key}.x": v for key, v in state_dict.items()})
+        load_official_checkpoint(model, {f"{key}.x": v for key, v in state_dict.items()})
     assert len(str(refused.value)) < 600
     assert str(refused.value).count("; ") == 5
 

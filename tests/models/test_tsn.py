@@ -60,12 +60,13 @@ def test_frames_that_were_not_normalised_are_refused():
         tiny()(torch.zeros(1, 3, 2, 32, 32, dtype=torch.uint8))
 
 
-FEWER = {"blocks": 1}  # modules are all alike, and each costs torch's compiler seconds
+FEWER = {"name": "ctnet_r26_twin", "blocks": {"layer4": [1]}}
+"""Blocks and modules are all alike, and each costs torch's compiler seconds."""
 
 
-@pytest.mark.parametrize(("name", "options"), [("ctnet_r50_twin", FEWER), ("tsm_r50_twin", {})])
-def test_one_exported_program_serves_any_batch_and_any_number_of_frames(name, options):
-    model, any_number = tiny(name, **options), torch.export.Dim.DYNAMIC
+@pytest.mark.parametrize("options", [FEWER, {"name": "tsm_r26_twin"}], ids=lambda options: options["name"])
+def test_one_exported_program_serves_any_batch_and_any_number_of_frames(options):
+    model, any_number = tiny(**options), torch.export.Dim.DYNAMIC
     with torch.no_grad():
         program = torch.export.export(
             model, (torch.randn(2, 3, 4, 32, 32),), dynamic_shapes={"x": {0: any_number, 2: any_number}}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from restoring import restore, stamps
 
 from ctnet.engine import Scores, get_recipe
 from ctnet.engine.evaluation import data_identity
@@ -19,12 +20,34 @@ from study.store import ROOT, behaviour, encode, results_dir
 from study.sweep import PARTS
 
 
+def copy_results(folder):
+    """A copy of the results, without weights."""
+    return shutil.copytree(results_dir(), folder, ignore=shutil.ignore_patterns("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory):
+    """Two copies of the results: the one that tests may damage is restored from the other."""
+    folder = tmp_path_factory.mktemp("copies")
+    return copy_results(folder / "results"), copy_results(folder / "whole")
+
+
 @pytest.fixture
-def own_results(tmp_path, monkeypatch):
-    """A copy of the results that a test may damage."""
-    shutil.copytree(results_dir(), tmp_path / "results", ignore=shutil.ignore_patterns("checkpoints"))
-    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path / "results"))
-    return tmp_path / "results"
+def own_results(copies, monkeypatch):
+    """A copy of the results that a test may damage. Its path is always the same: what is unchanged is read once."""
+    own, whole = copies
+    before = stamps(own)
+    monkeypatch.setenv("CTNET_RESULTS", str(own))
+    yield own
+    restore(own, whole, before)
+
+
+@pytest.fixture
+def unread_results(tmp_path, monkeypatch):
+    """A copy of the results of which nothing was read yet, and that a test may damage."""
+    folder = copy_results(tmp_path / "results")
+    monkeypatch.setenv("CTNET_RESULTS", str(folder))
+    return folder
 
 
 @pytest.fixture

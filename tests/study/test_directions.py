@@ -283,7 +283,7 @@ def test_saliency_of_other_runs_is_not_read(own_results, edited):
     assert {direction.verdict for direction in directions() if direction.table == "fig3"} == {"not run yet"}
 
 
-def test_an_order_of_accuracies_passes_few_modules_on_its_way_to_a_verdict(own_results, edited, passed):
+def test_an_order_of_accuracies_passes_few_modules_on_its_way_to_a_verdict(unread_results, edited, passed):
     with edited("published/figure_3.json") as content:
         content["orders"] = {}
     files = passed(directions)

@@ -116,7 +116,7 @@ def test_no_claim_is_found_by_the_words_of_its_row(own_results, edited):
     assert {claim.subject for claim in claims(["2h"]) if claim.kind == "cost"} == set(called.values())
 
 
-def test_a_cost_passes_few_modules_on_its_way_to_a_verdict(own_results, passed):
+def test_a_cost_passes_few_modules_on_its_way_to_a_verdict(unread_results, passed):
     files = passed(lambda: list(cost_claims("2g", costs_of(table("2g").rows))))
     assert files == {f"study/{module}.py" for module in ("paper", "store", "costs", "measured", "exact")}
 

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
+from restoring import restore, stamps
 
 from ctnet import micro
 from ctnet.micro import drawing
@@ -187,3 +189,35 @@ def test_a_number_is_kept_with_the_circumstances_it_was_made_in():
     assert kept["versions"].keys() == {"python", "ctnet", "torch", "torchvision", "fvcore", "numpy"}
     assert kept["hardware"]["cpu"]
     assert kept["made"].endswith("+00:00")
+
+
+def test_what_a_test_does_to_its_results_is_undone(copies):
+    own, whole = copies
+    before = stamps(own)
+
+    def content(folder):
+        return {path.relative_to(folder): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+    assert content(own) == content(whole)
+    changed, replaced, gone, linked, *_ = sorted((own / "published").iterdir())
+    about = changed.stat()
+    changed.write_text(" " * about.st_size)
+    os.utime(changed, ns=(about.st_atime_ns, about.st_mtime_ns))
+    replaced.unlink()
+    replaced.mkdir()
+    (replaced / "file").touch()
+    gone.unlink()
+    linked.unlink()
+    linked.symlink_to(whole)
+    shutil.rmtree(own / "runs")
+    shutil.rmtree(own / "cost")
+    (own / "cost").write_text("no folder")
+    (own / "full-scale" / "deep").mkdir(parents=True)
+    restore(own, whole, before)
+    assert content(own) == content(whole)
+    now = stamps(own)
+    assert now.keys() == before.keys()
+    assert now[own / "ledger.json"] == before[own / "ledger.json"]
+    shutil.rmtree(own)
+    restore(own, whole, now)
+    assert content(own) == content(whole)
