@@ -417,6 +417,7 @@ def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
 
 
 def test_another_video_takes_the_place_of_one_that_cannot_be_read(filmed, tmp_path, monkeypatch, capfd):
+    filmed = filmed.override({"root": str(shutil.copytree(filmed.root, tmp_path / "set"))})
     recipe = filmed.override({"unreadable": "replace", "workers": 2, "epochs": 2})
     bad = load_videos(filmed.root, "train").paths[5]
     bad.write_bytes(bad.read_bytes()[:200])
