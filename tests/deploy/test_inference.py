@@ -144,3 +144,39 @@ def test_a_convolution_without_padding_is_fused():
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding="valid"), nn.BatchNorm2d(8), nn.ReLU()).eval()
     x = torch.randn(1, 3, 9, 9)
     assert relative(ctnet.optimize(model)(x), model(x)) < 1e-5
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are standardised (Qiao et al., 2019)."""
+
+    def forward(self, x):
+        mean, std = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / std, self.bias)
+
+
+class Choosing(nn.Module):
+    """A block that nothing can follow: its forward tests a value."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv, self.bn = conv, nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)) if x.sum() > -1e9 else x
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        lambda: Standardised(3, 8, 3),
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
+        lambda: nn.Conv2d(3, 8, 3),
+    ],
+    ids=["subclass", "parametrised", "plain"],
+)
+@pytest.mark.parametrize("around", [Choosing, lambda conv: nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU())])
+@torch.inference_mode()
+def test_a_convolution_with_a_forward_of_its_own_keeps_it(conv, around):
+    model = shaken(nn.Sequential(around(conv())))
+    x = torch.randn(2, 3, 9, 9)
+    assert relative(ctnet.optimize(model)(x), model(x)) < 1e-5
