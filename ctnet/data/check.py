@@ -85,6 +85,8 @@ def check(
             for path in load_videos(root, split, dataset, fold, missing="skip").paths
         }
     )
+    if not paths:
+        raise ValueError("none of the annotated videos is there; see `ctnet data info`")
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
     count = min((os.cpu_count() or 1) if workers is None else max(workers, 1), len(paths))
     found = results(examine, paths, count, seconds)
