@@ -13,7 +13,7 @@ from forks import Fork
 from ctnet.engine import Scores
 from ctnet.engine.checkpoint import write_tensors
 from ctnet.errors import did_you_mean
-from ctnet.files import check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
+from ctnet.files import cache_folder, check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
 
 
 def names(folder):
@@ -127,6 +127,17 @@ def test_places_are_tried_before_the_work(tmp_path):
             check(path)
         assert "\n" not in str(error.value)
     assert names(tmp_path) == ["file", "new", "other"]
+
+
+@pytest.mark.parametrize(("named", "folder"), [(None, "home/.cache"), ("", "home/.cache"), ("caches", "home/.cache")])
+def test_caches_lie_in_the_user_s_folder(tmp_path, monkeypatch, named, folder):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if named is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", named)  # a relative path means nothing, say the rules of XDG
+    assert cache_folder() == tmp_path / folder / "ctnet"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder() == tmp_path / "caches" / "ctnet"
 
 
 @pytest.mark.parametrize(

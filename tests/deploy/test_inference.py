@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,19 @@ def test_without_a_compiler_the_scores_are_the_same_and_that_is_told(monkeypatch
         optimized, clips = ctnet.optimize(model), torch.randn(1, 3, 8, 32, 32)
         assert optimized.left == ["kernels"]
         assert relative(optimized(clips), model(clips)) < 1e-5
+    finally:
+        kernels.library.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a compiler")
+@pytest.mark.parametrize(("named", "built"), [("env c++", 1), ("", 1), (" ", 0), ("c++ '", 0), ("env no-such-compiler", 0)])
+def test_a_compiler_may_be_named_by_several_words(tmp_path, monkeypatch, named, built):
+    monkeypatch.setenv("CXX", named)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels.library.cache_clear()
+    try:
+        assert (kernels.library() is not None) == bool(built)
+        assert len(list(tmp_path.rglob("kernels-*.so"))) == built
     finally:
         kernels.library.cache_clear()
 

@@ -214,3 +214,10 @@ def test_larger_clips_are_the_same_scenes_on_more_pixels(tmp_path):
     assert large.class_names == small.class_names
     assert (large.labels == small.labels).all()
     assert draw(MicroSomething64, tmp_path, "val", 3, size=40).clips.shape[-2] == 40
+
+
+def test_drawn_clips_are_kept_in_the_user_s_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = MicroSomething(split="test", count=2, frames=1, size=16, progress=False)
+    assert drawn.path.parent == tmp_path / "ctnet" / "micro"
+    assert len(drawn) == 2
