@@ -107,5 +107,5 @@ def _prefix(path: Path) -> str:
 
 def _sync(path: Path) -> None:
     """Wait until the disk has a file, or says that it has no room for it."""
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes what is open for writing alone
         os.fsync(file.fileno())

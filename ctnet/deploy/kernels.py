@@ -56,7 +56,7 @@ def _compiler() -> list[str]:
 def _processor() -> str:
     """What the compiler can tell apart: the architecture and the processor's features."""
     listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.is_file() else []
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(("flags", "model name"))}))
 
 

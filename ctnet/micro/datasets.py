@@ -279,7 +279,7 @@ def _draw_all(config: MicroSplit, path: Path, progress: bool) -> None:
         clips.flush()
         masks.flush()
         np.save(scratch / "labels.npy", np.array([config.label(number) for number in members], np.int64))
-        (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1))
+        (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
 
 
 # -- The sets --------------------------------------------------------------------------------------------------------
