@@ -49,7 +49,11 @@ def list_weights(model: str) -> dict[str, Path]:
 
 
 def find_weights(model: str, name: str) -> Weights:
-    """A network's weights by their name; raises ValueError, which tells how to come by them, when they are not here or damaged."""
+    """A network's weights by their name.
+
+    Raises:
+        ValueError: when they are not here or damaged; it tells how to come by them.
+    """
     from safetensors import SafetensorError, safe_open
 
     known = list_weights(model)

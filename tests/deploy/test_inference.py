@@ -86,7 +86,9 @@ def test_without_a_compiler_the_scores_are_the_same_and_that_is_told(monkeypatch
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a compiler")
-@pytest.mark.parametrize(("named", "built"), [("env c++", 1), ("", 1), (" ", 0), ("c++ '", 0), ("env no-such-compiler", 0)])
+@pytest.mark.parametrize(
+    ("named", "built"), [("env c++", 1), ("", 1), (" ", 0), ("c++ '", 0), ("env no-such-compiler", 0)]
+)
 def test_a_compiler_may_be_named_by_several_words(tmp_path, monkeypatch, named, built):
     monkeypatch.setenv("CXX", named)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

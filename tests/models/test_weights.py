@@ -60,7 +60,9 @@ def test_a_damaged_file_is_refused_in_a_line(monkeypatch, tmp_path, damage):
         path.write_bytes(kept.read_bytes()[:-1000])
     else:
         save_file({"a": torch.ones(1)}, path, {"about": "{}"} if damage == "undescribed" else None)
-    with pytest.raises(ValueError, match=r"is damaged, or no file of weights that ctnet wrote .*`git lfs pull`") as error:
+    with pytest.raises(
+        ValueError, match=r"is damaged, or no file of weights that ctnet wrote .*`git lfs pull`"
+    ) as error:
         ctnet.create_model("ctnet_r50_twin", weights="micro-something")
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
