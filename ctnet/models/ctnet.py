@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
-from ctnet.models.backbones import RAISED, create_backbone
+from ctnet.models.backbones import create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
@@ -217,8 +217,7 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
         for backbone in _RULES:
             register(
                 f"{prefix}_{backbone}",
-                family="module",
-                version=version + RAISED.get(backbone, 0),
+                version=version,
                 pretrained=True,
                 options=(*further, "blocks"),
             )(partial(_with_module, module, backbone))
@@ -266,9 +265,7 @@ def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
 
 
 for _backbone in _RULES:
-    register(f"tsn_{_backbone}", family="module", version=1 + RAISED.get(_backbone, 0), pretrained=True)(
-        partial(_tsn, _backbone)
-    )
+    register(f"tsn_{_backbone}", pretrained=True)(partial(_tsn, _backbone))
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)
