@@ -82,6 +82,12 @@ def check_folder(path: PathLike) -> None:
     _try(Path(path) / "file")
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be made anew: in `XDG_CACHE_HOME` if that is an absolute path, or in ~/.cache."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path("~/.cache").expanduser()) / "ctnet"
+
+
 def _try(path: Path) -> None:
     """Write and remove a scratch file beside `path`."""
     scratch = path.with_name(f"{_prefix(path)}{uuid4().hex}")
@@ -101,5 +107,5 @@ def _prefix(path: Path) -> str:
 
 def _sync(path: Path) -> None:
     """Wait until the disk has a file, or says that it has no room for it."""
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes what is open for writing alone
         os.fsync(file.fileno())

@@ -146,13 +146,14 @@ def test_saliency_samples_and_crops_as_the_network_was_trained(run, footage, tmp
     [
         ({"--label": "Fold"}, "did you mean 'Folding'"),
         ({"--out": "a.jpg", "--checkpoint": "nothing"}, "must end in .png"),
-        ({"--out": "missing/a.png"}, "no such folder"),
+        ({"--out": "file/a.png"}, "file is no folder"),
         ({"--checkpoint": "nothing"}, "no weights at nothing"),
         ({"video": "nothing.mp4"}, "nothing.mp4: no such video"),
     ],
 )
 def test_mistakes_about_saliency_are_one_line_too(run, footage, changes, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     options = {"--checkpoint": str(footage[1]), "--out": "a.gif"} | changes
     video = options.pop("video", str(footage[0]))
     code, out, err = run("saliency", video, *(word for option in options.items() for word in option))

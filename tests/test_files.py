@@ -1,19 +1,23 @@
+import ast
 import errno
+import fcntl
 import os
 import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from forks import Fork
 
+import ctnet
 from ctnet.engine import Scores
 from ctnet.engine.checkpoint import write_tensors
 from ctnet.errors import did_you_mean
-from ctnet.files import check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
+from ctnet.files import cache_folder, check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
 
 
 def names(folder):
@@ -129,6 +133,17 @@ def test_places_are_tried_before_the_work(tmp_path):
     assert names(tmp_path) == ["file", "new", "other"]
 
 
+@pytest.mark.parametrize(("named", "folder"), [(None, "home/.cache"), ("", "home/.cache"), ("caches", "home/.cache")])
+def test_caches_lie_in_the_user_s_folder(tmp_path, monkeypatch, named, folder):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if named is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", named)  # a relative path means nothing, say the rules of XDG
+    assert cache_folder() == tmp_path / folder / "ctnet"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder() == tmp_path / "caches" / "ctnet"
+
+
 @pytest.mark.parametrize(
     ("name", "known", "words"),
     [
@@ -142,3 +157,25 @@ def test_places_are_tried_before_the_work(tmp_path):
 )
 def test_the_nearest_name(name, known, words):
     assert did_you_mean(name, known) == words
+
+
+def test_a_file_is_open_for_writing_when_the_disk_is_waited_for(tmp_path, monkeypatch):
+    """As Windows demands."""
+    opened = []
+    monkeypatch.setattr("os.fsync", lambda number: opened.append(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE))
+    write_text(tmp_path / "a.txt", "good")
+    assert opened == [os.O_RDWR]
+    assert (tmp_path / "a.txt").read_text() == "good"
+
+
+def test_texts_are_read_and_written_in_one_encoding_on_every_system():
+    package = Path(ctnet.__file__).parent
+    without = [
+        f"{path.name}:{call.lineno}"
+        for path in package.rglob("*.py")
+        if path != package / "engine" / "recipe.py"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("read_text", "write_text") and "encoding" not in [each.arg for each in call.keywords]
+    ]
+    assert without == []

@@ -4,10 +4,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ctnet.micro.drawing import Scene
 
 
 def alike(kept: Any, found: Any) -> bool:
@@ -47,6 +50,19 @@ def record_anew(record: Path, name: str, version: int, probe: dict[str, Any]) ->
         sys.exit(f"{record} is of version {version} already: raise {name} first, if behaviour has changed")
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in probe.items())
     record.write_text(f'{{"version": {version}, "probe": {{\n{lines}\n}}}}\n')
+
+
+def scene_digest(scene: Scene) -> str:
+    """SHA-256 of everything in a scene of the Micro datasets."""
+    total = hashlib.sha256()
+    for sprite in scene.sprites:
+        total.update(repr((*sprite.appearance, sprite.acting)).encode())
+        for value in (getattr(sprite, field.name) for field in fields(sprite)):
+            total.update(value.astype("<i4").tobytes() if isinstance(value, np.ndarray) else b"")
+    for grid in (scene.camera, *scene.ground):
+        total.update(grid.astype("<i4").tobytes())
+    total.update(repr((scene.noise, scene.noise_key, scene.backwards)).encode())
+    return total.hexdigest()
 
 
 def digest(*parts: Any) -> str:

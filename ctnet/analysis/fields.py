@@ -35,9 +35,9 @@ class ReceptiveField:
 def receptive_field(module: nn.Module, channels: int, size: int = 15, channel: int = 0) -> ReceptiveField:
     """Measure the receptive field of one output of `module`.
 
-    All parameters are made positive, so that every ReLU passes and no two paths cancel: an input reaches the output
-    when its gradient is not zero. Attention pools over whole dimensions and would reach everything; measure
-    modules with ``excitation="none"`` to see the convolutions' own field.
+    All parameters are made positive, and statistics of normalisations neutral, so that every ReLU passes and no two
+    paths cancel: an input reaches the output when its gradient is not zero. Attention pools over whole dimensions and
+    would reach everything; measure modules with ``excitation="none"`` to see the convolutions' own field.
 
     Args:
         module: maps (1, channels, T, H, W) to the same T, H, W. It is not changed.
@@ -52,6 +52,9 @@ def receptive_field(module: nn.Module, channels: int, size: int = 15, channel: i
     with torch.no_grad():
         for tensor in probe.parameters():
             tensor.copy_(tensor.abs() + 0.1)
+    for part in probe.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):  # a large mean would stop a ReLU
+            part.reset_running_stats()
     x = torch.ones(1, channels, size, size, size, requires_grad=True)
     middle = size // 2
     (gradient,) = torch.autograd.grad(probe(x)[0, channel, middle, middle, middle], x)

@@ -1,7 +1,6 @@
 """Pictures of where networks see a class in a video (Figure 3): strips of frames (PNG) and animations (GIF, MP4)."""
 
 import math
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.nn.functional import interpolate, pad
 from ctnet.analysis.saliency import grad_cam, saliency_tubes
 from ctnet.data import eval_transform, read_frames, sample_sparse
 from ctnet.errors import did_you_mean
-from ctnet.files import check_file, replacing
+from ctnet.files import PathLike, check_file, replacing
 from ctnet.micro import write_video
 from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
@@ -93,7 +92,7 @@ def explain(
     return Explanation(name, classes[number], float(scores[number]), frames, tubes)
 
 
-def sampled_frames(video: str | os.PathLike[str], sampler: Callable[[int], NDArray[np.int64]]) -> Tensor:
+def sampled_frames(video: PathLike, sampler: Callable[[int], NDArray[np.int64]]) -> Tensor:
     """Full frames of a video, uint8 (T, 3, H, W).
 
     Args:
@@ -148,28 +147,25 @@ def color_bar(height: int, width: int) -> Tensor:
     return ramp[0].round().byte().permute(1, 2, 0)
 
 
-def checked_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a picture to write.
+def checked_path(path: PathLike) -> Path:
+    """The path of a picture to write; missing folders above are made.
 
     Raises:
         ValueError: for a suffix other than .png, .gif and .mp4.
-        FileNotFoundError: when there is no folder to put it into.
         OSError: when it cannot be written there.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder")
     check_file(path)
     return path
 
 
-def save_explanations(path: str | os.PathLike[str], explanations: Sequence[Explanation]) -> None:
+def save_explanations(path: PathLike, explanations: Sequence[Explanation]) -> None:
     """Draw explanations of one video: .png gives eight frames in a row, .gif and .mp4 move.
 
     Raises:
-        ValueError, FileNotFoundError: as `checked_path` does.
+        ValueError, OSError: as `checked_path` does.
     """
     with replacing(checked_path(path)) as scratch:
         _save(scratch, explanations)

@@ -121,7 +121,7 @@ def scatter(tubes: Tensor) -> Tensor:
     """How far apart the saliency (N, T, H, W) of a frame lies (N,): its root-mean-square distance from its centre.
 
     It is relative to that of a uniform map, which gives 1: a single position gives 0, opposite edges more than 1.
-    Frames count by their shares in the saliency, and squares are averaged over them.
+    Frames count by their shares in the saliency, and squares are averaged over them. Maps of 1 x 1 are uniform.
     """
     density = _distribution(tubes)
     share = density.sum((2, 3)).clamp(min=torch.finfo(density.dtype).tiny)  # (N, T)
@@ -132,7 +132,7 @@ def scatter(tubes: Tensor) -> Tensor:
         line = density.sum(5 - axis)  # (N, T, length)
         squares = squares + (line * places**2).sum((1, 2)) - ((line * places).sum(2) ** 2 / share).sum(1)
         uniform += (1 - length**-2) / 12
-    return (squares.clamp(min=0) / uniform).sqrt()
+    return (squares.clamp(min=0) / uniform).sqrt() if uniform else torch.ones_like(squares)
 
 
 def upsample_evidence(evidence: Tensor, size: Sequence[int], relu: bool = False) -> Tensor:

@@ -14,12 +14,12 @@ from ctnet.data.skipping import write_skip_list
 from ctnet.data.video import VideoError, read_frames
 from ctnet.data.workers import results
 from ctnet.errors import printable
-from ctnet.files import check_file
+from ctnet.files import PathLike, check_file
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
-def info(root: str | os.PathLike[str], dataset: str | None = None) -> dict[str, Any]:
+def info(root: PathLike, dataset: str | None = None) -> dict[str, Any]:
     """Count the videos of a dataset.
 
     Returns:
@@ -41,12 +41,12 @@ def info(root: str | os.PathLike[str], dataset: str | None = None) -> dict[str, 
 
 
 def check(
-    root: str | os.PathLike[str],
+    root: PathLike,
     dataset: str | None = None,
     min_frames: int = 8,
     every_frame: bool = False,
     workers: int | None = None,
-    skip_list: str | os.PathLike[str] | None = None,
+    skip_list: PathLike | None = None,
     progress: bool = True,
     seconds: float = 300,
 ) -> dict[Path, str]:
@@ -85,6 +85,8 @@ def check(
             for path in load_videos(root, split, dataset, fold, missing="skip").paths
         }
     )
+    if not paths:
+        raise ValueError("none of the annotated videos is there; see `ctnet data info`")
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
     count = min((os.cpu_count() or 1) if workers is None else max(workers, 1), len(paths))
     found = results(examine, paths, count, seconds)

@@ -1,6 +1,5 @@
 """Clips for training and testing: a list of videos, a sampler and a transform joined."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ctnet.data.skipping import read_skip_list
 from ctnet.errors import some
+from ctnet.files import PathLike
 
 
 class Videos(Protocol):
@@ -69,7 +69,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         train: bool = False,
         short_side: int | None = None,
         seed: int = 0,
-        skip: str | os.PathLike[str] | None = None,
+        skip: PathLike | None = None,
     ) -> None:
         names = videos.names
         excluded, unmatched = read_skip_list(skip, names, getattr(videos, "root", None)) if skip else (set(), [])

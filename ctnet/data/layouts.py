@@ -38,6 +38,7 @@ from torch import Tensor
 from ctnet.data.containers import ENDINGS, UNSURE
 from ctnet.data.video import Indices, read_frames, why_no_video
 from ctnet.errors import printable, some
+from ctnet.files import PathLike
 
 Split = Literal["train", "val"]
 
@@ -96,7 +97,7 @@ class VideoList:
 
 
 def load_videos(
-    root: str | os.PathLike[str],
+    root: PathLike,
     split: Split,
     dataset: str | None = None,
     fold: int = 1,
@@ -173,7 +174,7 @@ def _problem(root: Path, entry: Entry, label_of: dict[str, int], listed: set[str
     return None
 
 
-def detect_dataset(root: str | os.PathLike[str]) -> str:
+def detect_dataset(root: PathLike) -> str:
     """Tell which dataset a directory holds, by its annotation files, or else by its folders.
 
     Raises:

@@ -4,26 +4,25 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ctnet.errors import printable
-from ctnet.files import write_text
+from ctnet.files import PathLike, write_text
 
 
-def write_skip_list(file: str | os.PathLike[str], reasons: Mapping[str, str]) -> None:
+def write_skip_list(file: PathLike, reasons: Mapping[str, str]) -> None:
     """Write a list of names and reasons, whole or not at all; whatever a name holds, it can be read again."""
     write_text(file, "".join(f"{_written(name)}\t{printable(reason)}\n" for name, reason in reasons.items()))
 
 
-def add_to_skip_list(file: str | os.PathLike[str], name: str, reason: str) -> None:
+def add_to_skip_list(file: PathLike, name: str, reason: str) -> None:
     """Add a line to a list, which several processes may do at the same time."""
     with open(file, "a", encoding="utf-8") as listed:
         listed.write(f"{_written(name)}\t{printable(reason)}\n")
 
 
-def read_skip_list(
-    file: str | os.PathLike[str], names: Sequence[str], root: str | os.PathLike[str] | None = None
-) -> tuple[set[str], list[str]]:
+def read_skip_list(file: PathLike, names: Sequence[str], root: PathLike | None = None) -> tuple[set[str], list[str]]:
     """Read a list that `check` wrote, or that somebody wrote by hand.
 
     An entry is matched by what it means: a path under the root or from the working directory or absolute, with `./`,
@@ -74,7 +73,7 @@ def _written(name: str) -> str:
     return name if name.isprintable() and name == name.strip(" \"'") else json.dumps(name)
 
 
-def _meanings(entry: str, root: str | os.PathLike[str] | None) -> Iterator[str]:
+def _meanings(entry: str, root: PathLike | None) -> Iterator[str]:
     """The names that an entry may stand for, the most literal ones first."""
     yield entry
     text = entry.strip()
@@ -91,8 +90,8 @@ def _meanings(entry: str, root: str | os.PathLike[str] | None) -> Iterator[str]:
         if root is not None and "\0" not in path:
             for whole in (os.path.abspath(path), os.path.abspath(os.path.join(root, path))):
                 folder, name = os.path.split(whole)  # what the path leads to may be a link of the dataset
-                yield _under(whole, os.path.abspath(root))
-                yield _under(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
+                yield from _under(whole, os.path.abspath(root))
+                yield from _under(os.path.join(os.path.realpath(folder), name), os.path.realpath(root))
 
 
 def _composed(name: str) -> str:
@@ -100,5 +99,6 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _under(path: str, root: str) -> str:
-    return os.path.relpath(path, root).replace(os.sep, "/")
+def _under(path: str, root: str) -> Iterator[str]:
+    with suppress(ValueError):  # the two are on different drives
+        yield os.path.relpath(path, root).replace(os.sep, "/")

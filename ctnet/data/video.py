@@ -430,9 +430,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 def frames_in(folder: Path) -> Iterator[Path]:
     """The pictures of a folder of frames, in any order; neither hidden files nor folders."""
-    for entry in os.scandir(folder):
-        if entry.name.lower().endswith((".jpg", ".jpeg")) and not entry.name.startswith(".") and not entry.is_dir():
-            yield folder / entry.name
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith((".jpg", ".jpeg")) and not entry.name.startswith(".") and not entry.is_dir():
+                yield folder / entry.name
 
 
 def _read_picture(path: Path, convert: _Converter) -> NDArray[Any]:

@@ -29,8 +29,9 @@ Model = TypeVar("Model", bound=nn.Module)
 WIDEST = 32
 """Channels of a group up to which the own kernel is used: beyond, the library's reaches its dense rate."""
 
-CONVS = (nn.Conv2d, nn.Conv3d, TensorSeparableConv)
+CONVS = (nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+"""Plain layers are these themselves: a subclass may compute something else."""
 RELUS: tuple[Any, ...] = (torch.relu, torch.relu_, relu, "relu", "relu_")
 SUMS: tuple[Any, ...] = (operator.add, operator.iadd, torch.add)
 
@@ -198,7 +199,7 @@ class _Tracer(fx.Tracer):
 
 def _rewritten(module: nn.Module) -> nn.Module:
     """The module with everything in it fused; itself where nothing can be."""
-    if isinstance(module, CONVS):
+    if _is_conv(module):
         return _fused(module)
     if not any(True for _ in module.children()):
         return module
@@ -232,9 +233,9 @@ def _fuse(module: fx.GraphModule) -> nn.Module:
         if node.op != "call_module":
             continue
         part = module.get_submodule(str(node.target))
-        if isinstance(part, CONVS):
+        if _is_conv(part):
             after = _only_user(node)
-            norm = module.get_submodule(str(after.target)) if after and _calls(after, module, NORMS) else None
+            norm = module.get_submodule(str(after.target)) if after and _calls(after, module, *NORMS) else None
             norm = norm if norm and norm.track_running_stats else None
             fused = _fused(part, norm)
             name = f"fused_{len(called)}"
@@ -313,8 +314,12 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return users[0] if len(users) == 1 else None
 
 
-def _calls(node: fx.Node, module: fx.GraphModule, kinds: Any) -> bool:
-    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), kinds)
+def _is_conv(module: nn.Module) -> bool:
+    return type(module) in CONVS or isinstance(module, TensorSeparableConv)
+
+
+def _calls(node: fx.Node, module: fx.GraphModule, *kinds: type[nn.Module]) -> bool:
+    return node.op == "call_module" and type(module.get_submodule(str(node.target))) in kinds
 
 
 def _is_relu(node: fx.Node, module: fx.GraphModule) -> bool:

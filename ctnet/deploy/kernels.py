@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ctnet.files import replacing
+from ctnet.files import cache_folder, replacing
 from ctnet.models.tensor_conv import Kernel
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -22,29 +23,40 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fope
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels; None where there is no compiler that can build them. `CXX` names another than c++.
+    """The kernels; None where there is no compiler that can build them. `CXX` names another than c++, maybe with
+    words behind or before it, as in "ccache g++".
 
     They are kept in the user's cache folder, for each kind of processor and each source.
     """
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None:
+    compiler = _compiler()
+    if not compiler:
         return None
-    known = hashlib.sha256(SOURCE.read_bytes() + " ".join((compiler, *FLAGS, _processor())).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ctnet"
-    built = folder / f"kernels-{known}.so"
+    known = hashlib.sha256(SOURCE.read_bytes() + " ".join((*compiler, *FLAGS, _processor())).encode()).hexdigest()[:16]
+    built = cache_folder() / f"kernels-{known}.so"
     try:
         if not built.is_file():
             with replacing(built) as scratch:
-                subprocess.run([compiler, *FLAGS, SOURCE, "-o", scratch], check=True, capture_output=True)
+                subprocess.run([*compiler, *FLAGS, SOURCE, "-o", scratch], check=True, capture_output=True)
         return ctypes.CDLL(os.fspath(built))
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
+def _compiler() -> list[str]:
+    """The command that compiles; empty where there is none."""
+    named = os.environ.get("CXX") or "c++"
+    try:
+        program, *words = [named] if shutil.which(named) else shlex.split(named)
+    except ValueError:  # no words at all, or an open quote
+        return []
+    found = shutil.which(program)
+    return [found, *words] if found else []
+
+
 def _processor() -> str:
     """What the compiler can tell apart: the architecture and the processor's features."""
     listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.is_file() else []
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(("flags", "model name"))}))
 
 

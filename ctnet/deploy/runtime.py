@@ -56,16 +56,25 @@ def load_exported(path: PathLike, threads: int | None = None) -> ExportedModel:
 def load_network(path: PathLike) -> tuple[VideoModel, Recipe]:
     """A network and the recipe that trained it, from weights or from an exported file.
 
+    The recipe of an exported file has the frames and the size in testing that the file was exported for.
+
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged, was written by another program, or holds no recipe.
+        ValueError: when it is damaged, was written by another program, or holds no recipe of this version.
     """
     if Path(path).suffix not in SUFFIXES.values():
         return load_model(path), load_recipe(path)
     run, about = _load(path, None)
     if about["recipe"] is None:
         raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it")
-    return ExportedModel(run, about), Recipe(**about["recipe"])
+    try:
+        recipe = Recipe(**about["recipe"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds the recipe of another version of ctnet: export it anew ({error})") from error
+    changes = {"frames": about["frames"]}
+    if about["size"] != (recipe.test_size or recipe.size):
+        changes["test_size"] = about["size"]
+    return ExportedModel(run, about), recipe.override(changes)
 
 
 def _load(path: PathLike, threads: int | None) -> tuple[Run, dict[str, Any]]:

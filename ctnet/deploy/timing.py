@@ -196,12 +196,12 @@ def _memory(call: Callable[[], object], device: str) -> float | None:
     if hasattr(trim := ctypes.CDLL(None), "malloc_trim"):
         trim.malloc_trim(0)  # what earlier calls freed is not in use
     held = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
     call()
     return (_status("VmHWM") - held) / 1e3
 
 
 def _status(field: str) -> int:
     """A line of /proc/self/status, in kilobytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from ctnet.data import VideoDataset, VideoList
 from ctnet.engine.loading import Loader, View, eval_data
 from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
-from ctnet.files import replacing
+from ctnet.files import PathLike, replacing
 from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
 
@@ -78,7 +77,7 @@ class Scores:
         with np.errstate(invalid="ignore"):
             return counts.diagonal() / counts.sum(1)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write everything to an .npz file, so that no second pass is needed; whole or not at all."""
         with replacing(path) as scratch, scratch.open("wb") as file:
             np.savez_compressed(
@@ -91,7 +90,7 @@ class Scores:
             )
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Scores":
+    def load(cls, path: PathLike) -> "Scores":
         """Read what `save` wrote; raises FileNotFoundError, or ValueError for a file of another kind."""
         try:
             with np.load(path, allow_pickle=False) as held:
@@ -187,7 +186,7 @@ def evaluate(
 def predict(
     model: VideoModel,
     recipe: Recipe,
-    videos: Sequence[str | os.PathLike[str]],
+    videos: Sequence[PathLike],
     view: View | None = None,
     *,
     batch_size: int = 8,

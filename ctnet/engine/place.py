@@ -56,17 +56,19 @@ class Place:
 
 @contextmanager
 def distributed() -> Iterator[Place]:
-    """Join the processes that `torchrun` started (nccl on GPUs, gloo on CPUs); a single process without it."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    """Join the processes that `torchrun` started (nccl on GPUs, gloo on CPUs); a single process without it.
+
+    A group that the caller has joined already is used, and left as it is.
+    """
     gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.set_device(local)
-    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    if gpu and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+    if dist.is_available() and dist.is_initialized():
+        yield Place(device, dist.get_rank(), dist.get_world_size())
+        return
     if "WORLD_SIZE" not in os.environ:
         yield Place(device)
-        return
-    if dist.is_initialized():  # a caller of several functions has joined already
-        yield Place(device, dist.get_rank(), dist.get_world_size())
         return
     dist.init_process_group("nccl" if gpu else "gloo")
     try:

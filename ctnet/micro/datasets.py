@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ctnet.files import replacing
+from ctnet.files import cache_folder, replacing
 from ctnet.micro.drawing import MOTIONS, SHAPES, VERSION, Appearance, Dice, Difficulty, Scene, compose, render
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CACHE = Path("~/.cache/ctnet/micro")
 SPLITS = ("train", "val", "test")
 GROUPS = 12  # of clips in a class of a set with several folds; a fold tests on every third
 
@@ -154,7 +153,7 @@ class MicroDataset:
         config: the `MicroSplit`; its `fingerprint` identifies the data.
 
     Args:
-        root: folder for drawn clips, ~/.cache/ctnet/micro by default.
+        root: folder for drawn clips; by default ~/.cache/ctnet/micro, or in `XDG_CACHE_HOME` if that is set.
         split: "train", "val" or, where there is one, "test".
         count: number of clips, `counts[split]` by default. In a set with folds: of train and val together.
         fold: which of the set's train/val divisions, from 1.
@@ -190,7 +189,8 @@ class MicroDataset:
     ) -> None:
         self.config = self.split(split, count, fold=fold, frames=frames, size=size, difficulty=difficulty, seed=seed)
         self.with_masks = masks
-        self.path = Path(root or CACHE).expanduser() / f"{self.config.name}-{split}-{self.config.fingerprint[:16]}"
+        folder = Path(root).expanduser() if root else cache_folder() / "micro"
+        self.path = folder / f"{self.config.name}-{split}-{self.config.fingerprint[:16]}"
         if not self.path.exists():
             try:
                 _draw_all(self.config, self.path, progress)
@@ -279,7 +279,7 @@ def _draw_all(config: MicroSplit, path: Path, progress: bool) -> None:
         clips.flush()
         masks.flush()
         np.save(scratch / "labels.npy", np.array([config.label(number) for number in members], np.int64))
-        (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1))
+        (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
 
 
 # -- The sets --------------------------------------------------------------------------------------------------------

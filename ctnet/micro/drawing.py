@@ -16,7 +16,6 @@ of the middle between two integers before it is rounded. The tests pin a hash of
 """
 
 import colorsys
-import hashlib
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import product
@@ -253,18 +252,6 @@ class Scene:
     noise: int  # level, in 1/256 of a grey level
     noise_key: tuple[int, ...]
     backwards: bool
-
-    def digest(self) -> str:
-        """SHA-256 of everything in the scene."""
-        digest = hashlib.sha256()
-        for sprite in self.sprites:
-            digest.update(repr((*sprite.appearance, sprite.acting)).encode())
-            for value in (getattr(sprite, f.name) for f in fields(sprite)):
-                digest.update(value.astype("<i4").tobytes() if isinstance(value, np.ndarray) else b"")
-        for grid in (self.camera, *self.ground):
-            digest.update(grid.astype("<i4").tobytes())
-        digest.update(repr((self.noise, self.noise_key, self.backwards)).encode())
-        return digest.hexdigest()
 
 
 def _fixed(values: Any) -> Ints:

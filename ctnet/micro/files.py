@@ -157,7 +157,7 @@ def _something_v2(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     tables |= {"train": [entry(clip) for clip in clips["train"]], "validation": [entry(clip) for clip in clips["val"]]}
     tables["test"] = [{"id": str(clip.ident)} for clip in clips.get("test", [])]
     for table, rows in tables.items():
-        (root / f"{prefix}-{table}.json").write_text(json.dumps(rows, indent=1))
+        (root / f"{prefix}-{table}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     return {root / f"20bn-{prefix}" / f"{clip.ident}.webm": clip for split in clips.values() for clip in split}
 
 
@@ -171,7 +171,7 @@ def _something_v1(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     }
     tables["test"] = [str(clip.ident) for clip in clips.get("test", [])]
     for table, rows in tables.items():
-        (root / f"{prefix}-{table}.csv").write_text("".join(f"{row}\n" for row in rows))
+        (root / f"{prefix}-{table}.csv").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     return {root / f"20bn-{prefix}" / str(clip.ident): clip for split in clips.values() for clip in split}
 
 
@@ -195,7 +195,8 @@ def _ucf101(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     kind, lists = MICRO_DATASETS[pool[0].config.name], root / "ucfTrainTestlist"
     names = [item.name.title().replace(" ", "") for item in kind.classes]
     lists.mkdir()
-    (lists / "classInd.txt").write_text("".join(f"{label} {name}\n" for label, name in enumerate(names, start=1)))
+    index = "".join(f"{label} {name}\n" for label, name in enumerate(names, start=1))
+    (lists / "classInd.txt").write_text(index, encoding="utf-8")
     files: dict[str, Clip] = {}
     for clip in pool:
         name, (group, take) = names[clip.config.label(clip.number)], clip.config.group(clip.number)
@@ -203,8 +204,9 @@ def _ucf101(root: Path, clips: dict[str, list[Clip]]) -> dict[Path, Clip]:
     for fold in range(1, kind.folds + 1):
         tests = {file: clip.config.test_fold(clip.number) == fold for file, clip in files.items()}
         train = [f"{file} {clip.config.label(clip.number) + 1}\n" for file, clip in files.items() if not tests[file]]
-        (lists / f"trainlist{fold:02d}.txt").write_text("".join(train))
-        (lists / f"testlist{fold:02d}.txt").write_text("".join(f"{file}\n" for file in files if tests[file]))
+        (lists / f"trainlist{fold:02d}.txt").write_text("".join(train), encoding="utf-8")
+        test = [f"{file}\n" for file in files if tests[file]]
+        (lists / f"testlist{fold:02d}.txt").write_text("".join(test), encoding="utf-8")
     return {root / "UCF-101" / file: clip for file, clip in files.items()}
 
 

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from urllib.error import URLError
 
+import torch
 import torchvision
 from torch import nn
 from torchvision.models.inception import BasicConv2d
@@ -88,10 +89,10 @@ def create_backbone(name: str, weights: str | None = None) -> nn.Module:
     try:
         return builder(weights="IMAGENET1K_V1") if weights else builder(**FRESH.get(name, {}))
     except (URLError, OSError) as error:
-        hub = os.path.join(os.environ.get("TORCH_HOME", "~/.cache/torch"), "hub", "checkpoints")
+        folder = os.path.join(torch.hub.get_dir(), "checkpoints")
         raise RuntimeError(
             f"cannot download the ImageNet weights of {TORCHVISION_NAMES[name]} ({error}): "
-            f"put torchvision's file into {hub}, or build the model with weights=None"
+            f"put torchvision's file into {folder}, or build the model with weights=None"
         ) from error
 
 
@@ -114,5 +115,3 @@ NARROW: dict[str, Callable[[], nn.Module]] = {
     "r101_twin": lambda: resnet_twin((3, 4, 23, 3)),
     "inceptionv3_twin": inceptionv3_twin,
 }
-RAISED: dict[str, int] = {}
-"""How often a backbone's behaviour has changed, where it has: the version of every network on it counts that in."""

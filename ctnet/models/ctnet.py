@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
-from ctnet.models.backbones import RAISED, create_backbone
+from ctnet.models.backbones import create_backbone
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
@@ -107,12 +107,14 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
     The modules normalise and rectify their own output. So a batch normalisation that a replaced convolution feeds is
     dropped, as is the rest of torchvision's BasicConv2d. (It stays in a block whose forward depends on its input, since
     nothing can tell what is fed there.) Activations beside and behind it no longer write over their input, which the
-    module's own last ReLU needs for its gradient.
+    module's own last ReLU needs for its gradient. A module with a parameter `conv` is also given the convolution.
     """
     cnn = copy.deepcopy(cnn)
+    takes_conv = "conv" in _arguments(module)
     for name in names:
         conv = cnn.get_submodule(name)
-        replacement = OnClips(module(conv.in_channels, conv.out_channels, **options))
+        given = options | {"conv": conv} if takes_conv else options
+        replacement = OnClips(module(conv.in_channels, conv.out_channels, **given))
         parent_name, _, child = name.rpartition(".")
         parent = cnn.get_submodule(parent_name)
         if isinstance(parent, BasicConv2d):
@@ -128,6 +130,17 @@ def replace_convs(cnn: nn.Module, names: Sequence[str], module: Callable[..., nn
             if hasattr(following_layer, "inplace"):
                 following_layer.inplace = False  # type: ignore[assignment]
     return cnn
+
+
+def _arguments(module: Callable[..., nn.Module]) -> list[str]:
+    """Names of a module's arguments behind the two numbers of channels; "*" where any are taken."""
+    channels, further = 2, []
+    for each in inspect.signature(module).parameters.values():
+        if channels and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
+            channels -= 1
+        elif each.kind is not each.VAR_POSITIONAL:
+            further.append("*" if each.kind is each.VAR_KEYWORD else each.name)
+    return further
 
 
 def _behind(cnn: nn.Module, name: str) -> Iterator[nn.Module]:
@@ -170,7 +183,7 @@ def tensorize(
         num_classes: of the new head; as many as the CNN's own unless given.
         num_frames: T that the network is meant for; it accepts any.
         dropout: before the head.
-        module: what replaces a convolution, called with its input and output channels.
+        module: what replaces a convolution, called with its input and output channels, see `register_module`.
         options: passed on to `module`; for a `CTModule` its sizes, kernels, connection, excitation, pointwise.
 
     Raises:
@@ -199,7 +212,10 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     """Decorator: let a module take the place of 3 x 3 convolutions, as "<prefix>_<backbone>" in every backbone.
 
     The module is called with the input and output channels and the model's options, which are its further arguments;
-    with `**options` any are passed on.
+    with `**options` any are passed on. The weights of the convolution that it replaces are not handed on, and the batch
+    normalisation behind that is dropped, so the module must normalise its own output. One with a parameter `conv` is
+    given the convolution there, and may keep its pretrained weights.
+
     Register one of your own, and `create_model`, training, checkpoints and costs know it in every backbone.
 
     Args:
@@ -208,20 +224,11 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     """
 
     def add(module: Module) -> Module:
-        channels, further = 2, []
-        for each in inspect.signature(module).parameters.values():
-            if channels and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
-                channels -= 1
-            elif each.kind is not each.VAR_POSITIONAL:
-                further.append("*" if each.kind is each.VAR_KEYWORD else each.name)
+        options = [name for name in _arguments(module) if name != "conv"]
         for backbone in _RULES:
-            register(
-                f"{prefix}_{backbone}",
-                family="module",
-                version=version + RAISED.get(backbone, 0),
-                pretrained=True,
-                options=(*further, "blocks"),
-            )(partial(_with_module, module, backbone))
+            register(f"{prefix}_{backbone}", version=version, pretrained=True, options=(*options, "blocks"))(
+                partial(_with_module, module, backbone)
+            )
         return module
 
     return add
@@ -266,9 +273,7 @@ def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
 
 
 for _backbone in _RULES:
-    register(f"tsn_{_backbone}", family="module", version=1 + RAISED.get(_backbone, 0), pretrained=True)(
-        partial(_tsn, _backbone)
-    )
+    register(f"tsn_{_backbone}", pretrained=True)(partial(_tsn, _backbone))
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ctnet.errors import some
 from ctnet.models.ct_module import CTModule
 from ctnet.models.tensor_conv import OnClips
 
@@ -23,8 +24,7 @@ _STATE_DICTS = (  # where files keep them, the trained weights before averages o
 )
 _THEIRS = ("base_model.", "new_fc.")  # what names begin with in the authors' code
 _TOP = {"base_model", "new_fc", "backbone", "head"}  # there, and here
-
-LISTED = 5  # entries that an error names
+_COUNTERS = ("total_ops", "total_params")  # what thop, the authors' counter of FLOPs, leaves in a network
 
 
 def convert_official_key(key: str) -> str:
@@ -55,12 +55,14 @@ def convert_official_state_dict(state_dict: dict[str, Tensor], model: nn.Module)
 
     The authors transpose the channels before and after sub-operation 2. Here the PWConv before it and the
     convolution after it (`conv3` of the block) have their weights in that order instead. A state dict in this
-    package's names loses its wrappers alone.
+    package's names loses its wrappers alone, and either what thop has counted.
     """
     ours = model.state_dict()
     converted = {}
     for key, value in state_dict.items():
         name = convert_official_key(key)
+        if name.rpartition(".")[2] in _COUNTERS:
+            continue
         if name in ours and value.dim() == 5 and value.numel() == ours[name].numel():
             value = value.reshape(ours[name].shape)  # (.., t, h, w) with a 1 among them -> our 2D kernel
         converted[name] = value
@@ -172,6 +174,5 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
         if key in converted and converted[key].shape != value.shape
     ]
     if problems:
-        listed = "; ".join(problems[:LISTED]) + ("; ..." if len(problems) > LISTED else "")
-        raise ValueError(f"{source} does not fit this model, {len(problems)} entries differ: {listed}")
+        raise ValueError(f"{source} does not fit this model, {len(problems)} entries differ: {some(problems)}")
     model.load_state_dict(converted)

@@ -2,16 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from ctnet.errors import did_you_mean
 from ctnet.models.official import load_official_checkpoint
 from ctnet.models.tsn import VideoModel
 from ctnet.models.weights import find_weights
-
-Family = Literal["module", "resnet", "own"]
-"""What a network is: a 2D CNN, with or without a module in the place of its 3 x 3 convolutions; another method's parts
-in a 2D ResNet; or another method's network with a skeleton of its own."""
 
 Builder = TypeVar("Builder", bound=Callable[..., VideoModel])
 
@@ -21,7 +17,6 @@ class Entry:
     """What is known of a network; the fields are the arguments of `register`."""
 
     build: Callable[..., VideoModel]
-    family: Family
     version: int
     pretrained: bool
     options: tuple[str, ...]
@@ -32,13 +27,12 @@ NETWORKS: dict[str, Entry] = {}
 
 
 def register(
-    *names: str, family: Family = "own", version: int = 1, pretrained: bool = False, options: Sequence[str] = ()
+    *names: str, version: int = 1, pretrained: bool = False, options: Sequence[str] = ()
 ) -> Callable[[Builder], Builder]:
     """Decorator: make a builder of networks known to `create_model`. The last one under a name counts.
 
     Args:
         names: of the network.
-        family: see `Family`.
         version: of its behaviour. Raise it when the same weights give other scores, when a fresh network starts from
             other weights, or when its cost changes: results of older versions are then stale.
         pretrained: whether the builder takes `weights`, None or "imagenet".
@@ -47,15 +41,15 @@ def register(
     """
 
     def add(build: Builder) -> Builder:
-        NETWORKS.update(dict.fromkeys(names, Entry(build, family, version, pretrained, tuple(options))))
+        NETWORKS.update(dict.fromkeys(names, Entry(build, version, pretrained, tuple(options))))
         return build
 
     return add
 
 
-def list_models(*families: Family) -> list[str]:
-    """Names that `create_model` knows, sorted: of all networks, or of those of some families."""
-    return sorted(name for name, entry in NETWORKS.items() if not families or entry.family in families)
+def list_models() -> list[str]:
+    """Names that `create_model` knows, sorted."""
+    return sorted(NETWORKS)
 
 
 def network_version(name: str) -> int:

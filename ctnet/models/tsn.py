@@ -77,7 +77,8 @@ class TSN(VideoModel):
 
     Args:
         cnn: a classifier of pictures whose children run one after the other up to a pooling layer named `avgpool`
-            (torchvision's ResNets and InceptionV3), or that has `features` (torchvision's VGG and others).
+            (torchvision's ResNets and InceptionV3) or `global_pool` (timm's), or that has `features` (torchvision's VGG
+            and others).
         num_classes: of the new head.
         num_frames: T of the clips this network is meant for, the default of `ctnet.count_cost` and of samplers.
         dropout: probability, before the head.
@@ -237,14 +238,18 @@ def calls_of_children(module: nn.Module) -> fx.Graph | None:
     return traced(_Children(), module)
 
 
+_POOLS = ("avgpool", "global_pool")
+"""Names of the pooling layer behind the features: torchvision's, and timm's."""
+
+
 def trunk(cnn: nn.Module) -> nn.Sequential:
     """The stages of a CNN for pictures up to its last feature map, under their own names.
 
     A ReLU that DenseNet's forward applies to its `features` becomes a stage.
 
     Raises:
-        ValueError: when it has neither children up to one named `avgpool` nor a sequential child named `features`, or
-            its forward does more between these children than to call one after the other.
+        ValueError: when it has neither children up to one named `avgpool` or `global_pool` nor a sequential child named
+            `features`, or its forward does more between these children than to call one after the other.
     """
     graph = calls_of_children(cnn)
     features = getattr(cnn, "features", None)
@@ -256,25 +261,25 @@ def trunk(cnn: nn.Module) -> nn.Sequential:
         return nn.Sequential(stages)
     stages = OrderedDict()
     for name, child in cnn.named_children():
-        if name == "avgpool":
+        if name in _POOLS:
             if graph:
-                _check_order(graph, list(stages), cnn)
+                _check_order(graph, list(stages), name, cnn)
             return nn.Sequential(stages)
         if not name.lower().startswith("aux"):
             stages[name] = child
     raise ValueError(
         f"cannot find where the features of {type(cnn).__name__} end: "
-        "expected children up to one named 'avgpool', or a sequential child named 'features'"
+        "expected children up to one named 'avgpool' or 'global_pool', or a sequential child named 'features'"
     )
 
 
-def _check_order(graph: fx.Graph, stages: list[str], cnn: nn.Module) -> None:
-    """Raise ValueError unless the stages are called one after the other, and their end goes to `avgpool`.
+def _check_order(graph: fx.Graph, stages: list[str], pool: str, cnn: nn.Module) -> None:
+    """Raise ValueError unless the stages are called one after the other, and their end goes to the pooling layer.
 
     What does nothing may stand between them.
     """
 
-    at: Any = next(iter(graph.find_nodes(op="call_module", target="avgpool")), None)
+    at: Any = next(iter(graph.find_nodes(op="call_module", target=pool)), None)
     for name in reversed(stages):
         at = _input(at)
         while _calls(at) and at.target != name and isinstance(cnn.get_submodule(at.target), nn.Identity):
@@ -298,7 +303,8 @@ def _input(node: Any) -> Any:
 @torch.no_grad()
 def _num_features(cnn: nn.Module, stages: Stages) -> int:
     """Channels of the stages' feature map: what the classifier behind their average takes, or from an empty picture."""
-    pool, behind = getattr(cnn, "avgpool", None), list(cnn.children())[-1]
+    children = dict(cnn.named_children())
+    pool, behind = next((children[name] for name in _POOLS if name in children), None), [*children.values()][-1]
     if isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1)) and isinstance(behind, nn.Linear):
         return behind.in_features
     with evaluating(stages):

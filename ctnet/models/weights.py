@@ -49,8 +49,12 @@ def list_weights(model: str) -> dict[str, Path]:
 
 
 def find_weights(model: str, name: str) -> Weights:
-    """A network's weights by their name; raises ValueError, which tells how to come by them, when they are not here."""
-    from safetensors import safe_open
+    """A network's weights by their name.
+
+    Raises:
+        ValueError: when they are not here or damaged; it tells how to come by them.
+    """
+    from safetensors import SafetensorError, safe_open
 
     known = list_weights(model)
     if name not in known:
@@ -59,6 +63,13 @@ def find_weights(model: str, name: str) -> Weights:
             f"no weights {name!r} for {model}: {here}; a clone of the repository has some in results/checkpoints, and "
             "`python -m study run --weights` trains others (CTNET_RESULTS tells where results lie)"
         )
-    with safe_open(known[name], framework="pt") as file:
-        about = json.loads(file.metadata()["about"])
-    return Weights(known[name], about["classes"], about["normalisation"], about["recipe"])
+    path = known[name]
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+        return Weights(path, about["classes"], about["normalisation"], about["recipe"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no file of weights that ctnet wrote ({error}): fetch it anew, by `git lfs pull` if "
+            "it is a pointer of Git LFS"
+        ) from error

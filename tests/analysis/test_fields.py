@@ -50,3 +50,15 @@ def test_the_module_is_left_as_it_was():
     progressive_fields(module, 16)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert len(module.sub_operations) == 2
+
+
+@pytest.mark.parametrize("build", [r2plus1d_module, lambda channels: CTModule(channels, **PLAIN)])
+def test_what_training_has_moved_changes_no_field(build):
+    module = build(12)
+    fresh = receptive_field(module, 12)
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            part.running_mean.fill_(1e6)
+            part.running_var.uniform_(0.1, 9)
+    trained = receptive_field(module, 12)
+    assert (trained.channels, trained.extent, trained.filled) == (fresh.channels, fresh.extent, fresh.filled)

@@ -163,12 +163,13 @@ def test_an_unknown_class_suggests_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.jpg", "must end in .png, .gif, .mp4"), ("no/a.png", "no such folder")]
+    ("name", "message"), [("a.jpg", "must end in .png, .gif, .mp4"), ("file/a.png", "is no folder")]
 )
 def test_pictures_that_cannot_be_written_are_refused(name, message, tmp_path):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    (tmp_path / "file").touch()
+    with pytest.raises((ValueError, OSError), match=message):
         save_explanations(tmp_path / name, [explanation()])
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_grad_cam_is_a_method_too():
@@ -178,3 +179,8 @@ def test_grad_cam_is_a_method_too():
     assert not torch.equal(tubes, cam)
     with pytest.raises(ValueError, match="no method 'gradcam' to find saliency; did you mean 'grad_cam'"):
         explain("tsn", network(), frames, NAMES[0], 32, "gradcam")
+
+
+def test_folders_above_a_picture_are_made(tmp_path):
+    save_explanations(tmp_path / "new" / "deeper" / "a.png", [explanation()])
+    assert (tmp_path / "new" / "deeper" / "a.png").stat().st_size > 0

@@ -216,3 +216,8 @@ def test_scatter_is_one_for_a_uniform_map_whatever_its_size():
     for shape in ((2, 4, 8, 10), (2, 1, 2, 2)):
         torch.testing.assert_close(scatter(torch.full(shape, 0.3)), torch.ones(2), rtol=0, atol=1e-5)
     torch.testing.assert_close(scatter(torch.zeros(2, 4, 8, 10)), torch.ones(2), rtol=0, atol=1e-5)
+
+
+def test_scatter_of_a_single_position_is_that_of_a_uniform_map():
+    torch.testing.assert_close(scatter(torch.rand(2, 3, 1, 1)), torch.ones(2))
+    torch.testing.assert_close(scatter(torch.zeros(2, 3, 1, 1)), torch.ones(2))

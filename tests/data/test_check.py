@@ -88,6 +88,16 @@ def test_check_passes_over_missing_videos(make_tree, tmp_path):
     assert check(root, workers=0, progress=False) == {}
 
 
+def test_check_of_nothing_is_no_success(make_tree, tmp_path):
+    root = make_tree("somethingv2", tmp_path)
+    for split in ("train", "val"):
+        for path in load_videos(root, split).paths:
+            path.unlink()
+    with pytest.raises(ValueError, match="none of the annotated videos is there; see `ctnet data info`"):
+        check(root, workers=0, progress=False, skip_list=tmp_path / "skip.txt")
+    assert not (tmp_path / "skip.txt").exists()
+
+
 def test_check_looks_at_every_frame_if_asked(make_tree, tmp_path):
     root = make_tree("somethingv1", tmp_path)
     picture = root / "20bn-something-something-v1" / "11" / "00005.jpg"

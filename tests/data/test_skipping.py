@@ -122,3 +122,12 @@ def test_any_bytes_are_a_list_or_refused_in_one_line(tmp_path_factory, data):
         return
     assert listed <= set(NAMES)
     assert all("\n" not in entry for entry in unmatched)
+
+
+def test_an_entry_on_another_drive_than_the_dataset_matches_nothing(root, tmp_path, monkeypatch):
+    def refuse(path, start):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    (tmp_path / "skip.txt").write_text(f"/elsewhere/a.mp4\n{NAMES[0]}\n")
+    monkeypatch.setattr("os.path.relpath", refuse)
+    assert read_skip_list(tmp_path / "skip.txt", NAMES, root) == ({NAMES[0]}, ["/elsewhere/a.mp4"])

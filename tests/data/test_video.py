@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from video_files import NUM_FRAMES, decode_all, draw_frames, write_video
 
 from ctnet.data import VideoError, count_frames, read_frames
 from ctnet.data import video as video_module
+from ctnet.data.video import frames_in
 
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(15, 90, NUM_FRAMES)).tolist()
 
@@ -384,3 +386,11 @@ def test_missing_files_are_named(tmp_path):
     for read in (count_frames, lambda path: read_frames(path, [0])):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.mp4"):
             read(tmp_path / "nowhere.mp4")
+
+
+def test_looking_for_one_picture_leaves_no_folder_open(tmp_path, recwarn):
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").touch()
+    assert next(frames_in(tmp_path)).suffix == ".jpg"
+    gc.collect()
+    assert [str(each.message) for each in recwarn if each.category is ResourceWarning] == []

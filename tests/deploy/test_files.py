@@ -70,6 +70,28 @@ def test_a_video_is_predicted_from_an_exported_file_as_from_weights(trained, exp
     assert [line["probability"] for line in best] == pytest.approx(sorted(expected)[:-6:-1], abs=1e-3)
 
 
+@pytest.mark.parametrize("changes", [{"frames": 3}, {"size": 24}, {"frames": 2, "size": 40}], ids=str)
+def test_a_file_of_other_frames_or_size_predicts_as_the_network_does_at_these(trained, tmp_path, changes):
+    _, model = trained
+    video = tmp_path / "own.mp4"
+    write_video(video, np.random.default_rng(0).integers(0, 255, (9, 36, 64, 3), np.uint8))
+    export(model, tmp_path / "other.pt2", "torch", RECIPE, **changes)
+    program, recipe = load_network(tmp_path / "other.pt2")
+    assert (program.num_frames, program.size) == (changes.get("frames", 4), changes.get("size", 32))
+    changed = RECIPE.override({"frames": program.num_frames, "test_size": program.size})
+    expected = predict(model, changed, [video]).probabilities
+    np.testing.assert_allclose(predict(program, recipe, [video]).probabilities, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"of the future": 1}, {"frames": "many"}])
+def test_a_recipe_of_another_version_is_refused_in_a_line(trained, tmp_path, monkeypatch, change):
+    recipe = copy.deepcopy(RECIPE)
+    monkeypatch.setattr(type(recipe), "to_dict", lambda self: vars(self) | change)
+    export(trained[1], tmp_path / "other.pt2", "torch", recipe, frames=2)
+    with pytest.raises(ValueError, match=r"other\.pt2 holds the recipe of another version of ctnet: export it anew"):
+        load_network(tmp_path / "other.pt2")
+
+
 def test_eight_bits_agree_with_the_network_that_they_round(trained, tmp_path):
     model = copy.deepcopy(trained[1])
     model.classes = None  # of drawn clips they are

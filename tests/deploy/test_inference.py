@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_without_a_compiler_the_scores_are_the_same_and_that_is_told(monkeypatch
         kernels.library.cache_clear()
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a compiler")
+@pytest.mark.parametrize(
+    ("named", "built"), [("env c++", 1), ("", 1), (" ", 0), ("c++ '", 0), ("env no-such-compiler", 0)]
+)
+def test_a_compiler_may_be_named_by_several_words(tmp_path, monkeypatch, named, built):
+    monkeypatch.setenv("CXX", named)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kernels.library.cache_clear()
+    try:
+        assert (kernels.library() is not None) == bool(built)
+        assert len(list(tmp_path.rglob("kernels-*.so"))) == built
+    finally:
+        kernels.library.cache_clear()
+
+
 @pytest.mark.parametrize("kernel", [(1, 3, 3), (1, 5, 1), (3, 1, 1), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize(
     ("inputs", "channels", "size"), [(16, 32, 2), (24, 24, 12), (32, 32, 8), (64, 64, 32), (6, 3, 1)]
@@ -143,4 +159,40 @@ def test_a_module_without_one_of_its_gates_scores_the_same_optimized():
 def test_a_convolution_without_padding_is_fused():
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding="valid"), nn.BatchNorm2d(8), nn.ReLU()).eval()
     x = torch.randn(1, 3, 9, 9)
+    assert relative(ctnet.optimize(model)(x), model(x)) < 1e-5
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are standardised (Qiao et al., 2019)."""
+
+    def forward(self, x):
+        mean, std = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, (self.weight - mean) / std, self.bias)
+
+
+class Choosing(nn.Module):
+    """A block that nothing can follow: its forward tests a value."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv, self.bn = conv, nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)) if x.sum() > -1e9 else x
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        lambda: Standardised(3, 8, 3),
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
+        lambda: nn.Conv2d(3, 8, 3),
+    ],
+    ids=["subclass", "parametrised", "plain"],
+)
+@pytest.mark.parametrize("around", [Choosing, lambda conv: nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU())])
+@torch.inference_mode()
+def test_a_convolution_with_a_forward_of_its_own_keeps_it(conv, around):
+    model = shaken(nn.Sequential(around(conv())))
+    x = torch.randn(2, 3, 9, 9)
     assert relative(ctnet.optimize(model)(x), model(x)) < 1e-5

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from versions import scene_digest
 
 from ctnet.micro import Difficulty, MicroHMDB, MicroKinetics, MicroPictures, MicroSomething, MicroSomething64, MicroUCF
 from ctnet.micro.datasets import GROUPS, MICRO_DATASETS, MicroSplit
@@ -104,7 +105,7 @@ def test_folds_divide_the_clips_by_groups(kind):
     assert {train.group(n)[0] for n in train.members} | {train.group(n)[0] for n in val.members} == set(range(GROUPS))
     a, b = kind.split("train", fold=1), kind.split("val", fold=2)
     number = next(n for n in a.members if n in b.members)
-    assert a.scene(number).digest() == b.scene(number).digest()
+    assert scene_digest(a.scene(number)) == scene_digest(b.scene(number))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,16 @@ def test_datasets_are_found_by_name():
 def test_larger_clips_are_the_same_scenes_on_more_pixels(tmp_path):
     small, large = (draw(kind, tmp_path, "val") for kind in (MicroSomething, MicroSomething64))
     assert large.clips.shape == (48, 4, 64, 64, 3)
-    assert [large.config.scene(n).digest() for n in range(5)] == [small.config.scene(n).digest() for n in range(5)]
+    assert [scene_digest(large.config.scene(n)) for n in range(5)] == [
+        scene_digest(small.config.scene(n)) for n in range(5)
+    ]
     assert large.class_names == small.class_names
     assert (large.labels == small.labels).all()
     assert draw(MicroSomething64, tmp_path, "val", 3, size=40).clips.shape[-2] == 40
+
+
+def test_drawn_clips_are_kept_in_the_user_s_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = MicroSomething(split="test", count=2, frames=1, size=16, progress=False)
+    assert drawn.path.parent == tmp_path / "ctnet" / "micro"
+    assert len(drawn) == 2

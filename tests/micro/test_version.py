@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from versions import check, digest, record_anew
+from versions import check, digest, record_anew, scene_digest
 
 from ctnet.micro import MICRO_DATASETS, VERSION, compose, render
 from ctnet.micro.drawing import MOTIONS
@@ -15,14 +15,16 @@ def probe() -> dict[str, Any]:
     """Scenes and pixels of every motion, and of every dataset its fingerprints, labels and first scenes."""
     scenes = [compose((0, number), motion) for number, motion in enumerate(MOTIONS)]
     found = {
-        "scenes of all motions": digest(*(scene.digest() for scene in scenes)),
+        "scenes of all motions": digest(*(scene_digest(scene) for scene in scenes)),
         "pixels of all motions": digest(*(part for scene in scenes for part in render(scene))),
     }
     for name, kind in MICRO_DATASETS.items():
         splits = [kind.split("train"), kind.split("val", difficulty=0.6)]
         found[f"fingerprints of {name}"] = digest(*(split.fingerprint for split in splits))
         found[f"labels of {name}"] = digest(*(str((n, split.label(n))) for split in splits for n in split.members))
-        found[f"scenes of {name}"] = digest(*(split.scene(n).digest() for split in splits for n in split.members[:12]))
+        found[f"scenes of {name}"] = digest(
+            *(scene_digest(split.scene(n)) for split in splits for n in split.members[:12])
+        )
     return found
 
 

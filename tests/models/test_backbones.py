@@ -31,3 +31,20 @@ def test_without_a_network_imagenet_weights_fail_with_one_line(tmp_path, monkeyp
     monkeypatch.setattr("torch.hub.urlopen", unreachable)
     with pytest.raises(RuntimeError, match=r"cannot download the ImageNet weights.*weights=None"):
         ctnet.create_model("ctnet_r50", weights="imagenet")
+
+
+@pytest.mark.parametrize("told", ["XDG_CACHE_HOME", "set_dir"])
+def test_the_error_names_the_folder_that_torch_looks_into(tmp_path, monkeypatch, told):
+    def unreachable(*args, **kwargs):
+        raise OSError("name resolution failed")
+
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub._hub_dir", None)
+    if told == "set_dir":
+        torch.hub.set_dir(tmp_path)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path if told == "set_dir" else tmp_path / "torch" / "hub"
+    with pytest.raises(RuntimeError, match=f"put torchvision's file into {folder}/checkpoints, or"):
+        ctnet.create_model("tsn_r50", weights="imagenet")

@@ -15,7 +15,7 @@ from ctnet.models import CTModule, create_model, list_models, network_version, r
 
 RECORD = Path(__file__).with_name("network_probes.json")
 COMMAND = "PYTHONPATH=tests python tests/models/test_network_versions.py"
-PLACE = "the version of {} where it is registered, or RAISED in ctnet/models/backbones.py for a backbone's networks"
+PLACE = "the version of {} where it is registered"
 INPUTS = ((4, 32), (8, 32), (4, 96))
 """Frames and size of the clip: the first that a network takes is recorded with its scores."""
 LEFT_OUT = {

@@ -76,3 +76,39 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
 def test_bad_requests_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Shifting(torch.nn.Module):
+    """Every other channel from the frame before, then the convolution that stood there."""
+
+    def __init__(self, in_channels, out_channels, share=2, *, conv=None):
+        super().__init__()
+        self.share, self.conv, self.bn = share, conv, torch.nn.BatchNorm3d(out_channels)
+
+    def forward(self, x):
+        x = torch.cat([x[:, :: self.share].roll(1, 2), x], 1)[:, : x.shape[1]]
+        return self.bn(self.conv(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2))
+
+
+def test_a_module_that_asks_for_the_convolution_keeps_its_weights(monkeypatch):
+    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
+    register_module("shifting")(Shifting)
+    with pytest.raises(ValueError, match="no option conv; there are share, blocks"):
+        ctnet.create_model("shifting_r26_twin", conv=None)
+    model = ctnet.create_model("shifting_r26_twin", num_classes=3, share=3)
+    assert all(part.share == 3 and part.conv is not None for part in model.modules() if isinstance(part, Shifting))
+    assert model(torch.randn(1, 3, 2, 32, 32)).shape == (1, 3)
+    cnn = torchvision.models.resnet50()
+    block = ctnet.tensorize(cnn, ["layer1.1.conv2"], module=Shifting).backbone.layer1[1]
+    kept = block.conv2.module.conv
+    assert torch.equal(kept.weight, cnn.layer1[1].conv2.weight)
+    assert kept is not cnn.layer1[1].conv2
+    assert isinstance(block.bn2, torch.nn.Identity)  # the module normalises by itself
+
+
+def test_a_module_that_asks_for_channels_alone_is_given_no_convolution():
+    def mine(*arguments, **options):
+        assert (arguments, options) == ((64, 64), {})
+        return torch.nn.Conv3d(*arguments, 3, padding=1)
+
+    ctnet.tensorize(torchvision.models.resnet50(), ["layer1.1.conv2"], module=mine)

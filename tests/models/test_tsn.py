@@ -137,6 +137,33 @@ def test_a_cnn_whose_children_follow_each_other_is_taken():
     torch.testing.assert_close(scores[0].transpose(0, 1), cnn.conv2(cnn.conv1(frames)))
 
 
+class LikeTimm(nn.Module):
+    """A CNN with timm's names, whose pooling flattens too."""
+
+    def __init__(self, between=nn.Identity()):  # noqa: B008
+        super().__init__()
+        self.conv1, self.bn1, self.act1 = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+        self.layer1 = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 1))
+        self.global_pool, self.fc = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(5, 7)
+        self.between = between
+
+    def forward(self, x):
+        x = self.between(self.act1(self.bn1(self.conv1(x))))
+        return self.fc(self.global_pool(self.layer1(x)))
+
+
+def test_a_cnn_whose_pooling_has_timm_s_name_is_taken():
+    cnn, frames = LikeTimm().eval(), torch.randn(2, 3, 8, 8)
+    model = TSN(cnn, 7, dropout=0).eval()
+    model.head.load_state_dict(cnn.fc.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model(frames.transpose(0, 1)[None])[0], cnn(frames).mean(0))
+    tensorized = ctnet.tensorize(cnn, ["layer1.0"], num_classes=3)
+    assert tensorized(frames.transpose(0, 1)[None]).shape == (1, 3)
+    with pytest.raises(ValueError, match="calls relu where its children would have act1 called"):
+        TSN(LikeTimm(torch.relu), 7)
+
+
 @pytest.mark.parametrize(
     ("cnn", "message"),
     [

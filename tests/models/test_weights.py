@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ctnet
 from ctnet.models import find_weights, list_weights
@@ -45,6 +46,26 @@ def test_weights_that_are_not_here_are_refused_in_a_line_that_helps(monkeypatch,
     monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
     with pytest.raises(ValueError, match=r"none of ctnet_r50_twin lie in .*study run --weights"):
         ctnet.create_model("ctnet_r50_twin", weights="micro-something")
+
+
+@pytest.mark.parametrize("damage", ["pointer", "cut", "foreign", "undescribed"])
+def test_a_damaged_file_is_refused_in_a_line(monkeypatch, tmp_path, damage):
+    kept = find_weights("ctnet_r50_twin", "micro-something").path
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    path = tmp_path / "checkpoints" / kept.name
+    path.parent.mkdir()
+    if damage == "pointer":
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    elif damage == "cut":
+        path.write_bytes(kept.read_bytes()[:-1000])
+    else:
+        save_file({"a": torch.ones(1)}, path, {"about": "{}"} if damage == "undescribed" else None)
+    with pytest.raises(
+        ValueError, match=r"is damaged, or no file of weights that ctnet wrote .*`git lfs pull`"
+    ) as error:
+        ctnet.create_model("ctnet_r50_twin", weights="micro-something")
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_torch_hub_builds_networks_with_labels_and_a_transform():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from ctnet.models.backbones import RAISED, create_backbone
+from ctnet.models.backbones import create_backbone
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips, TensorSeparableConv
 from ctnet.models.tsn import TSN
@@ -30,12 +30,9 @@ def register_on_resnets(
 
     def add(build: Method) -> Method:
         for backbone in backbones:
-            register(
-                f"{method}_{backbone}",
-                family="resnet",
-                version=version + RAISED.get(backbone, 0),
-                pretrained=pretrained,
-            )(partial(_on_resnet, build, backbone))
+            register(f"{method}_{backbone}", version=version, pretrained=pretrained)(
+                partial(_on_resnet, build, backbone)
+            )
         return build
 
     return add

@@ -15,7 +15,8 @@ from ctnet.models.peers.tea import MotionExcitation
 from ctnet.models.peers.teinet import MotionEnhanced
 from ctnet.models.peers.tsm import TemporalShift
 
-ON_RESNETS = sorted({name.partition("_")[0] for name in list_models("resnet")})
+MODULES = ("c3d", "csn", "ctnet", "r2plus1d", "tsn")
+ON_RESNETS = sorted({name.removesuffix("_r26_twin") for name in list_models() if "_r26_twin" in name} - {*MODULES})
 
 
 KEEP_THE_RESNET = [method for method in ON_RESNETS if method != "tea"]

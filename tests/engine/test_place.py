@@ -1,0 +1,40 @@
+"""Which process this is, as `torchrun` says, or the group that the caller has joined."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from forks import Fork
+
+from ctnet.engine import distributed
+
+
+@pytest.fixture(autouse=True)
+def without_torchrun(monkeypatch):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def join(file, rank, world):
+    dist.init_process_group("gloo", f"file://{file}", rank=rank, world_size=world)
+    try:
+        for _ in range(2):  # it is left as it was
+            with distributed() as place:
+                print(place.rank, place.world, place.first, place.mean(torch.tensor([float(place.rank)])).item())
+    finally:
+        dist.destroy_process_group()
+
+
+def test_without_a_group_a_process_is_alone():
+    with distributed() as place:
+        assert (place.rank, place.world, place.first) == (0, 1, True)
+        assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_group_that_the_caller_started_is_joined(tmp_path, world):
+    """Nothing in the environment tells of such a group."""
+    processes = [Fork(join, tmp_path / "group", rank, world) for rank in range(world)]
+    for rank, process in enumerate(processes):
+        done = process.end(120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{rank} {world} {rank == 0} {(world - 1) / 2}\n" * 2
