@@ -3,6 +3,7 @@ import torch
 import torchvision
 
 import ctnet
+from ctnet.models import registry
 
 
 def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
@@ -31,3 +32,25 @@ def test_without_a_network_imagenet_weights_fail_with_one_line(tmp_path, monkeyp
     monkeypatch.setattr("torch.hub.urlopen", unreachable)
     with pytest.raises(RuntimeError, match=r"cannot download the ImageNet weights.*weights=None"):
         ctnet.create_model("ctnet_r50", weights="imagenet")
+
+
+OFFERED = [name for name, entry in registry.NETWORKS.items() if entry.pretrained and not name.endswith("twin")]
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_imagenet_weights_reach_every_network_that_offers_them(name, monkeypatch):
+    """Nothing is downloaded: torchvision's builders tell which weights they are asked for, and build without."""
+    asked, find = [], torchvision.models.get_model_builder
+
+    def find_builder(cnn):
+        def build(weights=None, **options):
+            asked.append(weights)
+            fresh = {} if cnn.startswith("resnet") else {"init_weights": False, "aux_logits": cnn != "googlenet"}
+            return find(cnn)(weights=None, **options | fresh)
+
+        return build
+
+    monkeypatch.setattr(torchvision.models, "get_model_builder", find_builder)
+    with torch.device("meta"):
+        ctnet.create_model(name, num_classes=5, weights="imagenet")
+    assert asked == ["IMAGENET1K_V1"]
