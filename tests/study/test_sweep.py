@@ -31,6 +31,7 @@ from study.sweep import (
     fuse_done,
     hours_left,
     left_of,
+    networks_of,
     repeat,
     state_of,
     submit,
@@ -331,6 +332,11 @@ def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensembl
     assert content_of(name)["predictions"] == fused["predictions"]
     assert fuse_done(work, second.name) == []
     assert not (results_dir() / run_file(name)).exists()
+
+
+def test_an_outcome_depends_on_the_network_that_its_weights_come_from_too():
+    (run,) = twins_of("2g")["ct-module", "top1"].runs
+    assert networks_of(run) == ["ctnet_r26_twin", "tsn_r26_twin"]
 
 
 def test_members_that_are_stale_are_not_fused(ensemble):
