@@ -75,3 +75,11 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
 def test_bad_requests_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ctnet.list_models("own"))
+def test_classes_frames_and_dropout_reach_every_network(name):
+    with torch.device("meta"):
+        model = ctnet.create_model(name, num_classes=7, num_frames=24, dropout=0.3)
+    assert (model.head.out_features, model.num_frames) == (7, 24)
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.3]
