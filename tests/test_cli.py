@@ -1,14 +1,16 @@
+import inspect
 import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 
-from ctnet import cli, create_model, list_models, save_model
+from ctnet import cli, create_model, data, list_models, micro, save_model
 from ctnet.engine import get_recipe
 from ctnet.micro import write_video
 
@@ -239,3 +241,60 @@ def test_slips_are_answered_in_one_line(words, message, run, tmp_path, monkeypat
     code, out, err = run(*words.split())
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A function that replaces another one of the package; it returns the arguments, by name, of every call."""
+
+    def replace(package, name, result):
+        calls, signature = [], inspect.signature(getattr(package, name))
+
+        def called(*arguments, **options):
+            bound = signature.bind(*arguments, **options)
+            bound.apply_defaults()
+            calls.append(bound.arguments)
+            return result
+
+        monkeypatch.setattr(package, name, called)
+        return calls
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ([], {}),
+        (["--dataset", "kinetics"], {"dataset": "kinetics"}),
+        (["--min-frames", "12"], {"min_frames": 12}),
+        (["--every-frame"], {"every_frame": True}),
+        (["--workers", "3"], {"workers": 3}),
+        (["--skip-list", "bad.txt"], {"skip_list": Path("bad.txt")}),
+        (["--seconds", "7"], {"seconds": 7.0}),
+        (["--json"], {"progress": False}),
+    ],
+)
+def test_options_of_a_check_are_passed_on(words, changed, asked, run):
+    calls = asked(data, "check", {})
+    assert run("data", "check", "set", *words)[0] == 0
+    usual = {"dataset": None, "min_frames": 8, "every_frame": False, "workers": None, "skip_list": None}
+    assert calls == [{"root": Path("set"), "progress": True, "seconds": 300} | usual | changed]
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ([], {}),
+        (["--layout", "kinetics"], {"layout": "kinetics"}),
+        (["--train", "5", "--val", "4", "--test", "3"], {"counts": {"train": 5, "val": 4, "test": 3}}),
+        (["--size", "64"], {"size": 64}),
+        (["--difficulty", "0.3"], {"difficulty": 0.3}),
+        (["--seed", "9"], {"seed": 9}),
+    ],
+)
+def test_options_of_a_drawn_dataset_are_passed_on(words, changed, asked, run):
+    calls = asked(micro, "make", Path("set"))
+    assert run("data", "make", "MicroUCF", "set", *words)[0] == 0
+    usual = {"layout": "somethingv2", "counts": {}, "size": 128, "difficulty": None, "seed": 0}
+    assert calls == [{"name": "MicroUCF", "root": Path("set"), "frames": None, "progress": True} | usual | changed]

@@ -36,6 +36,15 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path):
     assert names(path.parent) == ["a.b.txt"]
 
 
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """Or a power cut may leave the new name with nothing behind it."""
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or sync(file))
+    monkeypatch.setattr(os, "replace", lambda *places: done.append("replaced") or replace(*places))
+    write_text(tmp_path / "a.txt", "whole")
+    assert done == [(tmp_path / "a.txt").stat().st_ino, "replaced"]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_what_fails_leaves_the_last_good_file_and_nothing_else(error, tmp_path):
     path = tmp_path / "a.txt"

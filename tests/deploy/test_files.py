@@ -8,9 +8,11 @@ from networks import shaken
 from typer.testing import CliRunner
 
 import ctnet
+from ctnet import deploy
 from ctnet.cli import app
 from ctnet.deploy import calibration_clips, export, load_exported, load_network
 from ctnet.engine import View, eval_data, evaluate, get_recipe, load_recipe, predict, save_model
+from ctnet.engine.loading import load_split
 from ctnet.micro import write_video
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
@@ -142,3 +144,40 @@ def test_a_network_is_exported_in_fp32_and_stays_what_it_was(trained, tmp_path):
     export(model, tmp_path / "half.pt2", "torch", size=32)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert load_exported(tmp_path / "half.pt2")(torch.randn(1, 3, 4, 32, 32)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("words", [[], ["--int8"]])
+def test_the_command_calibrates_8_bits_and_nothing_else(words, trained, tmp_path, monkeypatch):
+    clips, written = [torch.zeros(3, 4, 32, 32)], []
+    monkeypatch.setattr(deploy, "calibration_clips", lambda model, recipe: clips)
+    monkeypatch.setattr(deploy, "export", lambda *arguments, **options: written.append((arguments[1:], options)))
+    done = CliRunner().invoke(app, ["export", str(trained[0]), "frames=5", *words])
+    assert done.exit_code == 0, done.output
+    (((path, format, recipe), options),) = written
+    assert path == trained[0].with_suffix(".int8.onnx" if words else ".onnx")
+    assert (format, recipe) == ("onnx", RECIPE.override({"frames": 5}))
+    assert options["int8"] is (clips if words else None)
+
+
+def test_8_bits_are_calibrated_on_training_clips_all_over_the_split(trained):
+    model = copy.deepcopy(trained[1])
+    model.classes = None
+    recipe = RECIPE.override({"train_clips": 24, "val_clips": 24})
+    first, middle, last = calibration_clips(model, recipe, 3)
+    learnt = eval_data(recipe, model, videos=load_split(recipe, "train"))
+    for clip, number in ((first, 0), (middle, 11), (last, 23)):
+        assert torch.equal(clip, learnt[number][0])
+        assert not torch.equal(clip, eval_data(recipe, model)[number][0])
+    assert len(calibration_clips(model, recipe)) == 24
+
+
+def test_a_file_without_a_recipe_is_exported_at_a_given_size_and_read_as_a_program_alone(trained, tmp_path):
+    with pytest.raises(ValueError, match="no recipe tells how large clips are: give size"):
+        export(trained[1], tmp_path / "bare.pt2", "torch")
+    export(trained[1], tmp_path / "bare.pt2", "torch", size=32)
+    assert load_exported(tmp_path / "bare.pt2").size == 32
+    with pytest.raises(ValueError, match="bare.pt2 holds no recipe"):
+        load_network(tmp_path / "bare.pt2")
+    save_model(tmp_path / "bare.safetensors", trained[1])
+    with pytest.raises(ValueError, match="bare.safetensors holds no recipe"):
+        load_network(tmp_path / "bare.safetensors")

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ from typer.testing import CliRunner
 from ctnet import count_cost, create_model
 from ctnet.cli import app
 from ctnet.deploy import bench, matrix_rate
+from ctnet.deploy import timing as module
+from ctnet.deploy.timing import in_turn
 
 
 def test_networks_are_measured_in_turn_and_as_counted():
@@ -20,7 +23,6 @@ def test_networks_are_measured_in_turn_and_as_counted():
     for timing in found:
         assert timing.processor_ms > 0
         assert 0 < timing.latency_ms < 60_000
-        assert timing.spread_ms >= 0
         assert timing.memory_mb >= 0
         assert timing.clips_per_second == pytest.approx(2 / timing.latency_ms * 1000)
     assert found[-1].gmacs == pytest.approx(gmacs, rel=0.01)  # the head has other classes
@@ -50,5 +52,51 @@ def test_what_cannot_be_measured_is_told(options, message):
         bench(["tsn_r50_twin"], **options)
 
 
-def test_a_product_of_matrices_has_a_rate():
-    assert 0.1 < matrix_rate(1, size=256, rounds=3) < 10_000
+def test_calls_are_timed_in_turn():
+    called = []
+    times = in_turn([lambda: called.append("a"), lambda: called.append("b")], 3)
+    assert "".join(called) == "ababab"
+    assert [len(taken) for taken in times] == [3, 3]
+
+
+def test_time_on_the_clock_and_of_the_processor_are_told_apart():
+    (sleeping,), (working,) = in_turn([lambda: time.sleep(0.2), lambda: sum(range(10**6))], 1)
+    assert sleeping[0] >= 0.2 > 2 * sleeping[1]
+    assert working[1] > 0.001
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Let calls take given times: seconds on the clock, and of the processor."""
+
+    def take(*times):
+        monkeypatch.setattr(module, "in_turn", lambda calls, rounds, *options: [list(times)] * len(calls))
+
+    return take
+
+
+def test_medians_and_quartiles_stand_for_all_rounds(given):
+    given((0.01, 0.02), (0.02, 0.03), (0.03, 0.04), (0.04, 0.05), (0.09, 0.9))
+    (found,) = bench(["tsn_r50_twin"], ["eager"], frames=2, size=32)
+    measured = (found.latency_ms, found.spread_ms, found.processor_ms)
+    assert measured == pytest.approx((30, 25, 40)), "half the distance of 15 and 65 ms"
+
+
+def test_a_product_of_matrices_has_a_rate(given):
+    """Two operations for each of 100 x 100 x 100; the first round warms up."""
+    given((9, 9), (1, 0.002), (1, 0.002), (1, 0.009))
+    assert matrix_rate(1, size=100, rounds=3) == pytest.approx(1.0)
+
+
+def test_every_backend_runs_what_it_is_called(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    loaded, compiled, load = [], [], module.load_exported
+    monkeypatch.setattr(module, "load_exported", lambda path: loaded.append(path.suffix) or load(path))
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    backends = ["onnxruntime", "openvino", "compiled"]
+    found = bench(["tsn_r50_twin"], backends, frames=2, size=32, rounds=1)
+    assert [each.backend for each in found] == backends
+    assert all(each.latency_ms > 0 and each.spread_ms == 0 for each in found)
+    assert loaded == [".onnx", ".xml"]
+    assert len(compiled) == 1

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 import ctnet
 from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse, get_recipe, predict
+from ctnet.engine.evaluation import data_identity
 from ctnet.micro import write_video
 
 
@@ -87,6 +89,19 @@ def test_an_ensemble_averages_and_can_beat_its_members():
 def test_scores_of_other_videos_are_not_fused():
     with pytest.raises(ValueError, match="different videos or classes"):
         fuse([EXAMPLE, scores([[0.6, 0.4]], [1], "ab")])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"names": ["0", "1", "2", "x"]}, {"classes": list("abcdeg")}, {"labels": np.array([0, 3, 4, 1])}],
+    ids=lambda change: next(iter(change)),
+)
+def test_one_other_name_class_or_label_makes_other_videos(change):
+    other = replace(EXAMPLE, **change)
+    assert data_identity(replace(EXAMPLE)) == data_identity(EXAMPLE) != data_identity(other)
+    fuse([EXAMPLE, EXAMPLE])
+    with pytest.raises(ValueError, match="different videos or classes"):
+        fuse([EXAMPLE, other])
 
 
 @pytest.mark.parametrize(("view", "average"), [("1x1", "probabilities"), ("3x2", "probabilities"), ("3x2", "scores")])

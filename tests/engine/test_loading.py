@@ -87,6 +87,14 @@ def test_views_of_drawn_clips(tiny, view, shape):
     assert label == 0
 
 
+def test_clips_to_test_on_have_a_size_of_their_own_unless_the_view_has_one(tiny):
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    recipe = tiny.override({"test_size": 24})
+    assert eval_data(recipe, model)[0][0].shape == (3, 2, 24, 24)
+    assert eval_data(recipe, model, View(size=20))[0][0].shape == (3, 2, 20, 20)
+    assert train_data(recipe, model)[0][0].shape == (3, 2, 16, 16)
+
+
 def test_a_smaller_view_is_the_middle_of_frames_of_the_usual_size(tiny):
     model = ctnet.create_model(tiny.model, num_classes=24)
     middle, whole = (eval_data(tiny, model, View.parse(view))[3][0] for view in ("1x1", "1x1@32"))

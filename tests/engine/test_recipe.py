@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,21 @@ def test_the_papers_recipes(name, batch, epochs, lr, dropout, weight_decay, samp
     assert (recipe.warmup_epochs, recipe.clip_grad, recipe.size) == (10, 20, 256)
     assert (recipe.head_lr, recipe.frames) == (5, 16 if name == "kinetics" else 8)
     assert recipe.flip == (name == "kinetics")
+
+
+def test_mini_kinetics_is_trained_as_kinetics_is_on_8_frames():
+    assert get_recipe("mini-kinetics") == get_recipe("kinetics").override({"dataset": "mini-kinetics", "frames": 8})
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
+def test_small_datasets_are_fine_tuned_as_the_deviations_say(name):
+    recipe = get_recipe(name)
+    changed = {"dataset": name, "init": "kinetics.safetensors", "epochs": 25, "lr": 0.005, "dropout": 0.8}
+    assert recipe == get_recipe("kinetics").override(changed | {"warmup_epochs": 0})
+    assert (recipe.frames, recipe.sampling, recipe.size) == (16, "dense", 256)
+    told = (Path(__file__).parents[2] / "book" / "deviations.md").read_text()
+    assert "fine-tuning on UCF101 and HMDB51" in told
+    assert "25 epochs, rate 0.005, dropout 0.8" in told
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import ctnet
-from ctnet.engine import Scores, View, save_model, score_files, testing
+from ctnet.analysis import count_cost
+from ctnet.engine import Scores, View, load_model, save_model, score_files, testing
 from ctnet.engine.evaluation import data_identity, evaluate
 from ctnet.engine.loading import load_split
 from ctnet.engine.testing import distinct_names
@@ -41,6 +42,15 @@ def test_lines_are_those_of_every_view_and_of_the_ensemble(networks, tiny, tmp_p
     again = score_files([tmp_path / names[0], tmp_path / names[2]])
     assert [line.gmacs for line in again] == [None] * 3
     np.testing.assert_array_equal(again[2].scores.probabilities, lines[2].scores.probabilities)
+
+
+def test_multiply_adds_are_those_of_the_clips_that_were_tested(networks):
+    changes = ["workers=0", "test_size=24", "frames=3"]
+    own, looked = (score_files(networks[:1], changes, [view])[0] for view in (View(3, 1), View(3, 1, 20)))
+    model = load_model(networks[0])
+    assert own.gmacs == pytest.approx(3 * count_cost(model, size=24, frames=3).gmacs)
+    assert looked.gmacs == pytest.approx(3 * count_cost(model, size=20, frames=3).gmacs)
+    assert (own.frames, looked.frames) == ("3x3x1", "3x3x1@20")
 
 
 def test_scores_of_the_first_network_are_kept_when_the_second_fails(networks, tmp_path, monkeypatch):

@@ -562,6 +562,34 @@ def test_a_run_goes_on_in_another_precision(whole, tiny, tmp_path):
     assert same(weights(tmp_path), weights(whole))
 
 
+@pytest.fixture
+def scaled(monkeypatch):
+    """Gradients are scaled as in fp16, which needs a GPU."""
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, enabled=True))
+
+
+def test_gradients_are_clipped_at_their_own_scale(scaled, whole, tiny, tmp_path):
+    train(tiny, tmp_path, progress=False)
+    assert read_about(tmp_path / "state.safetensors")["scaler"]["scale"] > 1
+    np.testing.assert_allclose(losses(tmp_path), losses(whole), rtol=1e-6)
+
+
+def test_a_resumed_run_goes_on_with_its_scale_of_gradients(scaled, tiny, tmp_path):
+    train_until(1, tiny.override({"save_every": 1}), tmp_path)
+    tensors, about = read_tensors(tmp_path / "state.safetensors")
+    assert about["scaler"]["scale"] != 4.0
+    about["scaler"]["scale"] = 4.0
+    write_tensors(tmp_path / "state.safetensors", tensors, about)
+    assert training.Run(tiny, tmp_path, Place(torch.device("cpu")), resume=True).scaler.get_scale() == 4.0
+
+
+def test_a_run_on_classes_in_another_order_is_refused(whole, tiny, tmp_path):
+    tensors, about = read_tensors(whole / "state.safetensors")
+    write_tensors(tmp_path / "state.safetensors", tensors, about | {"classes": about["classes"][::-1]})
+    with pytest.raises(ValueError, match="the dataset has other classes"):
+        train(tiny, tmp_path, progress=False)
+
+
 def test_the_scores_of_a_run_are_in_full_precision_whatever_it_trains_in(tiny, tmp_path, monkeypatch):
     """As on a processor that multiplies bf16, in whose 8 bits the best classes often tie."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
@@ -816,6 +844,19 @@ def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
 
 
 # -- Initial weights ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("init", "asked"), [("imagenet", "imagenet"), ("none", None)])
+def test_a_recipe_asks_for_the_weights_that_it_names(init, asked, tiny, monkeypatch):
+    found, create = [], training.create_model
+
+    def created(*arguments, weights, **options):
+        found.append(weights)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(training, "create_model", created)
+    training.build_model(tiny.override({"init": init}), ["a", "b"])
+    assert found == [asked]
 
 
 def saved(path, name="tsn_r50_twin", classes=("a", "b")):

@@ -174,3 +174,15 @@ def test_what_does_not_go_is_refused_in_one_line(name, layout, options, message,
         make(name, tmp_path / "root", layout, progress=False, **options)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_clips_are_drawn_with_the_seed_and_the_difficulty_that_are_asked_for(tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr(files, "write_video", lambda path, frames: written.update({path.name: frames}))
+    asked = {"size": 32, "frames": 5, "seed": 3, "difficulty": 0.2}
+    make("MicroSomething", tmp_path / "set", "somethingv2", counts={"train": 2, "val": 1}, progress=False, **asked)
+    config = MicroSomething.split("train", 2, **asked)
+    for number in range(2):
+        np.testing.assert_array_equal(written[f"{number + 1}.webm"], config.draw(number)[0])
+    for other in ({"seed": 0}, {"difficulty": None}):
+        assert not np.array_equal(written["1.webm"], MicroSomething.split("train", 2, **asked | other).draw(0)[0])

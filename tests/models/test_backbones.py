@@ -3,6 +3,7 @@ import torch
 import torchvision
 
 import ctnet
+from ctnet.models import registry
 
 
 def test_imagenet_weights_come_from_torchvisions_file(tmp_path, monkeypatch):
@@ -48,3 +49,25 @@ def test_the_error_names_the_folder_that_torch_looks_into(tmp_path, monkeypatch,
     folder = tmp_path if told == "set_dir" else tmp_path / "torch" / "hub"
     with pytest.raises(RuntimeError, match=f"put torchvision's file into {folder}/checkpoints, or"):
         ctnet.create_model("tsn_r50", weights="imagenet")
+
+
+OFFERED = [name for name, entry in registry.NETWORKS.items() if entry.pretrained and not name.endswith("twin")]
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_imagenet_weights_reach_every_network_that_offers_them(name, monkeypatch):
+    """Nothing is downloaded: torchvision's builders tell which weights they are asked for, and build without."""
+    asked, find = [], torchvision.models.get_model_builder
+
+    def find_builder(cnn):
+        def build(weights=None, **options):
+            asked.append(weights)
+            fresh = {} if cnn.startswith("resnet") else {"init_weights": False, "aux_logits": cnn != "googlenet"}
+            return find(cnn)(weights=None, **options | fresh)
+
+        return build
+
+    monkeypatch.setattr(torchvision.models, "get_model_builder", find_builder)
+    with torch.device("meta"):
+        ctnet.create_model(name, num_classes=5, weights="imagenet")
+    assert asked == ["IMAGENET1K_V1"]

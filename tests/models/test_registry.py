@@ -112,3 +112,11 @@ def test_a_module_that_asks_for_channels_alone_is_given_no_convolution():
         return torch.nn.Conv3d(*arguments, 3, padding=1)
 
     ctnet.tensorize(torchvision.models.resnet50(), ["layer1.1.conv2"], module=mine)
+
+
+@pytest.mark.parametrize("name", of_own_blocks())
+def test_classes_frames_and_dropout_reach_every_network(name):
+    with torch.device("meta"):
+        model = ctnet.create_model(name, num_classes=7, num_frames=24, dropout=0.3)
+    assert (model.head.out_features, model.num_frames) == (7, 24)
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.3]

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ctnet.analysis import Cost
 from ctnet.models import create_model
-from study.costs import RowCost, cost_file, costs_of, count, kept, measure, measure_and_keep, record
+from study.costs import RowCost, cost_file, costs_of, count, kept, measure, measure_all, measure_and_keep, record
 from study.exact import networks_of
 from study.paper import TABLES, Network, Row, table
 from study.runs import USUAL
@@ -151,3 +151,12 @@ def test_a_measurement_is_kept_with_its_provenance(own_results):
     made = record(network)["provenance"]
     assert made["behaviour"] == behaviour(["cost"], ["tsn_r50_twin"])
     assert not is_stale(record(network))
+
+
+def test_every_network_is_counted_once(monkeypatch):
+    network, told = Network("tsn_r50_twin", frames=3, size=32), []
+    monkeypatch.setattr("study.exact.networks_of", lambda tables: {network.key: network})
+    measure_all(1, told.append)
+    assert told == ["counting the cost of 1 networks, 1 side by side"]
+    measure_all(1, told.append)
+    assert len(told) == 1

@@ -1,10 +1,12 @@
 import json
+import math
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from study.exact import networks_of
 from study.store import results_dir
 
 
@@ -54,3 +56,38 @@ def test_claims_are_decided_without_the_packages_of_the_book():
     command = [sys.executable, "-c", blocked + "from study.__main__ import main; main()", "verify", "--table", "2a"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_verify_measures_costs_again_when_it_is_told_to(live, run_study, monkeypatch):
+    measured = []
+    monkeypatch.setattr("study.costs.measure_and_keep", measured.append)
+    assert run_study("verify", "--table", "2a", *(["--live"] if live else []))[0] == 0
+    assert measured == (list(networks_of(["2a"]).values()) if live else [])
+    assert bool(measured) == live
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [({"difference": 0.5}, "differs by 0.5"), ({"difference": math.nan}, "differs by nan"), ({"error": "no"}, "no")],
+)
+def test_exports_that_fail_or_differ_are_named_and_counted(outcome, why, run_study, monkeypatch):
+    kept = {"a": {"difference": 1e-5}, "b": outcome, "c": {"error": "TypeError: too new"}}
+    asked = []
+    monkeypatch.setattr("study.speed.try_exports", lambda *arguments: asked.append(arguments) or kept)
+    code, out, _ = run_study("exports", "a", "b", "c", "--again")
+    assert (code, asked) == (1, [(["a", "b", "c"], True)])
+    assert "1 of 3 networks give the same scores" in out
+    assert [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")] == ["b", "c"]
+    assert why in out
+    assert "TypeError: too new" in out
+    assert json.loads(run_study("exports", "a", "--json")[1]).keys() == kept.keys()
+    del kept["b"], kept["c"]
+    assert run_study("exports", "a")[:1] == (0,)
+
+
+def test_status_names_the_kept_runs_that_no_table_asks_for(own_results, run_study):
+    assert run_study("status", "--unused") == (0, "no run is unused\n", "")
+    (own_results / "runs" / "odd.json").touch()
+    assert run_study("status", "--unused") == (0, "odd\n", "")
+    assert json.loads(run_study("status", "--unused", "--json")[1]) == ["odd"]

@@ -49,6 +49,16 @@ def test_it_is_measured_again_when_its_code_has_changed(root, change, again):
     assert measured("cost", lambda: 2, ["code"]) == (2 if again else 1)
 
 
+@pytest.mark.parametrize("package", ["torch", "torchvision", "fvcore", "pytorchvideo", "numpy"])
+def test_it_is_measured_again_with_another_version_of_a_package(package, root, monkeypatch):
+    assert measured("cost", lambda: 1, ["code"]) == 1
+    known = module.version
+    monkeypatch.setattr(module, "version", lambda name: "9.9" if name == package else known(name))
+    code_state.cache_clear()
+    assert value("cost", ["code"]) is None
+    assert measured("cost", lambda: 2, ["code"]) == 2
+
+
 def test_it_is_measured_again_when_it_depends_on_more_or_is_damaged(root):
     measured("cost", lambda: 1, ["code"])
     assert value("cost", ["code", "other.py"]) is None

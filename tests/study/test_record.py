@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ctnet import create_model, save_model
 from ctnet.engine import Scores, View, get_recipe
+from ctnet.engine.evaluation import data_identity
 from ctnet.micro import make
 from study.fullscale import SIZES, Size, Target, wilson
 from study.record import find_target, record
@@ -93,6 +96,62 @@ def test_scores_of_other_versions_are_stale(fill):
 def test_other_scores_are_refused_and_nothing_is_kept(changes, message, fill, own_results):
     with pytest.raises(ValueError, match=message):
         fill(50, **changes)
+    assert not (own_results / "full-scale").exists()
+
+
+@pytest.fixture
+def members(own_results, tmp_path):
+    """A function that writes scores of the networks of Table 6's ensemble, of 8 and 16 frames.
+
+    The first finds class n, the other class n + 1 likelier than class 2, which both have second: only together they
+    say 2.
+    """
+
+    def write(engine=0):
+        paths = []
+        for number, frames in enumerate((8, 16)):
+            probabilities = np.full((11_522, 174), 0.001, np.float32)
+            probabilities[:, number], probabilities[:, 2] = 0.4, 0.3
+            labels = np.where(np.arange(11_522) < 9000, 2, 5)
+            names, classes = ([str(each) for each in range(count)] for count in (11_522, 174))
+            scores = Scores(probabilities, labels, names, classes)
+            about = {
+                "weights": f"{number}a129038d9a00aed",
+                "recipe": V1.override({"frames": frames}).to_dict(),
+                "changed": [],
+                "view": "1x1",
+                "precision": "float32",
+                "devices": "1 x H100",
+                "seconds": 1.5,
+                "versions": {},
+                "data": data_identity(scores),
+                "behaviour": behaviour(["data", "engine"], ["ctnet_r50"]),
+            }
+            about["behaviour"]["engine"] += number * engine
+            paths.append(tmp_path / f"{number}.npz")
+            replace(scores, about=about).save(paths[-1])
+        return paths
+
+    return write
+
+
+def test_an_ensemble_is_filed_with_its_common_accuracy(members):
+    paths = members()
+    assert [Scores.load(path).accuracy() for path in paths] == [0, 0]
+    content = json.loads(record(paths, "6/8-16").read_text())
+    assert content["metrics"]["top1"] == 9000 / 11_522
+    assert content["interval"]["top1"] == pytest.approx(wilson(9000 / 11_522, 11_522))
+    assert [(each["weights"], each["recipe"]["frames"]) for each in content["networks"]] == [
+        ("0a129038d9a00aed", 8),
+        ("1a129038d9a00aed", 16),
+    ]
+    assert content["provenance"]["seconds"] == 3.0
+    assert content["provenance"]["behaviour"] == behaviour(["data", "engine"], ["ctnet_r50"])
+
+
+def test_members_that_were_tested_by_different_versions_make_no_ensemble(members, own_results):
+    with pytest.raises(ValueError, match="different versions"):
+        record(members(engine=1), "6/8-16")
     assert not (own_results / "full-scale").exists()
 
 

@@ -396,3 +396,18 @@ def test_an_outcome_that_lacks_a_part_is_damaged(own_results, edited, part):
         outcome(name)
     (own_results / run_file(name)).unlink()
     assert outcome(name) is None
+
+
+@pytest.mark.parametrize(("accuracy", "ends"), [(0.99, [100, 100]), (0.01, [0, 0]), (0.5, None)])
+def test_intervals_of_accuracies_stay_between_0_and_100(accuracy, ends, results):
+    results("2a", "ct-module", accuracy, spread=0.02)
+    line = accuracy_table("2a").loc["ct-module"]
+    assert 0 <= line["low"] < line["accuracy"] < line["high"] <= 100
+    if ends:
+        assert ends[0] in (line["low"], line["high"])
+
+
+def test_seeds_that_no_verdict_reads_are_not_trained():
+    assert len(runs_of(["2g"], len(seeds_of("2g")))) == len(runs_of(["2g"]))
+    with pytest.raises(ValueError, match="no verdict reads more than 6 seeds of these tables, and 7 were asked for"):
+        runs_of(["2g"], 7)

@@ -1,6 +1,8 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -136,3 +138,26 @@ def test_a_measurement_without_weights_is_refused_in_one_line(run_study, tmp_pat
     assert err.startswith("study: 15 of 15 trained networks are missing, such as ")
     assert err.endswith(": `python -m study run --weights --table 2a-sgd --table 2g-sgd` trains them again\n")
     assert err.count("\n") == 1
+
+
+def test_untrained_networks_are_those_that_training_starts_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(saliency_maps, "CLIPS", 1)
+    monkeypatch.setattr(saliency_maps, "pictured_runs", dict)
+
+    def looked_at(models, dataset, relu):
+        ((name, model),) = models.items()
+        return pd.DataFrame({"relu": relu, "name": name, "weight": model.head.weight[0, 0].item()})
+
+    monkeypatch.setattr(saliency_maps, "measure_maps", looked_at)
+    run = measured_runs()["csn-module"][1]
+    run = replace(run, recipe=run.recipe.override({"root": str(tmp_path / "clips")}))
+    torch.manual_seed(run.recipe.seed)
+    model = build_model(run.recipe, clips_of(run).class_names)
+    before = model.head.weight[0, 0].item()
+    torch.nn.init.constant_(model.head.weight, 0.5)
+    (tmp_path / run.name).mkdir()
+    save_model(weights_file(run, tmp_path), model, recipe=run.recipe)
+    found = saliency_maps._tables({"csn-module": [run]}, tmp_path, list)
+    weights = {kind: table["weight"].tolist() for (kind, _), (table,) in found.items()}
+    assert weights == {"trained": [0.5], "positive": [0.5], "untrained": [before]}
+    assert before != 0.5

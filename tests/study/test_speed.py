@@ -1,7 +1,9 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
+from ctnet import deploy
 from ctnet.models import list_models, network_version
 from study import speed
 from study.store import read
@@ -46,7 +48,7 @@ def test_kept_exports_name_their_networks_and_what_failed():
     kept = read("speed/exports.json")
     assert set(kept) <= set(list_models())
     for name, outcome in kept.items():
-        assert outcome["version"] <= network_version(name)
+        assert outcome["version"] == network_version(name)
         assert ("error" in outcome) != ("difference" in outcome)
 
 
@@ -58,3 +60,47 @@ def test_an_export_is_tried_compared_and_kept(monkeypatch, tmp_path):
     assert json.loads((tmp_path / "speed" / "exports.json").read_text()) == found
     assert found["tsn_r50_twin"]["provenance"]["behaviour"]["networks"].keys() == {"tsn_r50_twin"}
     assert speed.try_exports(["tsn_r50_twin"]) == found  # not made again
+
+
+@pytest.fixture
+def empty(monkeypatch, tmp_path):
+    """A folder of results without any of speed."""
+    (tmp_path / "published").mkdir()
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def test_a_part_is_measured_as_it_is_declared_between_two_rates_of_matrices(empty, monkeypatch):
+    calls, rates = [], iter([2.0, 4.0])
+    timing = deploy.Timing("tsn_r50", "eager", 1, 5.0, 30.0, 2.0, 40.0, None)
+    monkeypatch.setattr(deploy, "bench", lambda *arguments, **options: calls.append((arguments, options)) or [timing])
+    monkeypatch.setattr(deploy, "matrix_rate", lambda threads: calls.append(threads) or next(rates))
+    speed.measure_speed("runtimes")
+    arguments = (("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"))
+    options = {"frames": 8, "size": 256, "threads": 1, "rounds": 15, "progress": True}
+    assert calls == [1, (arguments, options), 1]
+    kept = speed.speed("runtimes")
+    assert kept["matrix_rate"] == 3.0
+    assert (kept["timings"], kept["frames"], kept["size"], kept["rounds"]) == ([asdict(timing)], 8, 256, 15)
+    assert kept["provenance"]["versions"].keys() >= {"torch", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(TypeError("no operator\nand more"), "TypeError: no operator"), (ValueError(), "ValueError: ")]
+)
+def test_an_export_that_fails_is_kept_with_its_error(error, told, empty, monkeypatch):
+    tried = []
+
+    def fail(*arguments, **options):
+        tried.append(options)
+        raise error
+
+    monkeypatch.setattr(deploy, "export", fail)
+    found = speed.try_exports(["tsn_r50_twin"])["tsn_r50_twin"]
+    assert (found["clip"], found["error"]) == ([8, 32], told)
+    assert "difference" not in found
+    assert found["version"] == network_version("tsn_r50_twin")
+    assert speed.try_exports(["tsn_r50_twin"]) == {"tsn_r50_twin": found}
+    assert tried == [{"frames": 8, "size": 32}]
+    speed.try_exports(["tsn_r50_twin"], again=True)
+    assert len(tried) == 2

@@ -171,3 +171,8 @@ def test_the_margin_is_held_against_two_one_sided_tests():
             ttest_1samp(gains, MARGIN, alternative="less").pvalue,
         ]
         assert found.is_within(MARGIN) == (max(known) < LEVEL)
+
+
+@pytest.mark.parametrize(("mean", "p"), [(3.0, 0), (-3.0, 0), (0.0, 1)])
+def test_a_difference_without_any_spread_is_certain(mean, p):
+    assert Difference(mean, 0.0, 3, 9).p == p

@@ -31,6 +31,7 @@ from study.sweep import (
     fuse_done,
     hours_left,
     left_of,
+    networks_of,
     repeat,
     state_of,
     submit,
@@ -141,6 +142,19 @@ def test_a_runs_file_agrees_with_the_scores_that_it_leaves(done):
         assert len(content["epochs"]) == run.recipe.epochs
         assert content["epochs"][-1]["val_top1"] == scores.accuracy()
         assert len(content["first_losses"]) == min(PROBE, 4 * run.recipe.epochs)
+
+
+def test_a_runs_file_tells_how_its_losses_went_part_by_part(done, monkeypatch):
+    """The run is made once more, so that a part has several steps."""
+    *_, run = done[0].values()
+    monkeypatch.setattr("study.sweep.CURVE", 3)
+    (results_dir() / run_file(run.name)).unlink()
+    content = execute(run, done[1])
+    losses = json.loads((done[1] / run.name / "metrics.json").read_text())["losses"]
+    assert len(losses) == 8
+    parts = (losses[:3], losses[3:6], losses[6:])
+    assert content["curve"] == pytest.approx([np.mean(part) for part in parts], abs=1e-4)
+    assert content["first_losses"] == losses
 
 
 def test_a_runs_file_tells_the_data_and_the_circumstances(done):
@@ -331,6 +345,11 @@ def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensembl
     assert content_of(name)["predictions"] == fused["predictions"]
     assert fuse_done(work, second.name) == []
     assert not (results_dir() / run_file(name)).exists()
+
+
+def test_an_outcome_depends_on_the_network_that_its_weights_come_from_too():
+    (run,) = twins_of("2g")["ct-module", "top1"].runs
+    assert networks_of(run) == ["ctnet_r26_twin", "tsn_r26_twin"]
 
 
 def test_members_that_are_stale_are_not_fused(ensemble):
@@ -609,6 +628,24 @@ def test_the_time_left_follows_the_clips_of_a_run(ensemble):
     longer = replace(first, recipe=replace(first.recipe, seed=5, epochs=3))
     left = 3 * 10.0 * first.recipe.train_clips
     assert hours_left({run.name: run for run in (longer, second)}, work, clip_seconds()) == pytest.approx(left / 3600)
+
+
+def test_a_clip_costs_what_it_did_in_runs_of_the_same_network(declare, changes, tmp_path, monkeypatch):
+    """Networks without a run cost what the usual run did."""
+    declared = {"seeds": 1, "twins": {"top1": changes}, "orders": {}}
+    declared["rows"] = [
+        row | {"id": name, "network": {"model": name, "frames": 2}}
+        for name, (row,) in ((name, rows({})) for name in ("tsn_r50", "ctnet_r50"))
+    ]
+    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a=declared)))
+    seconds = {"tsn_r50_twin": 1, "ctnet_r50_twin": 3}
+    for name, run in runs_of().items():
+        recipe = run.recipe
+        clips = recipe.train_clips or MICRO_DATASETS[recipe.dataset].counts["train"]
+        made = {"seconds": seconds[recipe.model] * clips * recipe.epochs}
+        write(run_file(name), {"predictions": {}, "provenance": made})
+    cost = clip_seconds()
+    assert [cost(model) for model in (*seconds, "csn_r50_twin")] == [1, 3, 1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -34,6 +34,14 @@ def test_directions_are_shown_with_their_verdicts(some):
     assert "verdict-supported" in styled.to_html()
 
 
+def test_p_of_a_comparison_that_is_not_finished_is_not_shown(results):
+    for row, accuracy in (("c3d-module", 0.5), ("ct-module", 0.7)):
+        results("2a", row, accuracy, seeds=range(3))
+    line = direction_table("2a").data.iloc[0]
+    assert line["Twins, points"] == "+20.0"
+    assert line["p, and corrected"] == "–"
+
+
 def test_p_is_shown_as_it_is_and_corrected_for_all_directions_of_the_table(results):
     """Three directions: the smallest p is taken three times, the next one twice."""
     for row, accuracy in (("c3d-module", 0.68), ("r-2-1-d-module", 0.66), ("csn-module", 0.69), ("ct-module", 0.7)):

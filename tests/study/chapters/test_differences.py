@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from study.chapters.differences import direction_figure
@@ -39,6 +40,17 @@ def test_places_are_in_the_order_of_the_values():
     means = [float(place) for place in re.findall(r'class="mean" style="left:([\d.]+)%', html)]
     values = [d.found.mean for d in of("2g")]
     assert sorted(range(4), key=means.__getitem__) == sorted(range(4), key=values.__getitem__)
+
+
+def test_intervals_are_drawn_from_their_lower_to_their_upper_end():
+    html = direction_figure("2g").data
+    found = [d.found for d in of("2g")]
+    means = [float(place) for place in re.findall(r'class="mean" style="left:([\d.]+)%', html)]
+    slope, start = np.polyfit([each.mean for each in found], means, 1)
+    drawn = re.findall(r'class="interval" style="left:([\d.]+)%;width:([\d.]+)%', html)
+    ends = [(float(left), float(left) + float(width)) for left, width in drawn]
+    expected = [(start + slope * each.low, start + slope * each.high) for each in found]
+    np.testing.assert_allclose(ends, expected, atol=0.05)
 
 
 def test_seeds_appear_when_a_row_is_reached(show):
