@@ -72,7 +72,7 @@ def load_network(path: PathLike) -> tuple[VideoModel, Recipe]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds the recipe of another version of ctnet: export it anew ({error})") from error
     changes = {"frames": about["frames"]}
-    if about["size"] != (recipe.test_size or recipe.size):
+    if about["size"] != recipe.eval_size:
         changes["test_size"] = about["size"]
     return ExportedModel(run, about), recipe.override(changes)
 

@@ -144,7 +144,9 @@ def _unwrapped(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     return state_dict
 
 
-def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str, Tensor]) -> None:
+def load_official_checkpoint(
+    model: nn.Module, checkpoint: str | Path | dict[str, Tensor], new_head: bool = False
+) -> None:
     """Load weights of the authors' code into `model`, using every entry and setting every parameter.
 
     Only the number of batches that batch normalisation has seen may be missing; old files lack it.
@@ -153,6 +155,7 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
         model: such as ``create_model("ctnet_r50", num_classes=174)``; the checkpoint does not depend on T.
         checkpoint: a file that their training script wrote (read with ``weights_only=True``, nothing in it is
             executed), or its state dict. One in this package's own names is loaded as it is.
+        new_head: keep the model's own head where the checkpoint's is of another number of classes.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -166,6 +169,9 @@ def load_official_checkpoint(model: nn.Module, checkpoint: str | Path | dict[str
     converted, ours = convert_official_state_dict(state_dict, model), model.state_dict()
     counters = {key: value for key, value in ours.items() if key.endswith("num_batches_tracked")}
     converted = counters | converted
+    head = {key: value for key, value in ours.items() if key.startswith("head.")}
+    if new_head and all(key in converted for key in head):
+        converted |= head if any(converted[key].shape != value.shape for key, value in head.items()) else {}
     problems = [f"missing {key}" for key in ours if key not in converted]
     problems += [f"left over {key}" for key in converted if key not in ours]
     problems += [

@@ -83,7 +83,8 @@ def create_model(
         weights: "imagenet" starts the backbone from torchvision's weights; everything else, and all without it, is
             random. Another name, such as "micro-something", gives a network that the study has trained, with its
             classes, see `ctnet.models.weights`; for another `num_classes` its head is drawn anew.
-        checkpoint: a file of the authors' code to load, see `load_official_checkpoint`.
+        checkpoint: a file of the authors' code to load, see `load_official_checkpoint`; for another `num_classes` than
+            the file's its head is drawn anew.
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
             excitation, pointwise. Its `blocks` says which: how many blocks of a ResNet-50 (Table 2e: 0, 1, 4, 6, 7 or
@@ -101,6 +102,7 @@ def create_model(
         there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
     trained = find_weights(name, weights) if weights not in (None, "imagenet") else None
+    new_head = num_classes is not None
     if num_classes is None:
         num_classes = len(trained.classes) if trained else 174
     if weights == "imagenet" and not entry.pretrained:
@@ -120,5 +122,5 @@ def create_model(
         (r, g, b), (dr, dg, db) = trained.normalisation["mean"], trained.normalisation["std"]
         model.input_mean, model.input_std = (r, g, b), (dr, dg, db)
     if checkpoint is not None:
-        load_official_checkpoint(model, checkpoint)
+        load_official_checkpoint(model, checkpoint, new_head)
     return model

@@ -119,7 +119,13 @@ def test_loaded_network_gives_the_authors_scores(official, state_dict, tmp_path)
 def test_the_authors_file_becomes_one_that_knows_its_network_and_recipe(official, state_dict, tmp_path, run):
     torch.save({"state_dict": state_dict}, tmp_path / "ct_net_8f_r50.pth.tar")
     recipe = get_recipe("somethingv1")
-    paths = str(tmp_path / "ct_net_8f_r50.pth.tar"), "--out", str(tmp_path / "new.safetensors")
+    paths = (
+        str(tmp_path / "ct_net_8f_r50.pth.tar"),
+        "--recipe",
+        "somethingv1",
+        "--out",
+        str(tmp_path / "new.safetensors"),
+    )
     assert run("convert", *paths) == (0, f"{paths[-1]}: ready\n", "")
     model, clip = load_model(tmp_path / "new.safetensors"), torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
@@ -207,6 +213,17 @@ def test_weights_in_this_packages_names_are_loaded_as_they_are(prefix):
     model, clips = ctnet.create_model("ctnet_r26_twin", num_classes=5).eval(), torch.randn(1, 3, 2, 32, 32)
     load_official_checkpoint(model, {prefix + key: value for key, value in own.state_dict().items()})
     assert torch.equal(model(clips), own(clips))
+
+
+def test_another_number_of_classes_draws_the_head_anew_where_it_is_asked_for(state_dict, tmp_path):
+    torch.save({"state_dict": state_dict}, tmp_path / "file.pth.tar")
+    whole = ctnet.create_model("ctnet_r50", checkpoint=tmp_path / "file.pth.tar").state_dict()
+    model = ctnet.create_model("ctnet_r50", num_classes=5, checkpoint=tmp_path / "file.pth.tar")
+    found = model.state_dict()
+    assert found["head.weight"].shape == (5, 2048)
+    assert all(torch.equal(found[key], value) for key, value in whole.items() if not key.startswith("head."))
+    with pytest.raises(ValueError, match="2 entries differ: head.weight"):
+        load_official_checkpoint(model, state_dict)
 
 
 def test_counters_of_batch_normalisation_may_be_missing(state_dict, model):
