@@ -185,10 +185,10 @@ def export_all(
 ) -> None:
     """Export networks to ONNX and compare scores in ONNX Runtime; exit with 1 when one cannot, or differs."""
     from ctnet.models import list_models
-    from study.speed import try_exports
+    from study.speed import is_same, try_exports
 
     found = try_exports(model or list_models(), again)
-    failed = {name: kept for name, kept in found.items() if not kept.get("difference", 1) <= 1e-4}
+    failed = {name: kept for name, kept in found.items() if not is_same(kept)}
     if as_json:
         print(json.dumps(found, indent=1))
     else:

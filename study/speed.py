@@ -1,7 +1,8 @@
 """What a clip costs in time: measured once on one machine, kept in `results/speed`, shown beside its FLOPs."""
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -195,6 +196,23 @@ def try_exports(names: Iterable[str], again: bool = False) -> dict[str, dict[str
         kept[name] = found | {"provenance": made | {"versions": made["versions"] | runtimes}}
         write("speed/exports.json", dict(sorted(kept.items())))
     return {name: kept[name] for name in names}
+
+
+SAME = 1e-4
+"""Difference between scores of a network and of its export, over the largest score, up to which they are the same."""
+
+
+def exports() -> dict[str, dict[str, Any]]:
+    """What `try_exports` has kept, of networks as they are today: network -> what became of it."""
+    from ctnet.models import list_models, network_version
+
+    kept = read("speed/exports.json") or {}
+    return {name: kept[name] for name in list_models() if kept.get(name, {}).get("version") == network_version(name)}
+
+
+def is_same(outcome: Mapping[str, Any]) -> bool:
+    """Whether an export gives the scores of its network; one that failed, or gives no numbers, does not."""
+    return bool(outcome.get("difference", math.inf) <= SAME)
 
 
 def _try_export(name: str) -> dict[str, Any]:

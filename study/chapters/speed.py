@@ -4,14 +4,15 @@ import math
 from typing import Any
 
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 
+from ctnet.models import list_models
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure, plain_ticks
 from study.chapters.tables import chapter_card
 from study.paper import table
-from study.speed import roof, speed, times
+from study.speed import exports, is_same, roof, speed, times
 
 RUNTIMES = {
     "eager": "PyTorch",
@@ -130,6 +131,21 @@ def plot_groups(rates: pd.DataFrame) -> Figure:
     axes.set(xlabel="channels of a group", ylabel="GMAC/s")
     axes.legend()
     return figure
+
+
+def exports_told() -> Markdown:
+    """How many networks were exported, and which of them do not give the same scores."""
+    found, names = exports(), list_models()
+    same = [outcome["difference"] for outcome in found.values() if is_same(outcome)]
+    text = f"Of the {len(names)} networks of the package, `python -m study exports` has tried {len(found)}. "
+    text += f"{len(same)} give the same scores in ONNX Runtime"
+    text += f", to {max(same):.0e} of the largest one." if same else "."
+    others = {name: outcome for name, outcome in found.items() if not is_same(outcome)}
+    reasons = {
+        name: outcome.get("error", f"differs by {outcome.get('difference')}") for name, outcome in others.items()
+    }
+    lines = [f"- `{name}`: {reason}" for name, reason in reasons.items()]
+    return Markdown("\n".join([text, *([""] if lines else []), *lines]))
 
 
 def estimated_times() -> pd.DataFrame:

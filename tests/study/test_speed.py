@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -50,6 +51,19 @@ def test_kept_exports_name_their_networks_and_what_failed():
     for name, outcome in kept.items():
         assert outcome["version"] == network_version(name)
         assert ("error" in outcome) != ("difference" in outcome)
+
+
+def test_exports_of_older_networks_are_not_told(monkeypatch):
+    kept = {"tsn_r50": {"version": network_version("tsn_r50"), "difference": 0.0}, "ctnet_r50": {"version": 0}}
+    monkeypatch.setattr(speed, "read", lambda file: kept)
+    assert speed.exports() == {"tsn_r50": kept["tsn_r50"]}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "same"), [({"difference": 1e-5}, True), ({"difference": math.nan}, False), ({}, False)]
+)
+def test_an_export_is_the_same_where_its_scores_are(outcome, same):
+    assert speed.is_same(outcome) == same
 
 
 def test_an_export_is_tried_compared_and_kept(monkeypatch, tmp_path):

@@ -30,6 +30,14 @@ def test_tables_show_every_network_and_runtime():
     assert float(shown.iloc[0]["CT-Net / TSN"]) == pytest.approx(ratio, abs=0.006)
 
 
+def test_exports_that_fail_are_told_by_name(monkeypatch):
+    found = {"a": {"difference": 2e-6}, "b": {"difference": 0.5}, "c": {"error": "OnnxError: no"}}
+    monkeypatch.setattr(speed, "exports", lambda: found)
+    told = speed.exports_told().data
+    assert "has tried 3. 1 give the same scores in ONNX Runtime, to 2e-06" in told
+    assert told.splitlines()[-2:] == ["- `b`: differs by 0.5", "- `c`: OnnxError: no"]
+
+
 def test_figure_5_in_time_divides_printed_costs_by_measured_rates():
     frame = speed.estimated_times()
     rates = times("networks").query("backend == 'optimized'").set_index("model")["rate"]
