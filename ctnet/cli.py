@@ -6,7 +6,7 @@ import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast, get_args
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -33,6 +33,8 @@ def begin(modules: Modules = None) -> None:
     if modules:
         sys.path.insert(0, os.getcwd())
     for name in modules or []:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"--import {name}: name the module, such as mine, not its file")
         try:
             import_module(name)
         except ModuleNotFoundError as error:
@@ -231,8 +233,6 @@ def test_checkpoints(
     from ctnet.engine import View, distributed, score_files
     from ctnet.engine.evaluation import Average
 
-    if average not in get_args(Average):
-        raise ValueError(f"--average {average} is not known; there are {', '.join(get_args(Average))}")
     changes = [text for text in targets if "=" in text and not Path(text).exists()]
     files = [Path(text) for text in targets if text not in changes]
     with distributed() as place:

@@ -135,7 +135,8 @@ def _check(
 
 def _order_claims(name: str, costs: Mapping[str, RowCost]) -> Iterator[Claim]:
     if told := table(name).costs:
-        gmacs = {row: round(cost.gmacs, 2) for row, cost in costs.items()}
+        named = {row for pair in told.dearer for row in pair}
+        gmacs = {row: round(cost.gmacs, 2) for row, cost in costs.items() if row in named}
         holds = all(gmacs[dear] > gmacs[cheap] for dear, cheap in told.dearer)
         rule = "order of the costs measured at full size"
         yield _check(name, "text", told.statement, told.order, list(gmacs.values()), holds, told.note, rule)

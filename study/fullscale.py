@@ -31,7 +31,6 @@ SIZES = {
     "mini-kinetics": Size(200, 80_000, 5_000),
 }
 """The datasets of the tables that full-scale runs can fill."""
-"""What such an accuracy depends on besides its networks."""
 LEAST = 0.9
 """Share of a validation split that must be there: some of Kinetics' videos are gone from the web."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ctnet.engine import Recipe, Scores, View, fuse
 from ctnet.engine.evaluation import data_identity
-from ctnet.engine.recipe import EXECUTION
+from ctnet.engine.recipe import EXECUTION, REPAIRS
 from ctnet.errors import did_you_mean
 from study.fullscale import SEVERAL_CLIPS, Target, wilson
 from study.paper import all_rows, table
@@ -35,6 +35,9 @@ def record(files: Sequence[Path], name: str) -> Path:
     views = sorted({each["view"] for each in about})
     if len(views) > 1:
         raise ValueError(f"a row is about one view, and these are scores of {' and '.join(views)}")
+    averages = sorted({each.get("average", "probabilities") for each in about})
+    if len(averages) > 1:
+        raise ValueError(f"the members average views differently, by {' and '.join(averages)}: test all alike")
     target = find_target(name, recipes, View.parse(views[0]), {field for each in about for field in each["changed"]})
     scores = fuse(kept)
     target.check_videos(len(scores.classes), len(scores.labels))
@@ -42,6 +45,7 @@ def record(files: Sequence[Path], name: str) -> Path:
     content = {
         **asdict(target),
         "view": views[0],
+        "average": averages[0],
         "videos": len(scores.labels),
         "metrics": shares,
         "interval": {metric: wilson(share, len(scores.labels)) for metric, share in shares.items()},
@@ -104,7 +108,7 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View, changed: Itera
     Raises:
         ValueError: for an unknown row, or one that is about other networks, another dataset or other views.
     """
-    if others := set(changed) - EXECUTION - {"test_size", "skip", "missing"}:
+    if others := set(changed) - EXECUTION - REPAIRS - {"test_size"}:
         raise ValueError(f"a row takes networks as they were trained: test without {', '.join(sorted(others))}")
     known = {f"{row.table}/{row.id}": row for row in all_rows() if row.networks}
     if name not in known:

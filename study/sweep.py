@@ -384,6 +384,8 @@ def _end(run: TwinRun, work: Path, code: int) -> str | None:
     """Why a run's process failed, by its own mark or else its exit code; None if it did not."""
     if code == 0:
         return None
+    if code in (128 + signal.SIGTERM, 128 + signal.SIGUSR1):  # it has saved how far it came
+        return f"stopped by {signal.Signals(code - 128).name}; run again to go on"
     reason = failure_of(run, work) or (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
     return _mark(run, work, f"{reason}; see {work / run.name / LOG}")
 

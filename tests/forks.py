@@ -44,6 +44,11 @@ class Fork:
         """Whether it has not ended."""
         return self._process.is_alive()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to it and to all that it has started."""
+        assert self._process.pid is not None
+        os.killpg(self._process.pid, number)
+
     def kill(self) -> Done:
         """Kill it, as `kill -9` does."""
         self._process.kill()

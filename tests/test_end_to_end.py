@@ -183,7 +183,7 @@ def test_mistakes_are_one_line(trained, videos, run, tmp_path):
         (["train", "somethingv2", "init=none", "--out", str(tmp_path / "x")], "root=DIRECTORY"),
         (["train", "somethingv2", f"root={videos}", *FIELDS, "lr=1", "--out", str(trained)], "another recipe"),
         (["test", checkpoint, "--view", "2x2"], "is no view"),
-        (["test", checkpoint, "--average", "labels"], "there are probabilities, scores"),
+        (["test", checkpoint, "--average", "labels"], "by their probabilities or scores, not by 'labels'"),
         (["test", str(tmp_path / "none.safetensors")], "no weights at"),
         (["test", str(tmp_path / "text.webm")], "damaged or no file of weights"),
         (["test", checkpoint, "root=/nowhere"], "/nowhere"),

@@ -14,12 +14,12 @@ or a folder of pictures. Links are followed. Hidden files, and files that are no
 |                 |                                                   | another kind, or a folder of its frames      |
 | `ucf101`        | `ucfTrainTestlist/`                               | `UCF-101/<class>/`                           |
 | `hmdb51`        | `testTrainMulti_7030_splits/`                     | `hmdb51_org/<class>/`                        |
-| `lists`         | `train.txt`, `val.txt`, maybe `classes.txt`       | anywhere in the root, as the lists say       |
 | `folders`       | none                                              | `train/<class>/` and `val/<class>/`          |
+| `lists`         | `train.txt`, `val.txt`, maybe `classes.txt`       | anywhere in the root, as the lists say       |
 
 A line of `lists` is a video's path under the root, a tab, and its class; or, as in the lists of TSN and TSM, path and
 number of the class, maybe the number of frames, with spaces between. `classes.txt` names the classes in the order of
-their numbers; without it they are those of `train.txt`, sorted.
+their numbers. Without it they are those of `train.txt`, sorted, or the numbers from 0 to the largest there.
 """
 
 import csv
@@ -406,7 +406,8 @@ def _hmdb51(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
     return classes, entries
 
 
-_LISTED = re.compile(r"(?P<path>.+?)(?:\t(?P<label>[^\t]+)| +(?:\d+ +)?(?P<number>\d+))")
+_LISTED = re.compile(r"(?P<path>[^\t]+?)(?:\t(?:\d+\t)?(?P<label>[^\t]+)| +(?:\d+ +)?(?P<number>\d+))")
+_MOST = 100_000  # classes of lists that only number them
 
 
 def _lists(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
@@ -420,11 +421,12 @@ def _lists(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
             label = (told["label"] or told["number"]).strip()
             if names and label not in names and label.isdecimal() and int(label) < len(names):
                 label = names[int(label)]
-            yield Entry(told["path"].replace("\\", "/"), label)
+            path = told["path"].replace("\\", "/")
+            yield Entry(os.path.relpath(root / path, root).replace(os.sep, "/"), label)
 
     found = {entry.label for entry in listed("train") if not entry.problem}
-    numbered = all(label.isdecimal() for label in found)
-    return names or sorted(found, key=(lambda label: (int(label), label)) if numbered else None), listed(split)
+    largest = max(map(int, found)) if found and all(label.isdecimal() for label in found) else _MOST
+    return names or (sorted(found) if largest >= _MOST else [str(n) for n in range(largest + 1)]), listed(split)
 
 
 def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
@@ -453,7 +455,7 @@ _LAYOUTS: dict[str, tuple[tuple[str, ...], Callable[[Path, Split, int], tuple[li
     "hmdb51": (("testTrainMulti_7030_splits/*_test_split1.txt",), _hmdb51),
     "mini-kinetics": (("train_ytid_list.txt",), _mini_kinetics),
     "kinetics": (("train.csv",), _kinetics),
-    "lists": (("train.txt",), _lists),
     "folders": (("train/*/*",), _folders),
+    "lists": (("train.txt",), _lists),
 }
 DATASETS = tuple(_LAYOUTS)

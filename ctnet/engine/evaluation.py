@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -134,6 +134,12 @@ def data_identity(scored: Scores | VideoDataset) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+def check_average(average: str) -> None:
+    """Raise ValueError unless views can be averaged so."""
+    if average not in get_args(Average):
+        raise ValueError(f"views are averaged by their {' or '.join(get_args(Average))}, not by {average!r}")
+
+
 def evaluate(
     model: VideoModel,
     dataset: VideoDataset,
@@ -158,8 +164,9 @@ def evaluate(
         progress: show a bar.
 
     Raises:
-        ValueError: when the model scores another number of classes.
+        ValueError: when the model scores another number of classes, or the average is not known.
     """
+    check_average(average)
     place = place or Place(next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
     mine = range(len(dataset))[place.rank :: place.world]
     first = dataset[0][0] if len(dataset) else None

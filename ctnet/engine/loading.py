@@ -1,5 +1,6 @@
 """From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
 
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -224,6 +225,7 @@ class Loader:
             collate_fn=_collate,
             pin_memory=place.device.type == "cuda",
             persistent_workers=workers > 0,  # they stay between two passes
+            worker_init_fn=_end_with_the_trainer,
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
 
@@ -235,6 +237,13 @@ class Loader:
             if isinstance(batch, _Failure):
                 raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
             yield batch
+
+
+def _end_with_the_trainer(number: int) -> None:
+    """Have a process that loads data outlive signals to its group: the one that trains saves first, then ends it."""
+    for name in ("SIGTERM", "SIGUSR1"):
+        if kind := getattr(signal, name, None):
+            signal.signal(kind, signal.SIG_IGN)
 
 
 class _Failure(NamedTuple):

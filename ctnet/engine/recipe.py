@@ -74,11 +74,11 @@ class Recipe:
     rest_lr: Positive = 0.3  # with "muon": times lr, for all that is no kernel
     warmup_epochs: NotNegative = 10
     decay_epochs: PositiveOrOff = None  # at the end, in a straight line to zero; null: a cosine from the warm-up on
-    momentum: BelowOne = 0.9
+    momentum: BelowOne = 0.9  # but with "adamw"
     weight_decay: NotNegative = 5e-4  # not on biases and batch normalisation
     clip_grad: PositiveOrOff = 20.0  # largest norm of the gradient
     label_smoothing: BelowOne = 0.0
-    mixup: NotNegative = 0.0  # alpha of the share of another clip that is blended into each; 0: none
+    mixup: NotNegative = 0.0  # alpha of the share of another clip on the device that is blended into each; 0: none
     ema: BelowOne = 0.0  # decay, at every step, of the mean of the weights, which is tested and kept; 0: no mean
     freeze: Parts = field(default_factory=list)  # which stay as they are
     freeze_bn: Literal["none", "partial", "all"] = "none"  # "partial" keeps the statistics of all but the first
@@ -114,8 +114,6 @@ class Recipe:
         if self.warmup_epochs + (self.decay_epochs or 0) > self.epochs:
             decay = f" and {self.decay_epochs:g} of decay" if self.decay_epochs else ""
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up{decay} do not fit into {self.epochs} epochs")
-        if self.compile and self.activation_checkpointing:
-            raise ValueError("compile and activation_checkpointing do not go together: leave one of them out")
         if self.scales is None and self.size > min(self.sides):
             raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
 

@@ -17,7 +17,7 @@ from ctnet.analysis import count_cost
 from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
 from ctnet.engine.checkpoint import load_model, load_recipe
-from ctnet.engine.evaluation import Average, Scores, check_alike, data_identity, evaluate, fuse
+from ctnet.engine.evaluation import Average, Scores, check_alike, check_average, data_identity, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import BATCH, Recipe
@@ -86,6 +86,7 @@ def score_files(
     """
     if not files:
         raise ValueError("name a checkpoint to test")
+    check_average(average)
     kept = [Tested(str(path), "", None, Scores.load(path)) for path in files if path.suffix == ".npz"]
     if len(kept) == len(files) and (views or changes):
         raise ValueError("kept scores are of videos as they were looked at: leave out --view and fields of recipes")

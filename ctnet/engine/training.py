@@ -1,4 +1,4 @@
-"""One training run: SGD over a recipe's clips (appendix A.1), to be killed and resumed at any moment."""
+"""One training run over a recipe's clips (appendix A.1), to be killed and resumed at any moment."""
 
 import csv
 import ctypes
@@ -69,7 +69,8 @@ def train(
     Args:
         recipe: what to do.
         out: directory of the run. It gets `state.safetensors` while training, and at the end `model.safetensors`,
-            `metrics.csv`, `metrics.json` and `scores.npz` with the scores of the validation clips.
+            `metrics.csv`, `metrics.json` and `scores.npz` with the scores of the validation clips; also
+            `best.safetensors` and `unreadable.txt` where the recipe asks for them.
         videos: "train" and "val" to read in the place of the recipe's dataset, such as a `ctnet.data.VideoList` each.
             The recipe that is kept with the weights still names its own dataset, which `ctnet test` would read.
         resume: go on from the state in `out` if there is one; otherwise a directory that has one is refused.
@@ -81,16 +82,15 @@ def train(
     Raises:
         FileNotFoundError: when the dataset or the initial weights are missing.
         ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe.
-        RuntimeError: when the loss or a weight is no longer finite.
+        RuntimeError: when the loss or a weight is no longer finite, or too many training videos cannot be read.
         SystemExit: when SIGTERM or SIGUSR1 asked to stop, as a cluster does; the state is then saved.
     """
     check_folder(out)
-    with distributed() as place, signals() as asked:
+    with distributed() as place:
         if place.device.type == "cpu":
             keep_freed_memory()
         torch.backends.cudnn.benchmark = True  # every step has clips of one shape
         run = Run(recipe, Path(out), place, resume, videos)
-        run.asked = asked
         if run.is_finished:
             if videos is not None and run.reads_other_clips:
                 raise ValueError(f"{out} holds a finished run on other videos: give another directory")
@@ -99,7 +99,8 @@ def train(
             for note in run.notes:
                 tqdm.write(note)
         for epoch in range(run.progress.epoch, recipe.epochs):
-            train_one_epoch(run, progress)
+            with signals() as run.asked:  # after them the state is saved, and nothing needs to be
+                train_one_epoch(run, progress)
             if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
                 run.scores = run.evaluate(progress)
             run.finish_epoch()
@@ -139,6 +140,7 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
             bar.close()
             raise SystemExit(128 + stopped)
     bar.close()
+    run.count_unreadable()
 
 
 def summary(row: dict[str, float], epochs: int) -> str:
@@ -150,21 +152,22 @@ def summary(row: dict[str, float], epochs: int) -> str:
 
 
 def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
-    """One step of SGD on the next batch, which comes in one or more pieces; returns its mean loss, ()."""
+    """One step of the optimizer on the next batch, which comes in one or more pieces; returns its mean loss, ()."""
     recipe, place, scaler = run.recipe, run.place, run.scaler
     seed_step(recipe.seed, run.progress.epoch * run.batches.steps + step, place.rank)
     lr = recipe.lr_at(run.progress.epoch + (step + 1) / run.batches.steps)
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
     loss = torch.zeros((), device=place.device)
+    own = mixup_share(recipe.mixup)
     for piece in range(len(run.batches.pieces)):
         clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
-        clips, others, share = mixed(clips, labels, recipe.mixup)
+        clips, others = (mixed(clips, own), labels.roll(1)) if own < 1 else (clips, labels)
         last = piece == len(run.batches.pieces) - 1
         with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():
             scores = run.forward(clips).float()
             measure = partial(cross_entropy, scores, label_smoothing=recipe.label_smoothing, reduction="sum")
-            part = measure(labels) if share == 1 else share * measure(labels) + (1 - share) * measure(others)
+            part = measure(labels) if own == 1 else own * measure(labels) + (1 - own) * measure(others)
             part = part / run.batches.share
         scaler.scale(part).backward()
         loss += part.detach()
@@ -179,31 +182,34 @@ def train_step(run: "Run", step: int, batches: Iterator[Any]) -> Tensor:
     return loss
 
 
-def mixed(clips: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
-    """Blend each clip with its neighbour in the batch (Zhang et al., 2018).
+def mixup_share(alpha: float) -> float:
+    """A clip's own share when clips are blended (Zhang et al., 2018), drawn from Beta(alpha, alpha); 1 for alpha 0."""
+    return float(torch.distributions.Beta(alpha, alpha).sample()) if alpha else 1.0
 
-    Args:
-        clips: (N, C, T, H, W).
-        labels: (N,).
-        alpha: of the Beta distribution that a clip's own share is drawn from; 0 leaves clips as they are.
 
-    Returns:
-        The clips, the labels of the neighbours, and the share of the clips' own labels.
-    """
-    if alpha == 0:
-        return clips, labels, 1.0
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
-    return clips.lerp(clips.roll(1, 0), 1 - share), labels.roll(1, 0), share
+def mixed(clips: Tensor, share: float) -> Tensor:
+    """Clips (N, C, T, H, W), each with its own share and the rest of its neighbour in the batch."""
+    return clips.lerp(clips.roll(1, 0), 1 - share)
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """A list that gets the number of each SIGTERM and SIGUSR1 that arrives meanwhile; empty outside the main thread."""
+    """A list that gets the number of a SIGTERM or SIGUSR1 that arrives meanwhile; a second one acts as it always does.
+
+    It stays empty outside the main thread.
+    """
     asked: list[int] = []
     kinds = [kind for name in ("SIGTERM", "SIGUSR1") if (kind := getattr(signal, name, None)) is not None]
     if threading.current_thread() is not threading.main_thread():
         kinds = []
-    before = {kind: signal.signal(kind, lambda number, frame: asked.append(number)) for kind in kinds}
+    before = {kind: signal.getsignal(kind) or signal.SIG_DFL for kind in kinds}
+
+    def note(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for kind in kinds:
+        signal.signal(kind, note)
     try:
         yield asked
     finally:
@@ -236,6 +242,10 @@ class Run:
         for use, clips in (("training", self.train_set), ("validation", self.test_set)):
             self.notes += [f"{use}: {note}" for note in clips.notes]
         self.batches = Batches(len(self.train_set), recipe.batch_size, recipe.seed, place, recipe.clips_per_device)
+        if recipe.mixup and min(self.batches.pieces) == 1:
+            raise ValueError(
+                "mixup blends clips that a device has at once: it needs two or more, raise clips_per_device"
+            )
         self._check_schedule()
         if recipe.tensorboard:
             summary_writer()
@@ -248,6 +258,7 @@ class Run:
         self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
         self.asked: list[int] = []  # signals that ask to stop
+        self.unreadable = 0  # training videos of the epoch
         average = get_ema_multi_avg_fn(recipe.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if recipe.ema else None
         self._resume(resume)
@@ -291,7 +302,7 @@ class Run:
         own = self.asked[0] if self.asked else 0
         if self.place.world == 1:
             return own
-        if (step + 1) % ASKED:
+        if (step + 1) % ASKED and step + 1 < self.batches.steps:
             return 0
         told = torch.tensor([[own]], device=self.place.device)
         return int(self.place.interleave(told, self.place.world).max())
@@ -310,6 +321,8 @@ class Run:
             if self.place.world > 1:
                 self.model = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if self.recipe.activation_checkpointing:
+            if self.recipe.compile:
+                raise ValueError("compile and activation_checkpointing do not go together: leave one of them out")
             recompute_activations(model)
         if self.place.world > 1:
             devices = [self.place.device] if self.place.device.type == "cuda" else None
@@ -336,6 +349,8 @@ class Run:
         self.model.train()
         freeze(self.model, self.recipe)
         self.train_set.set_epoch(self.progress.epoch)
+        (self.out / UNREADABLE).unlink(missing_ok=True)
+        self.place.wait()  # until it is gone for all
         self.first_step = self.progress.step
         self.batches.start(self.progress.epoch, self.first_step)
         return self.timed(iter(self.loader))
@@ -374,14 +389,16 @@ class Run:
             own = scores.probabilities[np.arange(len(scores.labels)), scores.labels]
             row["val_loss"] = float(-np.log(np.maximum(own, 1e-12)).mean())
             row |= {f"val_top{k}": scores.accuracy(k) for k in (1, 5)}
-            before = [each["val_top1"] for each in done.epochs if "val_top1" in each]
-            if self.recipe.keep_best and self.place.first and row["val_top1"] > max(before, default=-1.0):
-                save_model(self.out / BEST, self.trained, self.classes, self.recipe)
+            kept = [each["val_top1"] for each in done.epochs if each.get("kept")]
+            if self.recipe.keep_best and row["val_top1"] > max(kept, default=-1.0):
+                row["kept"] = 1
+                if self.place.first:
+                    save_model(self.out / BEST, self.trained, self.classes, self.recipe)
         spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
         row["clips_per_second"] = (steps - self.first_step) * self.recipe.batch_size / spent
         row["waiting_for_data"] = self.seconds_waiting / spent
         if self.recipe.unreadable == "replace":
-            row["unreadable"] = self._count_unreadable()
+            row["unreadable"] = self.unreadable
         self.seconds_waiting = self.seconds_training = 0.0
         done.epochs.append(row)
         done.epoch, done.step = done.epoch + 1, 0
@@ -393,16 +410,21 @@ class Run:
             if self.recipe.tensorboard:
                 write_tensorboard(self.out / "tensorboard", row)
 
-    def _count_unreadable(self) -> int:
-        """How many training videos could not be read so far; raises RuntimeError when others stand for too many."""
+    def count_unreadable(self) -> None:
+        """Count the training videos that could not be read in this epoch.
+
+        Raises:
+            RuntimeError: on all processes, when others stand for too many.
+        """
         path = self.out / UNREADABLE
-        found = len(read_skip_list(path, self.train_set.names)[0]) if path.exists() else 0
-        if found > REPLACED * len(self.train_set):
+        listed = read_skip_list(path, self.train_set.names)[0] if path.exists() else ()
+        counts = self.place.interleave(torch.tensor([[len(listed)]], device=self.place.device), self.place.world)
+        self.unreadable = int(counts.max())  # where each machine has a disk of its own, no list is whole
+        if self.unreadable > max(1, REPLACED * len(self.train_set)):
             raise RuntimeError(
-                f"{found} of {len(self.train_set)} training videos cannot be read, as {path} says: "
-                f"mend them, or leave them out with skip={path}"
+                f"{self.unreadable} of {len(self.train_set)} training videos cannot be read, see {path}: mend them, "
+                "or leave them out with a copy of that file, skip=FILE"
             )
-        return found
 
     def _write_metrics(self) -> None:
         rows = self.progress.epochs

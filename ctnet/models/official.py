@@ -1,6 +1,7 @@
 """Loading checkpoints of the authors' code into the networks built here."""
 
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -170,8 +171,10 @@ def load_official_checkpoint(
     counters = {key: value for key, value in ours.items() if key.endswith("num_batches_tracked")}
     converted = counters | converted
     head = {key: value for key, value in ours.items() if key.startswith("head.")}
-    if new_head and all(key in converted for key in head):
-        converted |= head if any(converted[key].shape != value.shape for key, value in head.items()) else {}
+    theirs = {key: converted[key] for key in head if key in converted}
+    if new_head and len(theirs) == len(head) and any(theirs[key].shape != head[key].shape for key in head):
+        warnings.warn(f"{source} is of other classes: the head of the network is drawn anew", stacklevel=3)
+        converted |= head
     problems = [f"missing {key}" for key in ours if key not in converted]
     problems += [f"left over {key}" for key in converted if key not in ours]
     problems += [

@@ -84,7 +84,7 @@ def create_model(
             random. Another name, such as "micro-something", gives a network that the study has trained, with its
             classes, see `ctnet.models.weights`; for another `num_classes` its head is drawn anew.
         checkpoint: a file of the authors' code to load, see `load_official_checkpoint`; for another `num_classes` than
-            the file's its head is drawn anew.
+            the file's its head is drawn anew, with a warning.
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
             excitation, pointwise. Its `blocks` says which: how many blocks of a ResNet-50 (Table 2e: 0, 1, 4, 6, 7 or

@@ -29,7 +29,7 @@ def speed_card() -> HTML:
     networks, runtimes = speed("networks"), speed("runtimes")
     made = networks["provenance"]
     threads = "one thread" if networks["threads"] == 1 else f"{networks['threads']} threads"
-    versions = made["versions"] | runtimes["provenance"]["versions"]
+    versions = runtimes["provenance"]["versions"] | made["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", *runtimes["backends"]) if name in versions)
     items = {
         "Measured": f"{len(networks['models'])} networks; TSN and CT-Net in {len(runtimes['backends'])} runtimes",

@@ -88,7 +88,8 @@ def test_folds(make_tree, tmp_path, dataset):
 @pytest.mark.parametrize(
     ("lines", "classes", "labels"),
     [
-        (["2.mp4 9 10", "a b/1.mp4 9 2"], ["2", "10"], [1, 0]),  # as TSM writes them
+        (["2.mp4 9 3", "./a b/1.mp4 9 1"], ["0", "1", "2", "3"], [3, 1]),  # as TSM writes them
+        (["2.mp4\t9\ttea", "a b/1.mp4\t9\tcoffee"], ["coffee", "tea"], [1, 0]),
         (["2.mp4\ttea", "a b/1.mp4\tcoffee, black"], ["coffee, black", "tea"], [1, 0]),
         (["a b/1.mp4 0", "c\\3.mp4 0"], ["0"], [0, 0]),
     ],

@@ -149,11 +149,6 @@ def test_every_field_has_a_range(text):
     assert "\n" not in str(refused.value)
 
 
-def test_what_crashes_together_is_refused_together():
-    with pytest.raises(ValueError, match="compile and activation_checkpointing do not go together"):
-        Recipe(compile="inductor", activation_checkpointing=True)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_no_number_is_infinite_or_none(value):
     for name, now in (

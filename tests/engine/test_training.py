@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -416,14 +417,13 @@ def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
     assert same(weights(tmp_path / "run"), weights(tmp_path / "straight"))
 
 
-def test_another_video_takes_the_place_of_one_that_cannot_be_read(filmed, tmp_path, monkeypatch, capfd):
+def test_another_video_takes_the_place_of_one_that_cannot_be_read(filmed, tmp_path, capfd):
     filmed = filmed.override({"root": str(shutil.copytree(filmed.root, tmp_path / "set"))})
     recipe = filmed.override({"unreadable": "replace", "workers": 2, "epochs": 2})
     bad = load_videos(filmed.root, "train").paths[5]
     bad.write_bytes(bad.read_bytes()[:200])
     with pytest.raises(VideoError, match=bad.name):
         train(filmed.override({"workers": 2}), tmp_path / "strict", progress=False)
-    monkeypatch.setattr(training, "REPLACED", 0.05)
     train(recipe, tmp_path / "run")
     assert "1 videos unreadable" in capfd.readouterr().out
     rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
@@ -437,9 +437,15 @@ def test_another_video_takes_the_place_of_one_that_cannot_be_read(filmed, tmp_pa
     train(recipe.override({"workers": 0}), tmp_path / "stopped", progress=False)
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "run"))
 
-    monkeypatch.setattr(training, "REPLACED", 0.01)
-    with pytest.raises(RuntimeError, match="1 of 24 training videos cannot be read"):
+    other = load_videos(filmed.root, "train").paths[7]
+    whole = other.read_bytes()
+    other.write_bytes(whole[:200])
+    with pytest.raises(RuntimeError, match="2 of 24 training videos cannot be read"):
         train(recipe, tmp_path / "many", progress=False)
+    other.write_bytes(whole)  # mended
+    train(recipe, tmp_path / "many", progress=False)
+    rows = json.loads((tmp_path / "many" / "metrics.json").read_text())["epochs"]
+    assert [row["unreadable"] for row in rows] == [0, 1]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -754,6 +760,30 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, who
     assert same(weights(tmp_path), weights(whole))
 
 
+def test_a_signal_to_all_processes_of_a_run_lets_it_save(tiny, tmp_path):
+    """As torchrun, Slurm and `timeout` send it: those that load data get it too."""
+    recipe = tiny.override({"workers": 2, "epochs": 400, "eval_every": 400, "save_every": 1})
+    fork = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path))
+    while fork.is_alive() and not (tmp_path / "state.safetensors").exists():
+        time.sleep(0.01)
+    fork.signal(signal.SIGTERM)
+    done = fork.end(seconds=60)
+    assert done.returncode == 128 + signal.SIGTERM, done
+    assert read_about(tmp_path / "state.safetensors")["progress"]["losses"]
+
+
+def test_a_second_signal_acts_as_it_always_does():
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with training.signals() as asked:
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+            assert asked == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_the_best_epoch_is_kept_beside_the_last(tiny, tmp_path, monkeypatch):
     shares = iter([0.2, 0.6, 0.4])
 
@@ -770,6 +800,8 @@ def test_the_best_epoch_is_kept_beside_the_last(tiny, tmp_path, monkeypatch):
     train(recipe, tmp_path, progress=False)
     best = load_model(tmp_path / "best.safetensors")
     assert same(best.state_dict(), second.state_dict())
+    rows = json.loads((tmp_path / "metrics.json").read_text())["epochs"]
+    assert [row.get("kept") for row in rows] == [1, 1, None]
     assert not same(best.state_dict(), load_model(tmp_path / "model.safetensors").state_dict())
 
 
@@ -801,12 +833,10 @@ def test_the_mean_of_the_weights_is_what_is_tested_and_kept(stop, tiny, tmp_path
 
 def test_clips_are_blended_with_their_neighbours_and_so_is_the_loss(tiny, tmp_path):
     torch.manual_seed(0)
-    clips, labels = torch.rand(4, 3, 2, 5, 5), torch.tensor([0, 1, 2, 3])
-    found, others, share = training.mixed(clips, labels, 0.8)
-    assert others.tolist() == [3, 0, 1, 2]
-    torch.testing.assert_close(found[1], share * clips[1] + (1 - share) * clips[0])
-    assert training.mixed(clips, labels, 0.0)[2] == 1
-    shares = [training.mixed(clips, labels, 0.2)[2] for _ in range(200)]
+    clips = torch.rand(4, 3, 2, 5, 5)
+    torch.testing.assert_close(training.mixed(clips, 0.8)[1], 0.8 * clips[1] + 0.2 * clips[0])
+    assert training.mixup_share(0.0) == 1
+    shares = [training.mixup_share(0.2) for _ in range(200)]
     assert np.mean([share < 0.1 or share > 0.9 for share in shares]) > 0.5  # Beta(0.2, 0.2) is a bathtub
 
     recipe = tiny.override({"mixup": 0.8, "dropout": 0.0})
@@ -817,11 +847,17 @@ def test_clips_are_blended_with_their_neighbours_and_so_is_the_loss(tiny, tmp_pa
     run = training.Run(recipe, tmp_path / "first", Place(torch.device("cpu")), resume=True)
     clips, labels = next(run.start_epoch())
     training.seed_step(recipe.seed, 0, 0)
-    clips, others, share = training.mixed(clips, labels, 0.8)
-    entropy = torch.nn.functional.cross_entropy
-    scores = run.model(clips)
-    expected = share * entropy(scores, labels) + (1 - share) * entropy(scores, others)
+    share, entropy = training.mixup_share(0.8), torch.nn.functional.cross_entropy
+    scores = run.model(training.mixed(clips, share))
+    expected = share * entropy(scores, labels) + (1 - share) * entropy(scores, labels.roll(1))
     assert losses(tmp_path / "whole")[0] == pytest.approx(expected.item(), rel=1e-4)
+    with pytest.raises(ValueError, match="mixup blends clips that a device has at once"):
+        train(recipe.override({"clips_per_device": 1}), tmp_path / "alone", progress=False)
+
+
+def test_what_crashes_together_is_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match="compile and activation_checkpointing do not go together"):
+        train(tiny.override({"compile": "eager", "activation_checkpointing": True}), tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"sync_bn": True}])

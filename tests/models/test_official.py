@@ -218,7 +218,8 @@ def test_weights_in_this_packages_names_are_loaded_as_they_are(prefix):
 def test_another_number_of_classes_draws_the_head_anew_where_it_is_asked_for(state_dict, tmp_path):
     torch.save({"state_dict": state_dict}, tmp_path / "file.pth.tar")
     whole = ctnet.create_model("ctnet_r50", checkpoint=tmp_path / "file.pth.tar").state_dict()
-    model = ctnet.create_model("ctnet_r50", num_classes=5, checkpoint=tmp_path / "file.pth.tar")
+    with pytest.warns(UserWarning, match="is of other classes: the head of the network is drawn anew"):
+        model = ctnet.create_model("ctnet_r50", num_classes=5, checkpoint=tmp_path / "file.pth.tar")
     found = model.state_dict()
     assert found["head.weight"].shape == (5, 2048)
     assert all(torch.equal(found[key], value) for key, value in whole.items() if not key.startswith("head."))

@@ -229,7 +229,7 @@ def test_a_row_that_is_added_leaves_what_is_said_of_the_others_order(own_results
         content["rows"].insert(place, content["rows"][0] | {"id": "new", "network": {"model": "tsn_r50"}})
     added = next(claim for claim in claims([name]) if claim.id == f"{name}/text")
     assert added.verdict == "reproduced"
-    assert len(added.measured) == len(table(name).rows)
+    assert len(added.measured) == len(table(name).rows) - 1  # the paper says nothing of the new one
 
 
 def test_the_rule_of_section_3_3_is_held_against_the_printed_cost_of_resnet_101(own_results, edited):
