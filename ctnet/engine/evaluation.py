@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -175,7 +176,7 @@ def evaluate(
     loaded = Loader(dataset, batches, workers, place)
     rows = [torch.zeros(0, len(dataset.classes), device=place.device)]
     bar = tqdm(loaded, desc="testing", unit="batch", disable=not (progress and place.first), leave=False)
-    with evaluating(model), torch.inference_mode():
+    with closing(loaded), evaluating(model), torch.inference_mode():
         for clips, _ in bar:
             clips = clips.to(place.device, non_blocking=True)
             with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):

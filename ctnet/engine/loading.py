@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from torchvision.transforms import v2
 
 from ctnet.data import (
@@ -228,6 +229,12 @@ class Loader:
             worker_init_fn=_end_with_the_trainer,
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
+
+    def close(self) -> None:
+        """End the processes, which would outlive the signal that ends them at the end of a program."""
+        processes = self.loader._iterator
+        if isinstance(processes, _MultiProcessingDataLoaderIter):
+            processes._shutdown_workers()
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -98,14 +98,15 @@ def train(
         if progress and place.first:
             for note in run.notes:
                 tqdm.write(note)
-        for epoch in range(run.progress.epoch, recipe.epochs):
-            with signals() as run.asked:  # after them the state is saved, and nothing needs to be
-                train_one_epoch(run, progress)
-            if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
-                run.scores = run.evaluate(progress)
-            run.finish_epoch()
-            if progress and place.first:
-                tqdm.write(summary(run.progress.epochs[-1], recipe.epochs))
+        with closing(run.loader):
+            for epoch in range(run.progress.epoch, recipe.epochs):
+                with signals() as run.asked:  # after them the state is saved, and nothing needs to be
+                    train_one_epoch(run, progress)
+                if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
+                    run.scores = run.evaluate(progress)
+                run.finish_epoch()
+                if progress and place.first:
+                    tqdm.write(summary(run.progress.epochs[-1], recipe.epochs))
         if run.scores is None:  # killed between the last epoch and the end
             run.scores = run.evaluate(progress)
         run.finish()
