@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -54,7 +55,8 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(work, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.pipe.send(path)
+        with suppress(OSError):  # it has ended: `is_ready` finds that out
+            self.pipe.send(path)
 
     def is_ready(self) -> bool:
         """Whether what lies in the pipe is a result; the first message only says that the process has begun."""
@@ -86,7 +88,11 @@ class _Worker:
         if self.pipe.closed:
             return _Worker(self.work, path, self.seconds)
         self.path, self.deadline = path, time.monotonic() + self.seconds
-        self.pipe.send(path)
+        try:
+            self.pipe.send(path)
+        except OSError:  # it has ended since
+            self.stop()
+            return _Worker(self.work, path, self.seconds)
         return self
 
     def stop(self) -> None:

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from ctnet.data.workers import results
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +36,20 @@ def test_what_hangs_or_dies_is_told_and_the_rest_is_done(tmp_path):
     }
 
 
-def test_processes_that_cannot_begin_are_no_fault_of_a_video(tmp_path):
+LATE = """
+import time
+from multiprocessing.connection import Connection
+send = Connection.send
+Connection.send = lambda pipe, message: (time.sleep(5), send(pipe, message))
+"""
+
+
+@pytest.mark.parametrize("before", ["", LATE], ids=["at once", "when they have ended"])
+def test_processes_that_cannot_begin_are_no_fault_of_a_video(before, tmp_path):
     """As in a script without `if __name__ == "__main__":`, which each of them runs again and so fails."""
     script = tmp_path / "unguarded.py"
-    script.write_text("from ctnet.data.workers import results\nprint(list(results(len, ['a', 'b'], 1, 60)))\n")
+    use = "from ctnet.data.workers import results\nprint(list(results(len, ['a', 'b'], 1, 60)))\n"
+    script.write_text(f"{before}\n{use}")
     done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.splitlines()[-1].startswith("RuntimeError: the processes that read videos end before they begin")
     assert done.stdout == ""
