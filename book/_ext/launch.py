@@ -19,7 +19,7 @@ from study.building.inputs import Repository, repository
 
 PUBLISHED, FOLDER = "gh-pages", "colab"
 FIRST_CELL = """\
-# Colab starts with this notebook alone: fetch the package, the results and what chapters import. A minute or two.
+# Colab starts with this notebook alone: fetch the package, the results and what chapters import.
 import sys
 
 !git clone --quiet --depth 1 --branch {branch} {address} ctnet
@@ -29,6 +29,8 @@ sys.path.insert(0, "..")"""
 
 
 def _write_notebooks(found: Repository, app: Sphinx, exception: Exception | None) -> None:
+    if exception:
+        return  # whose pages are not published
     folder = Path(app.outdir) / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
