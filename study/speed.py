@@ -187,9 +187,8 @@ def try_exports(names: Iterable[str], again: bool = False) -> dict[str, dict[str
     from ctnet.models import network_version
 
     kept, names = read("speed/exports.json") or {}, list(names)
-    for name in names:
-        if not again and kept.get(name, {}).get("version") == network_version(name):
-            continue
+    current = {} if again else exports()
+    for name in (name for name in names if name not in current):
         start, runtimes = time.perf_counter(), _versions("onnx", "onnxruntime", "onnxscript")
         found = {"version": network_version(name), **_try_export(name)}
         made = provenance((), [name], time.perf_counter() - start)
