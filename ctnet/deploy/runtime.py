@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ctnet.deploy.files import KEY, SUFFIXES, require
-from ctnet.engine.checkpoint import load_model, load_recipe
+from ctnet.engine.checkpoint import load_model, load_recipe, recipe_of
 from ctnet.engine.recipe import Recipe
 from ctnet.files import PathLike
 from ctnet.models import VideoModel
@@ -65,12 +65,7 @@ def load_network(path: PathLike) -> tuple[VideoModel, Recipe]:
     if Path(path).suffix not in SUFFIXES.values():
         return load_model(path), load_recipe(path)
     run, about = _load(path, None)
-    if about["recipe"] is None:
-        raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it")
-    try:
-        recipe = Recipe(**about["recipe"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds the recipe of another version of ctnet: export it anew ({error})") from error
+    recipe = recipe_of(about, path, "export it anew")
     changes = {"frames": about["frames"]}
     if about["size"] != recipe.eval_size:
         changes["test_size"] = about["size"]

@@ -134,13 +134,18 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def load_recipe(path: PathLike) -> Recipe:
     """The recipe of the run that trained a file's network; raises as `load_model`, and ValueError if there is none."""
-    found = read_about(path).get("recipe")
+    return recipe_of(read_about(path), path)
+
+
+def recipe_of(about: Mapping[str, Any], path: PathLike, advice: str = "train it anew") -> Recipe:
+    """The recipe in the description of a file; raises ValueError, with advice, when there is none of this version."""
+    found = about.get("recipe")
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no recipe: nothing tells how videos are sampled and cropped for it")
     try:
         return Recipe().override(found)
     except ValueError as error:
-        raise ValueError(f"{path} holds a recipe of another version: {error}") from error
+        raise ValueError(f"{path} holds the recipe of another version of ctnet: {advice} ({error})") from error
 
 
 def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
