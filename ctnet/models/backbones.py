@@ -65,6 +65,23 @@ def inceptionv3_twin(num_classes: int = 1000) -> nn.Module:
     return cnn
 
 
+def with_last_stride(cnn: nn.Module, stride: int) -> nn.Module:
+    """Let the last stage of a ResNet halve its maps, as it does (2), or leave their size as it is (1); returns `cnn`.
+
+    With 1 the last maps have four times as many positions, and the weights are the same.
+
+    Raises:
+        ValueError: for another stride.
+    """
+    if stride not in (1, 2):
+        raise ValueError(f"last_stride must be 1 or 2, got {stride!r}")
+    if stride == 1:
+        for module in cnn.get_submodule("layer4").modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+    return cnn
+
+
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
     """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r26_twin, r50_twin,
     r101_twin or inceptionv3_twin.

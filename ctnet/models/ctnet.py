@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
-from ctnet.models.backbones import create_backbone
+from ctnet.models.backbones import create_backbone, with_last_stride
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
@@ -226,7 +226,8 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     def add(module: Module) -> Module:
         options = [name for name in _arguments(module) if name != "conv"]
         for backbone in _RULES:
-            register(f"{prefix}_{backbone}", version=version, pretrained=True, options=(*options, "blocks"))(
+            known = (*options, "blocks", *_own_options(backbone))
+            register(f"{prefix}_{backbone}", version=version, pretrained=True, options=known)(
                 partial(_with_module, module, backbone)
             )
         return module
@@ -243,15 +244,29 @@ def _with_module(
     dropout: float,
     weights: str | None = None,
     blocks: int | Rule | None = None,
+    last_stride: int = 2,
     **options: Any,
 ) -> TSN:
     cnn = create_backbone(backbone, weights)
     cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
+    return _as_trained(TSN(with_last_stride(cnn, last_stride), num_classes, num_frames, dropout), backbone)
+
+
+def _tsn(
+    backbone: str,
+    *,
+    num_classes: int,
+    num_frames: int,
+    dropout: float,
+    weights: str | None = None,
+    last_stride: int = 2,
+) -> TSN:
+    cnn = with_last_stride(create_backbone(backbone, weights), last_stride)
     return _as_trained(TSN(cnn, num_classes, num_frames, dropout), backbone)
 
 
-def _tsn(backbone: str, *, num_classes: int, num_frames: int, dropout: float, weights: str | None = None) -> TSN:
-    return _as_trained(TSN(create_backbone(backbone, weights), num_classes, num_frames, dropout), backbone)
+def _own_options(backbone: str) -> tuple[str, ...]:
+    return () if backbone.startswith("inception") else ("last_stride",)
 
 
 def _as_trained(model: TSN, backbone: str) -> TSN:
@@ -273,7 +288,7 @@ def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
 
 
 for _backbone in _RULES:
-    register(f"tsn_{_backbone}", pretrained=True)(partial(_tsn, _backbone))
+    register(f"tsn_{_backbone}", pretrained=True, options=_own_options(_backbone))(partial(_tsn, _backbone))
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)

@@ -88,7 +88,8 @@ def create_model(
         dropout: before the head; 0.3 for Something-Something and 0.5 for Kinetics in the paper (A.1).
         options: of a module that takes the place of convolutions; for the `CTModule` sizes, kernels, connection,
             excitation, pointwise. Its `blocks` says which: how many blocks of a ResNet-50 (Table 2e: 0, 1, 4, 6, 7 or
-            12), or a rule of `select_convs`; the paper's choice for the backbone unless given.
+            12), or a rule of `select_convs`; the paper's choice for the backbone unless given. ResNets have
+            `last_stride` besides: 1 keeps their last stage from halving the maps, so that saliency is twice as fine.
 
     Returns:
         A network from clips (N, 3, T, H, W) to scores (N, num_classes).

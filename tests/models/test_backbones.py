@@ -71,3 +71,20 @@ def test_imagenet_weights_reach_every_network_that_offers_them(name, monkeypatch
     with torch.device("meta"):
         ctnet.create_model(name, num_classes=5, weights="imagenet")
     assert asked == ["IMAGENET1K_V1"]
+
+
+@pytest.mark.parametrize("name", ["tsn_r26_twin", "ctnet_r26_twin", "c3d_r26_twin", "r2plus1d_r50_twin", "tsn_r50"])
+def test_without_its_last_stride_a_resnet_has_maps_twice_as_fine_and_the_same_weights(name):
+    usual, fine = (ctnet.create_model(name, 5, last_stride=stride).eval() for stride in (2, 1))
+    fine.load_state_dict(usual.state_dict())
+    clips = torch.randn(1, 3, 2, 64, 64)
+    with torch.no_grad():
+        stages, finer = usual.forward_stages(clips), fine.forward_stages(clips)
+    for stage in ("layer1", "layer2", "layer3"):
+        assert torch.equal(stages[stage], finer[stage])
+    side = stages["layer4"].shape[-1]
+    assert finer["layer4"].shape[-2:] == (2 * side, 2 * side)
+    if name.startswith("tsn_r26"):  # its last stage mixes neighbours in one block more than it halves in
+        first = fine.backbone.layer4[0].downsample(finer["layer3"][:, :, 0])
+        torch.testing.assert_close(first[..., ::2, ::2], usual.backbone.layer4[0].downsample(stages["layer3"][:, :, 0]))
+    assert {**fine.config, "last_stride": 2} == usual.config

@@ -48,7 +48,7 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
     assert sum(isinstance(module, torch.nn.Conv3d) and module.kernel_size[0] == 5 for module in model.modules()) == 7
     save_model(tmp_path / "mine.safetensors", model)
     assert load_model(tmp_path / "mine.safetensors").config == model.config
-    with pytest.raises(ValueError, match="no option sizes; there are kernel, blocks"):
+    with pytest.raises(ValueError, match="no option sizes; there are kernel, blocks, last_stride"):
         ctnet.create_model("mine_r50_twin", sizes=3)
     register_module("any")(lambda *channels, **options: mine(*channels, **options))
     model = ctnet.create_model("any_r50_twin", num_classes=3, kernel=5, blocks=1)
@@ -61,8 +61,10 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
         (lambda: ctnet.create_model("ctnet_r52"), "unknown model 'ctnet_r52'"),
         (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
         (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
-        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "no option blocks; there are none"),
-        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks"),
+        (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "no option blocks; there are last_stride"),
+        (lambda: ctnet.create_model("tsn_inceptionv3_twin", last_stride=1), "no option last_stride; there are none"),
+        (lambda: ctnet.create_model("ctnet_r50_twin", last_stride=3), "last_stride must be 1 or 2, got 3"),
+        (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks, last_stride"),
         (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "no weights .kinetics. for"),
         (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),
@@ -93,7 +95,7 @@ class Shifting(torch.nn.Module):
 def test_a_module_that_asks_for_the_convolution_keeps_its_weights(monkeypatch):
     monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
     register_module("shifting")(Shifting)
-    with pytest.raises(ValueError, match="no option conv; there are share, blocks"):
+    with pytest.raises(ValueError, match="no option conv; there are share, blocks, last_stride"):
         ctnet.create_model("shifting_r26_twin", conv=None)
     model = ctnet.create_model("shifting_r26_twin", num_classes=3, share=3)
     assert all(part.share == 3 and part.conv is not None for part in model.modules() if isinstance(part, Shifting))
