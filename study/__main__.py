@@ -158,7 +158,7 @@ def measure(work: Work = WORK) -> None:
     try:
         path = measure_saliency(work, lambda networks: tqdm(networks, unit="network", disable=None))
     except FileNotFoundError as error:
-        again = "`python -m study run --weights --table 2a-sgd --table 2g-sgd` trains them again"
+        again = "`python -m study run --weights --table fig3` trains them again"
         raise ValueError(f"{error}: {again}") from error
     print(f"{path}: ready")
 

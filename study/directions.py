@@ -25,8 +25,10 @@ from study.statistics import (
 )
 from study.store import read, results_dir, stamp
 
-_RULE = "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions"
-_EQUIVALENT = f"; equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points"
+_RULE = (
+    "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions; "
+    f"equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,6 @@ class Direction:
         is_complete: whether that is of all seeds. Fewer tell where a difference tends, and may still turn.
         files: under `results`, that it is measured on.
         compared: what the interval is of.
-        margin: in points, within which accuracies are as good as equal; None of other measures.
         tested: directions of the table.
         p: corrected for all that is tested on the table.
         verdict: likewise.
@@ -60,7 +61,6 @@ class Direction:
     is_complete: bool
     files: tuple[str, ...]
     compared: str = "paired difference"
-    margin: float | None = MARGIN
     tested: int = 1
     p: float = 1.0
     verdict: str = ""
@@ -100,7 +100,7 @@ def _directions(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> list[Di
         found = [d.found if d.is_complete else None for d in together]
         decided += [
             replace(d, tested=len(together), p=p, verdict=verdict or ("under way" if d.found else "not run yet"))
-            for d, p, verdict in zip(together, corrected(found), decide(found, together[0].margin), strict=True)
+            for d, p, verdict in zip(together, corrected(found), decide(found), strict=True)
         ]
     return decided
 
@@ -204,7 +204,6 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
         paired_difference(*shares) if shares else None,
         bool(shares),
         (saliency.FILE,),
-        margin=None,
     )
 
 
@@ -223,7 +222,7 @@ def direction_claims() -> Iterator[Claim]:
             direction.published,
             direction.found and _as_data(direction.found),
             direction.verdict,
-            rule=_RULE.format(direction.compared) + (_EQUIVALENT if direction.margin else ""),
+            rule=_RULE.format(direction.compared),
             evidence=tuple(file for file in direction.files if read(file)),
         )
         shares = same.table != direction.table

@@ -17,11 +17,13 @@ FILES = {name: f"table_{name}" for name in TABLES} | {
     "2a-sgd": "table_2a",
     "2g-sgd": "table_2g",
     "fig3": "figure_3",
+    "fig3-pictured": "figure_3",
     "zoo": "zoo",
     "pilot": "pilot",
 }
-"""What is declared in `results/published`: the tables, the twins of two of them by the paper's optimizer, the networks
-of Figure 3, the zoo, and the pilots of protocols 2 and 3. No order is decided on the second and the last."""
+"""What is declared in `results/published`: the tables, Figure 3, the zoo, and the pilots of protocols 2 and 3. Behind a
+"-" stand other twins of the same rows, on which no order is decided: two tables' by the paper's optimizer, and larger
+ones of Figure 3 for its pictures. None is decided on the pilots either."""
 DATASET_NAMES = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",
@@ -91,7 +93,6 @@ class Row:
         networks: whose cost is measured; several of an ensemble, none where nothing stands for the row.
         view: crops x clips that each network sees of a video.
         twin: how its twin differs from the networks, see `study.runs`; None where none is trained.
-        measured_in: table whose twins of this row are measured, in Figure 3.
         note: what a reader must know of the printed row.
         inferred: what its network leaves out, or what in it was chosen for the printed cost.
         not_measured: why no network stands for it.
@@ -105,7 +106,6 @@ class Row:
     networks: tuple[Network, ...] = ()
     view: str = "1x1"
     twin: dict[str, Any] | None = None
-    measured_in: str | None = None
     note: str = ""
     inferred: str = ""
     not_measured: str = ""
@@ -183,8 +183,8 @@ class Table:
         id, title, claim: the last is what the paper says with it.
         columns, rows: by their ids.
         seeds: that its twins are trained with.
-        twins: column of accuracies -> how the twins for it are trained, see `study.runs`. A file's "sgd" holds the
-            seeds and twins of the same rows by protocol 1, which "2g-sgd" stands for, where a table has moved on.
+        twins: column of accuracies -> how the twins for it are trained, see `study.runs`. A file may hold seeds and
+            twins of the same rows for another purpose: its "sgd" are what "2g-sgd" stands for.
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
         leads: what it says of several orders together.
         costs: what it says of how the cost moves from row to row.
@@ -236,10 +236,10 @@ def table(name: str) -> Table:
 def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
-        if name.endswith("-sgd"):
+        if other := name.partition("-")[2]:
             kept = {"table": name, "title": f"Table {content['table']}", "claim": "", "orders": {}, "leads": []}
             content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
-            content |= content["sgd"]
+            content |= content[other]
         return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
@@ -259,6 +259,7 @@ def _declared(
     leads: list[dict[str, Any]] | None = None,
     costs: dict[str, Any] | None = None,
     sgd: dict[str, Any] | None = None,
+    pictured: dict[str, Any] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
     found = {row["id"]: _row(table, network, **row) for row in rows}

@@ -172,7 +172,7 @@ def _twins(declared: Table) -> dict[tuple[str, str], Twin]:
     return found
 
 
-ORDER = ("2g", "3", "2c", "2b", "2f", "2d", "2a", "2e", "2h", "6", "7", "8", "5", "fig3", "zoo")
+ORDER = ("2g", "3", "2c", "2b", "2f", "2d", "2a", "2e", "2h", "6", "7", "8", "5", "fig3", "fig3-pictured", "zoo")
 """What is run first: the tables that decide most claims. Others come behind."""
 TRIALS = "pilot"
 """Trials that choose a recipe: no verdict reads them, and they are run when they are asked for."""

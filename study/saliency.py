@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.paper import table
 from study.runs import TwinRun, seeds_of, twins_of
 from study.store import read
 
@@ -28,17 +27,14 @@ LEVELS = 1000
 
 
 def measured_runs() -> dict[str, list[TwinRun]]:
-    """Runs that are measured: row of Figure 3 -> a run for each seed, of the table that the row names."""
-    return {
-        row.id: [twins_of(where)[row.id, "top1"].runs[0].seeded(seed) for seed in seeds_of(where)]
-        for row in table("fig3").rows.values()
-        if (where := row.measured_in)
-    }
+    """Runs that are measured: row of Figure 3 -> a run for each seed."""
+    twins = {row: twin.runs[0] for (row, _), twin in twins_of("fig3").items()}
+    return {row: [run.seeded(seed) for seed in seeds_of("fig3")] for row, run in twins.items()}
 
 
 def pictured_runs() -> dict[str, TwinRun]:
     """Larger twins that are pictured, by the rows of Figure 3."""
-    return {row: twin.runs[0] for (row, _), twin in twins_of("fig3").items()}
+    return {row: twin.runs[0] for (row, _), twin in twins_of("fig3-pictured").items()}
 
 
 def pack(values: Any) -> str:

@@ -50,13 +50,13 @@ def _measures(tubes: Tensor, masks: Tensor, acting: Tensor) -> dict[str, Tensor]
     }
 
 
-def best_maps(dataset: MicroDataset, frames: int = 8, side: int = 2) -> pd.DataFrame:
+def best_maps(dataset: MicroDataset, frames: int = 8, side: int = 4) -> pd.DataFrame:
     """The measures of maps that show the masks themselves as well as a network's last features could.
 
     Args:
         dataset: whose clips count.
         frames: that a network is given.
-        side: of its features, 2 in a twin at 32 x 32.
+        side: of its features, 4 in the twins that are measured.
     """
     chosen = sample_sparse(dataset.config.frames, frames)[0]
     masks = torch.from_numpy(dataset.masks[:, chosen])

@@ -10,7 +10,7 @@ from scipy.special import nctdtrinc, stdtr, stdtrit
 LEVEL = 0.05
 """Chance of even one false "supported" or "contradicted" on a table; and of each "equivalent" that is none."""
 MARGIN = 2.0
-"""Accuracies that differ by less are as good as equal, in points."""
+"""Accuracies, or shares of saliency, that differ by less are as good as equal, in points."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def mean_accuracy(correct: ArrayLike) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
 
 
-def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) -> list[str]:
+def decide(found: Sequence[Difference | None], margin: float = MARGIN) -> list[str]:
     """The verdicts on all differences that a table claims to be positive.
 
     A difference is "supported" or "contradicted", by its sign, when p < 5 % after Holm's correction over the table.
@@ -113,7 +113,7 @@ def decide(found: Sequence[Difference | None], margin: float | None = MARGIN) ->
     Args:
         found: None for what is not known yet. It counts in the correction: what is supported or contradicted stays so
             when more is known, and what is neither may become it.
-        margin: in points; None where no margin was named.
+        margin: in points.
     """
     return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, corrected(found), strict=True)]
 
@@ -123,10 +123,10 @@ def corrected(found: Sequence[Difference | None]) -> list[float]:
     return holm([one.p if one else 1.0 for one in found])
 
 
-def _verdict(found: Difference, adjusted_p: float, margin: float | None) -> str:
+def _verdict(found: Difference, adjusted_p: float, margin: float) -> str:
     if adjusted_p < LEVEL:
         return "supported" if found.mean > 0 else "contradicted"
-    return "equivalent" if margin is not None and found.is_within(margin) else "inconclusive"
+    return "equivalent" if found.is_within(margin) else "inconclusive"
 
 
 def _quantile(p: float, freedom: int) -> float:

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -124,18 +125,17 @@ def power_table(deviation: float, studies: int = 200) -> BookTable:
 
 
 def rules_table(tested: Sequence[Direction]) -> BookTable:
-    """How many directions on accuracies get each verdict, by the study's rules and by others.
+    """How many directions get each verdict, by the study's rules and by others.
 
     Args:
         tested: as `study.directions.directions` returns them.
     """
-    asked = [direction for direction in tested if direction.margin is not None]
-    run = sum(direction.is_complete for direction in asked)
-    by_table = list({direction.table: [d for d in asked if d.table == direction.table] for direction in asked}.values())
+    run = sum(direction.is_complete for direction in tested)
+    by_table = [list(group) for _, group in groupby(tested, key=lambda direction: direction.table)]
     rules: dict[str, tuple[Iterable[Sequence[Direction]], float]] = {
         f"as here: corrected over a table, a margin of {MARGIN:g} points": (by_table, MARGIN),
-        "not corrected": ([[direction] for direction in asked], MARGIN),
-        "corrected over all directions at once": ([asked], MARGIN),
+        "not corrected": ([[direction] for direction in tested], MARGIN),
+        "corrected over all directions at once": ([tested], MARGIN),
         "a margin of 1 point": (by_table, 1.0),
         "a margin of 3 points": (by_table, 3.0),
     }
@@ -144,7 +144,7 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         found = (decide([d.found if d.is_complete else None for d in group], margin) for group in groups)
         counts = Counter(verdict for verdicts in found for verdict in verdicts)
         rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in DECIDED})
-    caption = f"Verdicts on the {run} directions on accuracies that are run, by other rules."
+    caption = f"Verdicts on the {run} directions that are run, by other rules."
     return BookTable(pd.DataFrame(rows), caption)
 
 

@@ -150,7 +150,7 @@ def saliency_table() -> BookTable:
     if kept:
         best = kept["means"]["best"]["masks"]
         rows += [
-            {"Network": "The masks themselves, on 2×2"}
+            {"Network": "The masks themselves, on 4×4"}
             | {name: f"{best[key][0]:.1f}" for key, name in MEASURES.items()},
             {"Network": "Uniform map"} | {name: f"{uniform(kept, key):.1f}" for key, name in MEASURES.items()},
         ]
@@ -168,7 +168,7 @@ def saliency_card() -> HTML:
     runs, larger = [run for seeds in measured_runs().values() for run in seeds], pictured_runs().values()
     done, larger_done = (sum(outcome(run.name) is not None for run in each) for each in (runs, larger))
     commands = {
-        "Train what is missing": "python -m study run --weights --table 2a-sgd --table 2g-sgd --table fig3",
+        "Train what is missing": "python -m study run --weights --table fig3 --table fig3-pictured",
         "Measure again": "python -m study saliency",
     }
     measured = f"where they look in {kept['clips']} clips, against the objects that act" if kept else "not run yet"
