@@ -129,10 +129,6 @@ def test_what_is_declared_of_a_row_fits_together(row):
         assert declared.twins
         assert declared.seeds
         assert row.networks or row.twin["model"] in list_models()
-    if row.measured_in:
-        measured = table(row.measured_in).rows[row.id]
-        assert measured.networks == row.networks
-        assert measured.twin is not None
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name[0] in "268"])

@@ -105,8 +105,8 @@ def test_frames_of_action_are_those_in_which_an_acting_object_changes(motion):
 def test_a_measurement_is_kept_clip_by_clip_and_read_back(dataset, declare, tmp_path, monkeypatch):
     """Of networks that look somewhere, as they are before training, on few clips."""
     monkeypatch.setattr(saliency_maps, "CLIPS", len(dataset))
-    few = {"seeds": 2, "twins": {"top1": {"root": str(tmp_path / "clips")}}}
-    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, table_2a={"sgd": few}, table_2g={"sgd": few})))
+    few = {"seeds": 2, "twins": {"top1": {"root": str(tmp_path / "clips"), "options": {"last_stride": 1}}}}
+    monkeypatch.setenv("CTNET_RESULTS", str(declare(tmp_path, figure_3=few)))
     for runs in measured_runs().values():
         for run in runs:
             torch.manual_seed(run.recipe.seed)
@@ -135,8 +135,8 @@ def test_a_measurement_is_kept_clip_by_clip_and_read_back(dataset, declare, tmp_
 def test_a_measurement_without_weights_is_refused_in_one_line(run_study, tmp_path):
     code, out, err = run_study("saliency", "--work", str(tmp_path))
     assert (code, out) == (2, "")
-    assert err.startswith("study: 15 of 15 trained networks are missing, such as ")
-    assert err.endswith(": `python -m study run --weights --table 2a-sgd --table 2g-sgd` trains them again\n")
+    assert err.startswith("study: 18 of 18 trained networks are missing, such as ")
+    assert err.endswith(": `python -m study run --weights --table fig3` trains them again\n")
     assert err.count("\n") == 1
 
 

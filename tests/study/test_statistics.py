@@ -157,7 +157,7 @@ def test_holm():
 def test_one_difference_is_decided(mean, error, verdict):
     found = Difference(mean, error, 8, 4000)
     assert decide([found]) == [verdict]
-    assert decide([found], margin=None) == [verdict.replace("equivalent", "inconclusive")]
+    assert decide([found], margin=0.1) == [verdict.replace("equivalent", "inconclusive")]
     assert decide([found, None, None, None]) == [{"5.0": "inconclusive"}.get(str(mean), verdict), "", "", ""]
 
 
