@@ -293,7 +293,7 @@ def _with_module(
     **options: Any,
 ) -> TSN:
     cnn = create_backbone(backbone, weights)
-    cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
+    cnn = replace_convs(cnn, select_convs(cnn, _chosen_rule(backbone, blocks)), module, **options)
     return _on_backbone(cnn, backbone, last_stride, num_classes, num_frames, dropout)
 
 
@@ -318,7 +318,7 @@ def _on_backbone(
     return model
 
 
-def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
+def _chosen_rule(backbone: str, blocks: int | Rule | None) -> Rule:
     if blocks is None:
         rule = BACKBONES[backbone].rule
         assert rule is not None, "only backbones with a rule carry modules"
@@ -331,14 +331,18 @@ def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
     return BLOCKS[blocks]
 
 
-for _name, _convs in {"r50": BLOCKS[7], "r50_twin": BLOCKS[7], "r26_twin": "odd"}.items():
-    register_backbone(_name, _convs)(BACKBONES[_name].build)
-for _name in ("r101", "r101_twin"):
-    register_backbone(_name, R101_BLOCKS)(BACKBONES[_name].build)
-for _name in ("inceptionv3", "inceptionv3_twin"):
-    register_backbone(_name, INCEPTION_CONVS, mean=INCEPTION_NORMALISATION, std=INCEPTION_NORMALISATION)(
-        BACKBONES[_name].build
-    )
+_FOR_BACKBONES: dict[str, Rule] = {
+    "r50": BLOCKS[7],
+    "r50_twin": BLOCKS[7],
+    "r26_twin": "odd",
+    "r101": R101_BLOCKS,
+    "r101_twin": R101_BLOCKS,
+    "inceptionv3": INCEPTION_CONVS,
+    "inceptionv3_twin": INCEPTION_CONVS,
+}
+for _name, _rule in _FOR_BACKBONES.items():
+    _mean, _std = (INCEPTION_NORMALISATION,) * 2 if "inception" in _name else (IMAGENET_MEAN, IMAGENET_STD)
+    register_backbone(_name, _rule, mean=_mean, std=_std)(BACKBONES[_name].build)
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)
