@@ -1,8 +1,12 @@
 """The 2D CNNs that become CT-Net: torchvision's, and narrow twins of them for small-scale studies."""
 
+import inspect
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -10,6 +14,13 @@ import torchvision
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 from torchvision.models.resnet import Bottleneck
+
+RGB = tuple[float, float, float]
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
+Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
+"""Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
 
 
 def resnet_twin(
@@ -71,12 +82,15 @@ def with_last_stride(cnn: nn.Module, stride: int) -> nn.Module:
     With 1 the last maps have four times as many positions, and the weights are the same.
 
     Raises:
-        ValueError: for another stride.
+        ValueError: for another stride, or 1 where no stage is named `layer4`.
     """
     if stride not in (1, 2):
         raise ValueError(f"last_stride must be 1 or 2, got {stride!r}")
     if stride == 1:
-        for module in cnn.get_submodule("layer4").modules():
+        stages = dict(cnn.named_children())
+        if "layer4" not in stages:
+            raise ValueError(f"last_stride is an option of ResNets: {type(cnn).__name__} has no stage named layer4")
+        for module in stages["layer4"].modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
     return cnn
@@ -84,7 +98,7 @@ def with_last_stride(cnn: nn.Module, stride: int) -> nn.Module:
 
 def create_backbone(name: str, weights: str | None = None) -> nn.Module:
     """Build a 2D CNN by name: r18, r34, r50, r101, inceptionv3, googlenet (torchvision's), r26_twin, r50_twin,
-    r101_twin or inceptionv3_twin.
+    r101_twin, inceptionv3_twin, or one of `ctnet.models.register_backbone`.
 
     Args:
         name: of the network.
@@ -96,39 +110,61 @@ def create_backbone(name: str, weights: str | None = None) -> nn.Module:
     """
     if weights not in (None, "imagenet"):
         raise ValueError(f'weights must be None or "imagenet", got {weights!r}')
-    if name in NARROW:
-        if weights:
-            raise ValueError(f"there are no ImageNet weights for the twin {name!r}")
-        return NARROW[name]()
-    if name not in TORCHVISION_NAMES:
-        raise ValueError(f"unknown backbone {name!r}; known are {', '.join([*TORCHVISION_NAMES, *NARROW])}")
-    builder = torchvision.models.get_model_builder(TORCHVISION_NAMES[name])
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; known are {', '.join(BACKBONES)}")
+    backbone = BACKBONES[name]
+    if weights is None:
+        return backbone.build()
+    if not backbone.has_weights:
+        raise ValueError(f"there are no ImageNet weights for the backbone {name!r}")
+    return backbone.build(weights=weights)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A CNN for pictures that video networks are made of.
+
+    Attributes:
+        build: without arguments; with `weights`, None or "imagenet", where there are ImageNet's.
+        rule: which of its convolutions become CT-Modules; None where it carries no modules by name.
+        normalisation: mean and deviation of the RGB values in [0, 1] that it is trained with.
+        version: of its behaviour, see `ctnet.models.register`.
+    """
+
+    build: Callable[..., nn.Module]
+    rule: Rule | None = None
+    normalisation: tuple[RGB, RGB] = (IMAGENET_MEAN, IMAGENET_STD)
+    version: int = 1
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it comes with ImageNet weights."""
+        return "weights" in inspect.signature(self.build).parameters
+
+
+def _torchvisions(name: str, weights: str | None = None, **fresh: Any) -> nn.Module:
+    """One of torchvision's networks; `fresh` are arguments of its builder where weights are random."""
+    builder = torchvision.models.get_model_builder(name)
     try:
-        return builder(weights="IMAGENET1K_V1") if weights else builder(**FRESH.get(name, {}))
+        return builder(weights="IMAGENET1K_V1") if weights else builder(**fresh)
     except (URLError, OSError) as error:
         folder = os.path.join(torch.hub.get_dir(), "checkpoints")
         raise RuntimeError(
-            f"cannot download the ImageNet weights of {TORCHVISION_NAMES[name]} ({error}): "
+            f"cannot download the ImageNet weights of {name} ({error}): "
             f"put torchvision's file into {folder}, or build the model with weights=None"
         ) from error
 
 
-TORCHVISION_NAMES = {
-    "r18": "resnet18",
-    "r34": "resnet34",
-    "r50": "resnet50",
-    "r101": "resnet101",
-    "inceptionv3": "inception_v3",
-    "googlenet": "googlenet",
+BACKBONES: dict[str, Backbone] = {
+    "r18": Backbone(partial(_torchvisions, "resnet18")),
+    "r34": Backbone(partial(_torchvisions, "resnet34")),
+    "r50": Backbone(partial(_torchvisions, "resnet50")),
+    "r101": Backbone(partial(_torchvisions, "resnet101")),
+    "inceptionv3": Backbone(partial(_torchvisions, "inception_v3", init_weights=True)),
+    "googlenet": Backbone(partial(_torchvisions, "googlenet", init_weights=True, aux_logits=False)),
+    "r26_twin": Backbone(lambda: resnet_twin((2, 2, 2, 2))),
+    "r50_twin": Backbone(resnet_twin),
+    "r101_twin": Backbone(lambda: resnet_twin((3, 4, 23, 3))),
+    "inceptionv3_twin": Backbone(inceptionv3_twin),
 }
-FRESH: dict[str, dict[str, bool]] = {
-    "inceptionv3": {"init_weights": True},
-    "googlenet": {"init_weights": True, "aux_logits": False},
-}
-"""Arguments of torchvision's builders where weights are random."""
-NARROW: dict[str, Callable[[], nn.Module]] = {
-    "r26_twin": lambda: resnet_twin((2, 2, 2, 2)),
-    "r50_twin": resnet_twin,
-    "r101_twin": lambda: resnet_twin((3, 4, 23, 3)),
-    "inceptionv3_twin": inceptionv3_twin,
-}
+"""Backbones by name. `ctnet.models.register_backbone` adds to them."""

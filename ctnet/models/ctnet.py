@@ -9,14 +9,20 @@ from typing import Any, TypeVar
 from torch import nn
 from torchvision.models.inception import BasicConv2d
 
-from ctnet.models.backbones import create_backbone, with_last_stride
+from ctnet.models.backbones import (
+    BACKBONES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RGB,
+    Backbone,
+    Rule,
+    create_backbone,
+    with_last_stride,
+)
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
 from ctnet.models.tsn import TSN, calls_of_children
-
-Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
-"""Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
 
 BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
     0: {},
@@ -41,16 +47,6 @@ INCEPTION_CONVS = (
 
 INCEPTION_NORMALISATION = (0.5, 0.5, 0.5)
 """Mean and deviation of RGB for torchvision's InceptionV3: its weights expect values from -1 to 1."""
-
-_RULES: dict[str, Rule] = {
-    "r50": BLOCKS[7],
-    "r50_twin": BLOCKS[7],
-    "r26_twin": "odd",
-    "r101": R101_BLOCKS,
-    "r101_twin": R101_BLOCKS,
-    "inceptionv3": INCEPTION_CONVS,
-    "inceptionv3_twin": INCEPTION_CONVS,
-}
 
 
 def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
@@ -224,15 +220,64 @@ def register_module(prefix: str, version: int = 1) -> Callable[[Module], Module]
     """
 
     def add(module: Module) -> Module:
-        options = [name for name in _arguments(module) if name != "conv"]
-        for backbone in _RULES:
-            known = (*options, "blocks", *_own_options(backbone))
-            register(f"{prefix}_{backbone}", version=version, pretrained=True, options=known)(
-                partial(_with_module, module, backbone)
-            )
+        MODULES[prefix] = (module, version)
+        for name, backbone in BACKBONES.items():
+            if backbone.rule is not None:
+                _register_pair(prefix, name)
         return module
 
     return add
+
+
+Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
+
+
+def register_backbone(
+    name: str,
+    rule: Rule = "odd",
+    *,
+    mean: RGB = IMAGENET_MEAN,
+    std: RGB = IMAGENET_STD,
+    version: int = 1,
+) -> Callable[[Builder], Builder]:
+    """Decorator: let a CNN for pictures carry every module, as "<module>_<name>": "ctnet_mine", "csn_mine", "tsn_mine".
+
+    What is decorated builds the CNN, see `TSN` for those that can be taken apart. If it has an argument `weights`, None
+    or "imagenet", it is called with it, and the networks can start from those weights. A ResNet, whose last stage is
+    named `layer4`, has the option `last_stride`.
+
+    Args:
+        name: last part of the models' names.
+        rule: which of its convolutions become CT-Modules unless the option `blocks` says otherwise, see
+            `select_convs`.
+        mean, std: of the RGB values in [0, 1] that the CNN was trained with.
+        version: of its behaviour, see `register`.
+    """
+
+    def add(build: Builder) -> Builder:
+        backbone = BACKBONES[name] = Backbone(build, rule, (mean, std), version)
+        known = register(f"tsn_{name}", version=version, pretrained=backbone.has_weights, options=("last_stride",))
+        known(partial(_tsn, name))
+        for prefix in MODULES:
+            _register_pair(prefix, name)
+        return build
+
+    return add
+
+
+MODULES: dict[str, tuple[Callable[..., nn.Module], int]] = {}
+"""First part of models' names -> the module that takes the place of their convolutions, and its version."""
+
+
+def _register_pair(prefix: str, name: str) -> None:
+    (module, version), backbone = MODULES[prefix], BACKBONES[name]
+    options = [option for option in _arguments(module) if option != "conv"]
+    register(
+        f"{prefix}_{name}",
+        version=version + backbone.version - 1,
+        pretrained=backbone.has_weights,
+        options=(*options, "blocks", "last_stride"),
+    )(partial(_with_module, module, name))
 
 
 def _with_module(
@@ -248,8 +293,8 @@ def _with_module(
     **options: Any,
 ) -> TSN:
     cnn = create_backbone(backbone, weights)
-    cnn = replace_convs(cnn, select_convs(cnn, _rule(backbone, blocks)), module, **options)
-    return _as_trained(TSN(with_last_stride(cnn, last_stride), num_classes, num_frames, dropout), backbone)
+    cnn = replace_convs(cnn, select_convs(cnn, _chosen_rule(backbone, blocks)), module, **options)
+    return _on_backbone(cnn, backbone, last_stride, num_classes, num_frames, dropout)
 
 
 def _tsn(
@@ -261,34 +306,43 @@ def _tsn(
     weights: str | None = None,
     last_stride: int = 2,
 ) -> TSN:
-    cnn = with_last_stride(create_backbone(backbone, weights), last_stride)
-    return _as_trained(TSN(cnn, num_classes, num_frames, dropout), backbone)
+    return _on_backbone(create_backbone(backbone, weights), backbone, last_stride, num_classes, num_frames, dropout)
 
 
-def _own_options(backbone: str) -> tuple[str, ...]:
-    return () if backbone.startswith("inception") else ("last_stride",)
-
-
-def _as_trained(model: TSN, backbone: str) -> TSN:
-    """The model, whose input is normalised as the backbone's was."""
-    if backbone.startswith("inceptionv3"):
-        model.input_mean = model.input_std = INCEPTION_NORMALISATION
+def _on_backbone(
+    cnn: nn.Module, backbone: str, last_stride: int, num_classes: int, num_frames: int, dropout: float
+) -> TSN:
+    """The network on a backbone, whose input is normalised as the backbone's was."""
+    model = TSN(with_last_stride(cnn, last_stride), num_classes, num_frames, dropout)
+    model.input_mean, model.input_std = BACKBONES[backbone].normalisation
     return model
 
 
-def _rule(backbone: str, blocks: int | Rule | None) -> Rule:
+def _chosen_rule(backbone: str, blocks: int | Rule | None) -> Rule:
     if blocks is None:
-        return _RULES[backbone]
+        rule = BACKBONES[backbone].rule
+        assert rule is not None, "only backbones with a rule carry modules"
+        return rule
     if not isinstance(blocks, int):
         return blocks
-    if blocks not in BLOCKS or not backbone.startswith("r50"):
+    if blocks not in BLOCKS or backbone not in ("r50", "r50_twin"):
         known = ", ".join(map(str, BLOCKS))
         raise ValueError(f"no rule for {blocks} blocks of {backbone}; for ResNet-50 there are rules for {known}")
     return BLOCKS[blocks]
 
 
-for _backbone in _RULES:
-    register(f"tsn_{_backbone}", pretrained=True, options=_own_options(_backbone))(partial(_tsn, _backbone))
+_FOR_BACKBONES: dict[str, Rule] = {
+    "r50": BLOCKS[7],
+    "r50_twin": BLOCKS[7],
+    "r26_twin": "odd",
+    "r101": R101_BLOCKS,
+    "r101_twin": R101_BLOCKS,
+    "inceptionv3": INCEPTION_CONVS,
+    "inceptionv3_twin": INCEPTION_CONVS,
+}
+for _name, _rule in _FOR_BACKBONES.items():
+    _mean, _std = (INCEPTION_NORMALISATION,) * 2 if "inception" in _name else (IMAGENET_MEAN, IMAGENET_STD)
+    register_backbone(_name, _rule, mean=_mean, std=_std)(BACKBONES[_name].build)
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)

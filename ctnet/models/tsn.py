@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ctnet.models.backbones import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ctnet.models.modes import evaluating, in_mode
 from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VideoModel(nn.Module):
@@ -35,8 +34,8 @@ class VideoModel(nn.Module):
     def __init__(
         self,
         num_frames: int = 8,
-        input_mean: tuple[float, float, float] = IMAGENET_MEAN,
-        input_std: tuple[float, float, float] = IMAGENET_STD,
+        input_mean: RGB = IMAGENET_MEAN,
+        input_std: RGB = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.num_frames, self.input_mean, self.input_std = num_frames, input_mean, input_std

@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 import torchvision
@@ -5,7 +7,8 @@ from networks import of_own_blocks
 
 import ctnet
 from ctnet.engine import load_model, save_model
-from ctnet.models import network_version, register_module, registry
+from ctnet.models import backbones, network_version, register_backbone, register_module, registry
+from ctnet.models import ctnet as ctnet_networks
 
 CLIPS = {
     "i3d_inception": (5, 3),
@@ -36,11 +39,18 @@ def test_every_model_scores_clips_of_any_length_and_trains_every_parameter(name)
     assert without == []
 
 
-def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
+@pytest.fixture
+def own(monkeypatch):
+    """Lets a test register what is forgotten behind it."""
+    for place, name in ((registry, "NETWORKS"), (backbones, "BACKBONES"), (ctnet_networks, "MODULES")):
+        monkeypatch.setattr(place, name, getattr(place, name).copy())
+    monkeypatch.setattr(ctnet_networks, "BACKBONES", backbones.BACKBONES)
+
+
+def test_a_module_of_ones_own_is_known_by_name(own, tmp_path):
     def mine(in_channels, out_channels, kernel=3):
         return torch.nn.Conv3d(in_channels, out_channels, kernel, padding=kernel // 2)
 
-    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
     register_module("mine", version=3)(mine)
     assert network_version("mine_r50_twin") == 3
     assert "mine_r50" in ctnet.list_models()
@@ -62,7 +72,10 @@ def test_a_module_of_ones_own_is_known_by_name(monkeypatch, tmp_path):
         (lambda: ctnet.create_model("ctnet_r50_twin", blocks=5), "no rule for 5 blocks"),
         (lambda: ctnet.create_model("ctnet_r101_twin", blocks=7), "no rule for 7 blocks of r101_twin"),
         (lambda: ctnet.create_model("tsn_r50_twin", blocks=7), "no option blocks; there are last_stride"),
-        (lambda: ctnet.create_model("tsn_inceptionv3_twin", last_stride=1), "no option last_stride; there are none"),
+        (
+            lambda: ctnet.create_model("tsn_inceptionv3_twin", last_stride=1),
+            "of ResNets: Inception3 has no stage named layer4",
+        ),
         (lambda: ctnet.create_model("ctnet_r50_twin", last_stride=3), "last_stride must be 1 or 2, got 3"),
         (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks, last_stride"),
         (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
@@ -92,8 +105,43 @@ class Shifting(torch.nn.Module):
         return self.bn(self.conv(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1)).transpose(1, 2))
 
 
-def test_a_module_that_asks_for_the_convolution_keeps_its_weights(monkeypatch):
-    monkeypatch.setattr(registry, "NETWORKS", registry.NETWORKS.copy())
+def test_a_backbone_of_ones_own_carries_every_module(own, tmp_path):
+    register_module("before", version=2)(Shifting)
+
+    @register_backbone("mine", ["2"], mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), version=3)
+    def mine(weights=None):
+        torch.manual_seed(1 if weights == "imagenet" else 2)
+        convs = [torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, padding=1)]
+        names = ("0", "1", "2", "avgpool", "flatten", "fc")
+        layers = [*convs, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 10)]
+        return torch.nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
+
+    register_module("after", version=2)(Shifting)
+    added = {"tsn_mine", "ctnet_mine", "c3d_mine", "r2plus1d_mine", "csn_mine", "before_mine", "after_mine"}
+    assert {name for name in ctnet.list_models() if name.endswith("_mine")} == added
+    assert [network_version(f"{module}_mine") for module in ("tsn", "ctnet", "before", "after")] == [3, 3, 4, 4]
+    for name in added:
+        model = ctnet.create_model(name, 5)
+        assert model(torch.randn(1, 3, 4, 8, 8)).shape == (1, 5)
+        assert (model.input_mean, model.input_std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+        assert isinstance(model.backbone.get_submodule("2"), torch.nn.Conv2d) == (name == "tsn_mine")
+    other = ctnet.create_model("c3d_mine", 5, blocks=["0"])
+    assert isinstance(other.backbone.get_submodule("2"), torch.nn.Conv2d)
+    trained = ctnet.create_model("tsn_mine", weights="imagenet").backbone.get_submodule("0").weight
+    torch.manual_seed(1)
+    assert torch.equal(trained, torch.nn.Conv2d(3, 8, 3, padding=1).weight)
+    model = ctnet.create_model("csn_mine", 3)
+    save_model(tmp_path / "mine.safetensors", model)
+    clips = torch.randn(1, 3, 2, 8, 8)
+    torch.testing.assert_close(load_model(tmp_path / "mine.safetensors")(clips), model.eval()(clips))
+    register_backbone("bare")(lambda: torchvision.models.vgg11_bn())
+    with pytest.raises(ValueError, match="no ImageNet weights for ctnet_bare: leave out weights"):
+        ctnet.create_model("ctnet_bare", weights="imagenet")
+    with pytest.raises(ValueError, match="no rule for 7 blocks of bare"):
+        ctnet.create_model("ctnet_bare", blocks=7)
+
+
+def test_a_module_that_asks_for_the_convolution_keeps_its_weights(own):
     register_module("shifting")(Shifting)
     with pytest.raises(ValueError, match="no option conv; there are share, blocks, last_stride"):
         ctnet.create_model("shifting_r26_twin", conv=None)

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from ctnet.models.tsn import IMAGENET_MEAN, IMAGENET_STD, VideoModel
+from ctnet.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from ctnet.models.tsn import VideoModel
 
 RGB = tuple[float, float, float]
 KINETICS_MEAN: RGB = (0.45, 0.45, 0.45)
