@@ -99,7 +99,8 @@ def test_a_twin_is_its_rows_network_at_another_size(name):
         assert [run.recipe.model for run in twin.runs] == [
             model.replace("_r50_", "_r26_") if shallower else model for model in models
         ]
-        assert [USUAL | run.recipe.options for run in twin.runs] == [USUAL | n.options for n in networks]
+        finer = {"last_stride": 1} if name == "fig3" else {}
+        assert [USUAL | run.recipe.options for run in twin.runs] == [USUAL | n.options | finer for n in networks]
         assert [run.recipe.frames for run in twin.runs] == [network.frames for network in networks]
 
 
