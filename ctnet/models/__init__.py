@@ -1,9 +1,9 @@
 """CT-Net and the networks that it is compared with."""
 
 from ctnet.models import peers
-from ctnet.models.backbones import create_backbone, resnet_twin
+from ctnet.models.backbones import BLOCKS, create_backbone, resnet_twin
 from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_module
-from ctnet.models.ctnet import BLOCKS, register_backbone, register_module, replace_convs, select_convs, tensorize
+from ctnet.models.ctnet import register_backbone, register_module, replace_convs, select_convs, tensorize
 from ctnet.models.excitation import SqueezeExcitation, TensorExcitation
 from ctnet.models.official import load_official_checkpoint, read_official_checkpoint
 from ctnet.models.registry import create_model, list_models, network_version, register

@@ -22,6 +22,30 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 Rule = str | Mapping[str, Sequence[int]] | Sequence[str]
 """Which 3 x 3 convolutions to replace: "none", "odd", "after_first", {stage: numbers}, or names of the convolutions."""
 
+BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
+    0: {},
+    1: {"layer4": (1,)},
+    4: {"layer3": (1, 3, 5), "layer4": (1,)},
+    6: {"layer2": (1, 3), "layer3": (1, 3, 5), "layer4": (1,)},
+    7: {"layer1": (1,), "layer2": (1, 3), "layer3": (1, 3, 5), "layer4": (1,)},
+    12: {"layer1": (1, 2), "layer2": (1, 2, 3), "layer3": (1, 2, 3, 4, 5), "layer4": (1, 2)},
+}
+"""Table 2e: the blocks of ResNet-50 that are replaced, by their number. Stage s of the paper is layer s - 1 here."""
+
+R101_BLOCKS = {"layer1": (1,), "layer2": (1, 3), "layer3": (1, 3, 5, 7, 9, 11, 13), "layer4": (1,)}
+"""1, 2, 7 and 1 blocks of ResNet-101. Inferred: the paper does not tell, these fit Table 4's 145.5 GFLOPs."""
+
+INCEPTION_CONVS = (
+    "Mixed_5c.branch5x5_2.conv",
+    "Mixed_5c.branch3x3dbl_2.conv",
+    "Mixed_5c.branch3x3dbl_3.conv",
+    "Mixed_7c.branch3x3dbl_2.conv",
+)
+"""Convolutions of InceptionV3. Inferred: no code was released, these fit Table 8's 43.9 GFLOPs and 20.9 M."""
+
+INCEPTION_NORMALISATION: RGB = (0.5, 0.5, 0.5)
+"""Mean and deviation of RGB for torchvision's InceptionV3: its weights expect values from -1 to 1."""
+
 
 def resnet_twin(
     layers: tuple[int, int, int, int] = (3, 4, 6, 3), width: int = 16, num_classes: int = 1000
@@ -155,16 +179,17 @@ def _torchvisions(name: str, weights: str | None = None, **fresh: Any) -> nn.Mod
         ) from error
 
 
+_INCEPTIONS = (INCEPTION_NORMALISATION, INCEPTION_NORMALISATION)
 BACKBONES: dict[str, Backbone] = {
     "r18": Backbone(partial(_torchvisions, "resnet18")),
     "r34": Backbone(partial(_torchvisions, "resnet34")),
-    "r50": Backbone(partial(_torchvisions, "resnet50")),
-    "r101": Backbone(partial(_torchvisions, "resnet101")),
-    "inceptionv3": Backbone(partial(_torchvisions, "inception_v3", init_weights=True)),
+    "r50": Backbone(partial(_torchvisions, "resnet50"), BLOCKS[7]),
+    "r101": Backbone(partial(_torchvisions, "resnet101"), R101_BLOCKS),
+    "inceptionv3": Backbone(partial(_torchvisions, "inception_v3", init_weights=True), INCEPTION_CONVS, _INCEPTIONS),
     "googlenet": Backbone(partial(_torchvisions, "googlenet", init_weights=True, aux_logits=False)),
-    "r26_twin": Backbone(lambda: resnet_twin((2, 2, 2, 2))),
-    "r50_twin": Backbone(resnet_twin),
-    "r101_twin": Backbone(lambda: resnet_twin((3, 4, 23, 3))),
-    "inceptionv3_twin": Backbone(inceptionv3_twin),
+    "r26_twin": Backbone(lambda: resnet_twin((2, 2, 2, 2)), "odd"),
+    "r50_twin": Backbone(resnet_twin, BLOCKS[7]),
+    "r101_twin": Backbone(lambda: resnet_twin((3, 4, 23, 3)), R101_BLOCKS),
+    "inceptionv3_twin": Backbone(inceptionv3_twin, INCEPTION_CONVS, _INCEPTIONS),
 }
 """Backbones by name. `ctnet.models.register_backbone` adds to them."""

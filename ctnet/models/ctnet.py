@@ -11,8 +11,10 @@ from torchvision.models.inception import BasicConv2d
 
 from ctnet.models.backbones import (
     BACKBONES,
+    BLOCKS,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    INCEPTION_NORMALISATION,
     RGB,
     Backbone,
     Rule,
@@ -23,30 +25,6 @@ from ctnet.models.ct_module import CTModule, c3d_module, csn_module, r2plus1d_mo
 from ctnet.models.registry import register
 from ctnet.models.tensor_conv import OnClips
 from ctnet.models.tsn import TSN, calls_of_children
-
-BLOCKS: dict[int, dict[str, tuple[int, ...]]] = {
-    0: {},
-    1: {"layer4": (1,)},
-    4: {"layer3": (1, 3, 5), "layer4": (1,)},
-    6: {"layer2": (1, 3), "layer3": (1, 3, 5), "layer4": (1,)},
-    7: {"layer1": (1,), "layer2": (1, 3), "layer3": (1, 3, 5), "layer4": (1,)},
-    12: {"layer1": (1, 2), "layer2": (1, 2, 3), "layer3": (1, 2, 3, 4, 5), "layer4": (1, 2)},
-}
-"""Table 2e: the blocks of ResNet-50 that are replaced, by their number. Stage s of the paper is layer s - 1 here."""
-
-R101_BLOCKS = {"layer1": (1,), "layer2": (1, 3), "layer3": (1, 3, 5, 7, 9, 11, 13), "layer4": (1,)}
-"""1, 2, 7 and 1 blocks of ResNet-101. Inferred: the paper does not tell, these fit Table 4's 145.5 GFLOPs."""
-
-INCEPTION_CONVS = (
-    "Mixed_5c.branch5x5_2.conv",
-    "Mixed_5c.branch3x3dbl_2.conv",
-    "Mixed_5c.branch3x3dbl_3.conv",
-    "Mixed_7c.branch3x3dbl_2.conv",
-)
-"""Convolutions of InceptionV3. Inferred: no code was released, these fit Table 8's 43.9 GFLOPs and 20.9 M."""
-
-INCEPTION_NORMALISATION = (0.5, 0.5, 0.5)
-"""Mean and deviation of RGB for torchvision's InceptionV3: its weights expect values from -1 to 1."""
 
 
 def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
@@ -255,14 +233,19 @@ def register_backbone(
     """
 
     def add(build: Builder) -> Builder:
-        backbone = BACKBONES[name] = Backbone(build, rule, (mean, std), version)
-        known = register(f"tsn_{name}", version=version, pretrained=backbone.has_weights, options=("last_stride",))
-        known(partial(_tsn, name))
-        for prefix in MODULES:
-            _register_pair(prefix, name)
+        BACKBONES[name] = Backbone(build, rule, (mean, std), version)
+        _register_on(name)
         return build
 
     return add
+
+
+def _register_on(name: str) -> None:
+    backbone = BACKBONES[name]
+    known = register(f"tsn_{name}", version=backbone.version, pretrained=backbone.has_weights, options=("last_stride",))
+    known(partial(_tsn, name))
+    for prefix in MODULES:
+        _register_pair(prefix, name)
 
 
 MODULES: dict[str, tuple[Callable[..., nn.Module], int]] = {}
@@ -293,7 +276,7 @@ def _with_module(
     **options: Any,
 ) -> TSN:
     cnn = create_backbone(backbone, weights)
-    cnn = replace_convs(cnn, select_convs(cnn, _chosen_rule(backbone, blocks)), module, **options)
+    cnn = replace_convs(cnn, select_convs(cnn, rule_of(backbone, blocks)), module, **options)
     return _on_backbone(cnn, backbone, last_stride, num_classes, num_frames, dropout)
 
 
@@ -318,7 +301,8 @@ def _on_backbone(
     return model
 
 
-def _chosen_rule(backbone: str, blocks: int | Rule | None) -> Rule:
+def rule_of(backbone: str, blocks: int | Rule | None = None) -> Rule:
+    """Which convolutions of a backbone of `BACKBONES` become CT-Modules, by the option `blocks` of `create_model`."""
     if blocks is None:
         rule = BACKBONES[backbone].rule
         assert rule is not None, "only backbones with a rule carry modules"
@@ -331,18 +315,9 @@ def _chosen_rule(backbone: str, blocks: int | Rule | None) -> Rule:
     return BLOCKS[blocks]
 
 
-_FOR_BACKBONES: dict[str, Rule] = {
-    "r50": BLOCKS[7],
-    "r50_twin": BLOCKS[7],
-    "r26_twin": "odd",
-    "r101": R101_BLOCKS,
-    "r101_twin": R101_BLOCKS,
-    "inceptionv3": INCEPTION_CONVS,
-    "inceptionv3_twin": INCEPTION_CONVS,
-}
-for _name, _rule in _FOR_BACKBONES.items():
-    _mean, _std = (INCEPTION_NORMALISATION,) * 2 if "inception" in _name else (IMAGENET_MEAN, IMAGENET_STD)
-    register_backbone(_name, _rule, mean=_mean, std=_std)(BACKBONES[_name].build)
+for _name, _backbone in BACKBONES.items():
+    if _backbone.rule is not None:
+        _register_on(_name)
 register_module("ctnet")(CTModule)
 register_module("c3d")(c3d_module)
 register_module("r2plus1d")(r2plus1d_module)

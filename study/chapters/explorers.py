@@ -201,10 +201,9 @@ def _printed() -> Iterator[dict[str, Any]]:
 
 def _layers() -> dict[str, Any]:
     from ctnet.models.backbones import create_backbone
-    from ctnet.models.ctnet import BLOCKS, INCEPTION_CONVS, R101_BLOCKS, Rule, select_convs
+    from ctnet.models.ctnet import rule_of, select_convs
     from ctnet.models.tensor_conv import sub_dimension_sizes
 
-    usual: dict[str, Rule] = {"r50": BLOCKS[7], "r101": R101_BLOCKS, "inceptionv3": INCEPTION_CONVS}
     found: dict[str, Any] = {}
     channels: set[int] = set()
     for name, (label, numbers) in BACKBONES.items():
@@ -213,8 +212,7 @@ def _layers() -> dict[str, Any]:
         found[name] = {"label": label, "replaced": {}, **_followed(cnn)}
         layers = {layer["name"]: layer for layer in found[name]["layers"]}
         for number, option in numbers.items():
-            rule: Rule = usual[name] if option is None else BLOCKS[option] if isinstance(option, int) else option
-            convs = select_convs(cnn, rule)
+            convs = select_convs(cnn, rule_of(name, option))
             shapes = {(layers[conv]["inputs"], layers[conv]["outputs"]) for conv in convs}
             channels |= {outputs for _, outputs in shapes}
             found[name]["replaced"][number] = {"convs": convs, "sizes": [k for k in KS if _fits(shapes, k)]}

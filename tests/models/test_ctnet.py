@@ -5,7 +5,7 @@ from torchvision.models.resnet import Bottleneck
 
 import ctnet
 from ctnet.models import BLOCKS, CTModule, create_backbone, replace_convs, select_convs
-from ctnet.models.ctnet import INCEPTION_CONVS
+from ctnet.models.backbones import INCEPTION_CONVS
 from ctnet.models.tensor_conv import OnClips
 
 REPLACED = {
