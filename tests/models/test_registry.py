@@ -78,7 +78,10 @@ def test_a_module_of_ones_own_is_known_by_name(own, tmp_path):
         ),
         (lambda: ctnet.create_model("ctnet_r50_twin", last_stride=3), "last_stride must be 1 or 2, got 3"),
         (lambda: ctnet.create_model("csn_r50_twin", sizes=3), "no option sizes; there are blocks, last_stride"),
-        (lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"), "no ImageNet weights for the twin"),
+        (
+            lambda: ctnet.create_model("ctnet_r50_twin", weights="imagenet"),
+            "weights for ctnet_r50_twin: leave out weights",
+        ),
         (lambda: ctnet.create_model("ctnet_r50", weights="kinetics"), "no weights .kinetics. for"),
         (lambda: ctnet.create_model("ctnet_r50_twin", size=3), "no option size; there are sizes, kernels"),
         (lambda: ctnet.create_model("tsm_r50_twin", sizes=3), "no option sizes; there are none"),
