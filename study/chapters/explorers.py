@@ -212,7 +212,7 @@ def _layers() -> dict[str, Any]:
         found[name] = {"label": label, "replaced": {}, **_followed(cnn)}
         layers = {layer["name"]: layer for layer in found[name]["layers"]}
         for number, option in numbers.items():
-            convs = select_convs(cnn, rule_of(name, option))
+            convs = select_convs(cnn, rule_of(name, option)) if number != "0" else []
             shapes = {(layers[conv]["inputs"], layers[conv]["outputs"]) for conv in convs}
             channels |= {outputs for _, outputs in shapes}
             found[name]["replaced"][number] = {"convs": convs, "sizes": [k for k in KS if _fits(shapes, k)]}
