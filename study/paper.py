@@ -237,7 +237,7 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
         if other := name.partition("-")[2]:
-            kept = {"table": name, "title": f"Table {content['table']}", "claim": "", "orders": {}, "leads": []}
+            kept = {"table": name, "claim": "", "orders": {}, "leads": []}
             content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
             content |= content[other]
         return _declared(**content)

@@ -46,10 +46,9 @@ def _unpack(text: str) -> NDArray[np.float64]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2") / LEVELS
 
 
-def informative(content: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Clips with frames of action and others, (clips,)."""
-    area = _unpack(content["uniform"]["action_area"])
-    return (area > 0) & (area < 1)
+def informative(action_area: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Clips with frames of action and others, (clips,), by the share of the frames in which something acts."""
+    return (action_area > 0) & (action_area < 1)
 
 
 def content() -> dict[str, Any] | None:
@@ -62,7 +61,8 @@ def content() -> dict[str, Any] | None:
 def measured(content: Mapping[str, Any], row: str, measure: str) -> NDArray[np.float64]:
     """Values (seeds, clips) of a trained network; the share in frames of action on clips that have others too."""
     values = np.stack([_unpack(text) for text in content["values"][row][measure]])
-    return values[:, informative(content)] if measure == "action_share" else values
+    area = _unpack(content["uniform"]["action_area"])
+    return values[:, informative(area)] if measure == "action_share" else values
 
 
 def uniform(content: Mapping[str, Any], measure: str) -> float:
@@ -70,4 +70,4 @@ def uniform(content: Mapping[str, Any], measure: str) -> float:
     if measure in ("scatter", "temporal_concentration"):
         return 100.0 * (measure == "scatter")
     area = _unpack(content["uniform"]["action_area" if measure == "action_share" else "mask_area"])
-    return 100 * float((area[informative(content)] if measure == "action_share" else area).mean())
+    return 100 * float((area[informative(area)] if measure == "action_share" else area).mean())

@@ -20,7 +20,7 @@ from ctnet.engine.training import build_model
 from ctnet.micro import MICRO_DATASETS, MicroDataset, MicroSplit, Scene
 from ctnet.models import VideoModel
 from study.runs import TwinRun, weights_file
-from study.saliency import CLIPS, FILE, MEASURES, measured_runs, pack, pictured_runs
+from study.saliency import CLIPS, FILE, MEASURES, informative, measured_runs, pack, pictured_runs
 from study.statistics import mean_accuracy
 from study.store import provenance, write
 
@@ -152,8 +152,8 @@ def measure_saliency(work: Path, progress: Callable[[list[Any]], Any] = list) ->
         means = content["means"].setdefault(kind, {})[row] = {}
         for measure in MEASURES:
             values = np.stack([table[measure] for table in found])
-            telling = (found[0].action_area > 0) & (found[0].action_area < 1)
-            values = values[:, telling] if measure == "action_share" else values
+            if measure == "action_share":
+                values = values[:, informative(found[0].action_area.to_numpy())]
             interval = mean_accuracy(values) if len(values) > 1 else (100 * values.mean(),)
             means[measure] = [round(float(value), 2) for value in interval]
     models = {run.recipe.model for seeds in runs.values() for run in seeds}

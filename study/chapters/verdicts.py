@@ -26,7 +26,8 @@ _LEDGER = "ledger.html"
 
 
 def named(name: str) -> str:
-    """What the book calls a table, a figure or a section that claims are on, by its id."""
+    """What the book calls a table, a figure or a section, by its id; other twins of a table go by the table's name."""
+    name = name.partition("-")[0]
     if name in ("fig3", "text"):
         return {"fig3": "Figure 3", "text": "Text"}[name]
     if name in TABLES:

@@ -123,7 +123,7 @@ def test_a_measurement_is_kept_clip_by_clip_and_read_back(dataset, declare, tmp_
         run = measured_runs()[row][1]
         table = measure_maps({row: ctnet.load_model(weights_file(run, tmp_path))}, clips_of(run))
         for measure in MEASURES:
-            wanted = table[measure][informative(found)] if measure == "action_share" else table[measure]
+            wanted = table[measure][informative(table.action_area)] if measure == "action_share" else table[measure]
             kept = measured(found, row, measure)
             assert kept.shape == (2, len(wanted))
             np.testing.assert_allclose(kept[1], wanted, atol=0.00051)
