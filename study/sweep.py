@@ -157,7 +157,11 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         began = time.perf_counter()
         exact_fp32()
         recipe = _started(run, work)
+        before = outcome(run.name)
+        anew = not (out / "state.safetensors").exists()
         scores = {"1x1": train(recipe, out)}
+        spent = time.perf_counter() - began
+        again = _again(run, scores["1x1"], before, spent) if before and anew and not is_stale(before) else {}
         model = load_model(out / "model.safetensors").to(place.device)
         exact = choose_precision(recipe.precision, place.device, testing=True)
         for view in views_of(run):
@@ -171,9 +175,10 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         if run.keep:
             # With the run's own recipe: today's names the path of the weights on this machine.
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
-        if is_done(run, work) and not is_stale(_kept(run.name)):
+        if before and is_done(run, work) and not is_stale(before):
             (out / "state.safetensors").unlink(missing_ok=True)
-            return _kept(run.name)  # only its weights were missing: what verdicts rest on stays
+            write(run_file(run.name), before | again)  # only its weights were missing: what verdicts rest on stays
+            return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
         content = {
             "name": run.name,
@@ -185,6 +190,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
             "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
+            **again,
             "provenance": provenance(PARTS, networks_of(run), time.perf_counter() - began)
             | {
                 "precision": str(choose_precision(recipe.precision, place.device)).removeprefix("torch."),
@@ -288,11 +294,16 @@ def repeat(run: TwinRun, work: Path) -> float:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         scores = train(_started(run, work), scratch)
+    again = _again(run, scores, content, time.perf_counter() - began)
+    write(run_file(run.name), content | again)
+    return float(again["repeated"]["equal_predictions"])
+
+
+def _again(run: TwinRun, scores: Scores, content: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What the file of a run notes of training it once more: how equal the new scores are to what it holds."""
+    made = provenance(PARTS, networks_of(run), seconds)
     equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
-    made = provenance(PARTS, networks_of(run), time.perf_counter() - began)
-    again = {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}
-    write(run_file(run.name), content | {"repeated": again})
-    return equal
+    return {"repeated": {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}}
 
 
 def _started(run: TwinRun, work: Path) -> Recipe:

@@ -272,15 +272,48 @@ def test_weights_are_made_again_when_another_run_needs_them(runs, results, tmp_p
     assert list(left_of(with_starts([later]), tmp_path, weights=True)) == [plain.name, later.name]
 
 
-def test_weights_that_are_made_again_leave_the_outcome_as_it_is(done):
+def test_weights_that_are_made_again_leave_the_outcome_and_note_how_equal_it_is(done):
     runs, work = done
     run = list(runs.values())[-1]
-    before = content_of(run.name) | {"repeated": {"top1": 0.5}}
+    before = content_of(run.name) | {"predictions": {"1x1": encode(np.full(25, 3))}}
     write(run_file(run.name), before)
     shutil.rmtree(work / run.name)
-    execute(run, work)
+    assert execute(run, work)["repeated"]["top1"] == before["metrics"]["1x1"]["top1"]
     assert (work / run.name / "model.safetensors").exists()
-    assert content_of(run.name) == before
+    after = content_of(run.name)
+    equal = (Scores.load(work / run.name / "scores-1x1.npz").predictions == 3).mean()
+    assert after.pop("repeated")["equal_predictions"] == equal
+    assert after == before
+
+
+def test_a_run_that_is_tested_with_more_views_tells_how_equal_it_was(done, monkeypatch):
+    """It is trained anew, so that all of its predictions are of one network."""
+    runs, work = done
+    run = list(runs.values())[-1]
+    shutil.rmtree(work / run.name)
+    monkeypatch.setattr("study.sweep.views_of", lambda run: ["1x1", "1x2"])
+    content = execute(run, work)
+    assert content["predictions"].keys() == {"1x1", "1x2"}
+    assert content["repeated"]["equal_predictions"] == 1.0
+
+
+def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done, monkeypatch):
+    runs, work = done
+    run = list(runs.values())[-1]
+    shutil.rmtree(work / run.name)
+    step, steps = training.train_step, iter(range(3))
+
+    def stopping(*args):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            execute(run, work)
+    assert (work / run.name / "state.safetensors").exists()
+    assert "repeated" not in execute(run, work)
 
 
 def test_a_run_whose_start_has_left_no_weights_says_so(runs, results, tmp_path):
