@@ -54,9 +54,9 @@ def _heading(protocol: int) -> str:
     return f"Protocol {protocol}"
 
 
-def trials_table(protocol: int) -> BookTable:
-    """The trials that chose a protocol, in the order in which they were made."""
-    kept = (read("tuning.json") or {}).get(f"protocol {protocol}") or {"trials": [], "about": "No trials are kept."}
+def trials_table(chosen: str) -> BookTable:
+    """The trials that chose "protocol 1" to "protocol 3" or "Table 5's fine-tuning", in the order of their making."""
+    kept = (read("tuning.json") or {}).get(chosen) or {"trials": [], "about": "No trials are kept."}
     rows = [
         {
             "Network, twin of": f"{trial['network']}, {trial['twin']}",
@@ -70,7 +70,7 @@ def trials_table(protocol: int) -> BookTable:
         }
         for trial in kept["trials"]
     ]
-    return BookTable(pd.DataFrame(rows), f"Trials that chose protocol {protocol}.", "worded", notes=[kept["about"]])
+    return BookTable(pd.DataFrame(rows), f"Trials that chose {chosen}.", "worded", notes=[kept["about"]])
 
 
 def pilot_table(protocol: int) -> BookTable:
