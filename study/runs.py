@@ -290,10 +290,13 @@ def _labels(dataset: str, count: int, fold: int) -> NDArray[np.int64]:
     return np.array([split.label(number) for number in split.members])
 
 
-def correct(twin: Twin, seed: int) -> NDArray[np.bool_] | None:
-    """Whether a twin was right on every clip, (clips,); None when it was not run.
+def answers(twin: Twin, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The class that a twin predicts for every clip, and the clip's own, (clips,) each; None when it was not run.
 
     Clips of several parts, such as folds, stand one behind the other.
+
+    Raises:
+        ValueError: when the predictions are of other clips than the labels.
     """
     contents = [outcome(name) for name in twin.names(seed)]
     kept = [content["predictions"].get(twin.view) for content in contents if content]
@@ -303,7 +306,14 @@ def correct(twin: Twin, seed: int) -> NDArray[np.bool_] | None:
     found = [(decode(text), labels_of(run)) for text, run in zip(kept, twin.runs, strict=False)]
     if any(predicted.shape != labels.shape for predicted, labels in found):
         raise ValueError(f"{', '.join(twin.names(seed))}: predictions of other clips than the labels: run it again")
-    return np.concatenate([predicted == labels for predicted, labels in found])
+    predicted, labels = (np.concatenate(parts).astype(np.int64) for parts in zip(*found, strict=True))
+    return predicted, labels
+
+
+def correct(twin: Twin, seed: int) -> NDArray[np.bool_] | None:
+    """Whether a twin was right on every clip, (clips,), in the order of `answers`; None when it was not run."""
+    found = answers(twin, seed)
+    return None if found is None else found[0] == found[1]
 
 
 def correct_by_seed(twin: Twin) -> dict[int, NDArray[np.bool_]]:

@@ -45,7 +45,7 @@ def show(browser, tmp_path):
     errors, pages = [], []
 
     def opened(html, scripts=True, **options):
-        names = ("common", "fields", "costs", "ledger", "gallery", "saliency")
+        names = ("common", "fields", "costs", "ledger", "gallery", "motions", "saliency")
         tags = "".join(f'<script src="{STATIC}/explorers/{name}.js"></script>' for name in names)
         head = f'<meta charset="utf-8"><link rel="stylesheet" href="{STATIC}/ctnet.css">{tags}'
         file = tmp_path / "ledger.html"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from study.chapters.motions import motion_accuracies
 from study.directions import directions
 from study.ledger import claims
 from study.paper import table
@@ -41,7 +42,8 @@ def assumptions(path: Path) -> Iterator[tuple[dict, str, str]]:
 
 @cache
 def results() -> dict[str, tuple[str, float | None]]:
-    """Verdict and measured number of every claim by its id; the accuracy of every twin as twins/TABLE/ROW/COLUMN."""
+    """Verdict and measured number of every claim by its id; accuracies of twins as twins/TABLE/ROW/COLUMN, and those of
+    a motion as motions/NETWORK/MOTION."""
     found = {}
     for claim in claims():
         value = claim.measured.get("mean") if isinstance(claim.measured, Mapping) else claim.measured
@@ -51,6 +53,8 @@ def results() -> dict[str, tuple[str, float | None]]:
         accuracies = accuracy_table(name)["accuracy"]
         for (row, column), accuracy in zip(twins_of(name), accuracies, strict=True):
             found[f"twins/{name}/{row}" + f"/{column}" * several] = "", float(accuracy)
+    for network, by_motion in motion_accuracies().items():
+        found |= {f"motions/{network}/{motion}": ("", float(accuracy)) for motion, accuracy in by_motion.items()}
     return found
 
 
