@@ -227,6 +227,9 @@ def test_checkpoints(
     average: Annotated[
         str, typer.Option(help="Of a video's views: probabilities, or scores, as the authors' code does.")
     ] = "probabilities",
+    hardest: Annotated[
+        int, typer.Option(min=0, help="Also list so many classes that are hardest, and what they are taken for.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
@@ -245,6 +248,7 @@ def test_checkpoints(
             {"model": line.model, "frames": line.frames, "gmacs": line.gmacs and round(line.gmacs, 4)}
             | {f"top{k}": line.scores.accuracy(k) for k in (1, 5)}
             | {"videos": len(line.scores.labels), "left_out": line.scores.about.get("left_out")}
+            | ({"hardest": [result._asdict() for result in line.scores.hardest(hardest)]} if hardest else {})
             for line in tested
         ]
         return print(json.dumps(lines, indent=1))
@@ -259,6 +263,13 @@ def test_checkpoints(
         for line in tested
     ]
     print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5", "Videos"], rows)
+    for line in tested if hardest else []:
+        print(f"\nHardest classes of {line.model}, {line.frames}")
+        rows = [
+            [result.name, str(result.videos), f"{result.accuracy:.2%}", result.mistaken_for or "", str(result.mistakes)]
+            for result in line.scores.hardest(hardest)
+        ]
+        print_table(["Class", "Videos", "Top-1", "Mostly taken for", "So many"], rows)
 
 
 @app.command()

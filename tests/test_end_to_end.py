@@ -82,6 +82,13 @@ def test_views_as_in_table_6(trained, run, tmp_path):
     assert [line["model"] for line in lines] == [*files, *[checkpoint, "all 3, fused"] * 2]
     assert [line["frames"] for line in lines] == ["", "", "4x1x1", "", "4x3x2", ""]
     assert all((line["gmacs"] is None) == (line["model"] != checkpoint) for line in lines)
+    code, out, _ = run("test", files[0], "--hardest", "2", "--json")
+    (line,) = json.loads(out)
+    assert [result["name"] for result in line["hardest"]] == [each.name for each in kept.hardest(2)]
+    code, out, _ = run("test", files[0], "--hardest", "2")
+    assert code == 0
+    assert kept.hardest(1)[0].name in out.partition("Hardest classes of")[2]
+    assert kept.hardest(3)[2].name not in out.partition("Hardest classes of")[2].replace("Mostly taken for", "")
     for mistake in (["--view", "3x2"], ["size=7"]):
         code, _, errors = run("test", *files, *mistake)
         assert code == 2

@@ -9,7 +9,7 @@ from ctnet.lazy import loaded_when_used
 
 if TYPE_CHECKING:
     from ctnet.engine.checkpoint import convert_official, load_init, load_model, load_recipe, save_model
-    from ctnet.engine.evaluation import Scores, evaluate, fuse, predict
+    from ctnet.engine.evaluation import ClassResult, Scores, evaluate, fuse, predict
     from ctnet.engine.loading import Batches, View, eval_data, train_data
     from ctnet.engine.place import Place, distributed
     from ctnet.engine.recipe import RECIPES, Recipe, get_recipe
@@ -21,6 +21,7 @@ __all__ = [
     "RECIPES",
     "VERSION",
     "Batches",
+    "ClassResult",
     "Place",
     "Recipe",
     "Scores",
@@ -48,7 +49,7 @@ __getattr__ = loaded_when_used(
     {
         "checkpoint": ("convert_official", "load_init", "load_model", "load_recipe", "save_model"),
         "place": ("Place", "distributed"),
-        "evaluation": ("Scores", "evaluate", "fuse", "predict"),
+        "evaluation": ("ClassResult", "Scores", "evaluate", "fuse", "predict"),
         "loading": ("Batches", "View", "eval_data", "train_data"),
         "recipe": ("RECIPES", "Recipe", "get_recipe"),
         "testing": ("Tested", "score_files"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,24 @@ from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
 
 Average = Literal["probabilities", "scores"]
+
+
+class ClassResult(NamedTuple):
+    """What a network makes of the videos of one class.
+
+    Attributes:
+        name: of the class.
+        videos: how many it has.
+        accuracy: from 0 to 1.
+        mistaken_for: the class that most of the others are taken for, the first of several; None when all are right.
+        mistakes: how many are.
+    """
+
+    name: str
+    videos: int
+    accuracy: float
+    mistaken_for: str | None
+    mistakes: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +95,23 @@ class Scores:
         counts = self.confusion()
         with np.errstate(invalid="ignore"):
             return counts.diagonal() / counts.sum(1)
+
+    def hardest(self, count: int) -> list[ClassResult]:
+        """The `count` classes with the lowest accuracy, lowest first, and what each is mostly taken for.
+
+        Classes without a video are left out; of equally hard ones the first stands before the others.
+        """
+        counts = self.confusion()
+        accuracies, videos = self.per_class(), counts.sum(1)
+        np.fill_diagonal(counts, 0)
+        order = accuracies.argsort(kind="stable")[: (videos > 0).sum()]  # NaN stands last
+        found = []
+        for place in order[: max(count, 0)]:
+            wrong = counts[place]
+            mistaken = self.classes[int(wrong.argmax())] if wrong.any() else None
+            result = (self.classes[place], int(videos[place]), float(accuracies[place]), mistaken, int(wrong.max()))
+            found.append(ClassResult(*result))
+        return found
 
     def save(self, path: PathLike) -> None:
         """Write everything to an .npz file, so that no second pass is needed; whole or not at all."""

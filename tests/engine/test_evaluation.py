@@ -53,6 +53,20 @@ def test_confusion_and_accuracy_of_each_class():
     np.testing.assert_array_equal(EXAMPLE.per_class(), [0.5, np.nan, np.nan, 0, 1, np.nan])
 
 
+def test_the_hardest_classes_and_what_they_are_taken_for():
+    hardest = EXAMPLE.hardest(9)
+    assert hardest == [("d", 1, 0.0, "c", 1), ("a", 2, 0.5, "b", 1), ("e", 1, 1.0, None, 0)]
+    assert hardest[0].mistaken_for == "c"
+    assert EXAMPLE.hardest(1) == hardest[:1]
+    assert EXAMPLE.hardest(0) == []
+
+
+def test_hardest_classes_count_the_mistake_that_is_made_most():
+    said = [1, 2, 2, 2, 0, 3]
+    found = scores(np.eye(6)[said], [0, 0, 0, 0, 0, 3]).hardest(1)
+    assert found == [("a", 5, 0.2, "c", 3)]
+
+
 def test_scores_are_kept_in_a_file(tmp_path):
     EXAMPLE.save(tmp_path / "new" / "scores.npz")
     loaded = Scores.load(tmp_path / "new" / "scores.npz")
