@@ -264,12 +264,12 @@ def test_checkpoints(
     ]
     print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5", "Videos"], rows)
     for line in tested if hardest else []:
-        print(f"\nHardest classes of {line.model}, {line.frames}")
+        print(f"\nHardest classes of {', '.join(filter(None, (line.model, line.frames)))}")
         rows = [
             [result.name, str(result.videos), f"{result.accuracy:.2%}", result.mistaken_for or "", str(result.mistakes)]
             for result in line.scores.hardest(hardest)
         ]
-        print_table(["Class", "Videos", "Top-1", "Mostly taken for", "So many"], rows)
+        print_table(["Class", "Videos", "Top-1", "Mostly taken for", "Videos taken so"], rows)
 
 
 @app.command()

@@ -157,11 +157,10 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         began = time.perf_counter()
         exact_fp32()
         recipe = _started(run, work)
-        before = outcome(run.name)
+        init = _weights_hash(run, recipe)
         anew = not (out / "state.safetensors").exists()
         scores = {"1x1": train(recipe, out)}
-        spent = time.perf_counter() - began
-        again = _again(run, scores["1x1"], before, spent) if before and anew and not is_stale(before) else {}
+        trained = time.perf_counter() - began
         model = load_model(out / "model.safetensors").to(place.device)
         exact = choose_precision(recipe.precision, place.device, testing=True)
         for view in views_of(run):
@@ -175,9 +174,10 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         if run.keep:
             # With the run's own recipe: today's names the path of the weights on this machine.
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
-        if before and is_done(run, work) and not is_stale(before):
+        if is_done(run, work) and not is_stale(kept := _kept(run.name)):
+            if anew and kept.get("init") == init:  # its weights were missing: what verdicts rest on stays
+                write(run_file(run.name), kept | _again(scores["1x1"], kept, _made(run, place, trained)))
             (out / "state.safetensors").unlink(missing_ok=True)
-            write(run_file(run.name), before | again)  # only its weights were missing: what verdicts rest on stays
             return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
         content = {
@@ -189,14 +189,8 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             "curve": [round(float(part.mean()), 4) for part in np.array_split(history["losses"], CURVE) if len(part)],
             "predictions": {view: encode(found.predictions) for view, found in scores.items()},
             "data": {split: _fingerprint(recipe, split) for split in ("train", "val")},
-            "init": hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None,
-            **again,
-            "provenance": provenance(PARTS, networks_of(run), time.perf_counter() - began)
-            | {
-                "precision": str(choose_precision(recipe.precision, place.device)).removeprefix("torch."),
-                "device": place.device.type,
-                "threads": torch.get_num_threads(),
-            },
+            "init": init,
+            "provenance": _made(run, place, time.perf_counter() - began),
         }
         write(run_file(run.name), content)
         fuse_done(work, run.name)
@@ -288,22 +282,39 @@ def repeat(run: TwinRun, work: Path) -> float:
 
     Raises:
         FileNotFoundError: when the run is not done, or the weights that it starts from are not there.
+        ValueError: when these are not those that it started from.
     """
     content = _kept(run.name)
     commit()  # as in `execute`
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as scratch:
-        scores = train(_started(run, work), scratch)
-    again = _again(run, scores, content, time.perf_counter() - began)
-    write(run_file(run.name), content | again)
+    recipe = _started(run, work)
+    if content.get("init") != _weights_hash(run, recipe):
+        raise ValueError(f"{run.name} started from other weights of {run.start and run.start.name} than are there now")
+    with tempfile.TemporaryDirectory() as scratch, distributed() as place:
+        scores = train(recipe, scratch)
+        again = _again(scores, content, _made(run, place, time.perf_counter() - began))
+    write(run_file(run.name), _kept(run.name) | again)
     return float(again["repeated"]["equal_predictions"])
 
 
-def _again(run: TwinRun, scores: Scores, content: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _again(scores: Scores, content: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     """What the file of a run notes of training it once more: how equal the new scores are to what it holds."""
-    made = provenance(PARTS, networks_of(run), seconds)
     equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
     return {"repeated": {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}}
+
+
+def _made(run: TwinRun, place: Place, seconds: float) -> dict[str, Any]:
+    """Where the outcome of a run comes from."""
+    return provenance(PARTS, networks_of(run), seconds) | {
+        "precision": str(choose_precision(run.recipe.precision, place.device)).removeprefix("torch."),
+        "device": place.device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _weights_hash(run: TwinRun, recipe: Recipe) -> str | None:
+    """Sixteen hexadecimal digits of the weights that a run starts from."""
+    return hashlib.sha256(Path(recipe.init).read_bytes()).hexdigest()[:16] if run.start else None
 
 
 def _started(run: TwinRun, work: Path) -> Recipe:

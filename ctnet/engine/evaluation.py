@@ -32,8 +32,8 @@ class ClassResult(NamedTuple):
         name: of the class.
         videos: how many it has.
         accuracy: from 0 to 1.
-        mistaken_for: the class that most of the others are taken for, the first of several; None when all are right.
-        mistakes: how many are.
+        mistaken_for: the class that its videos are wrongly taken for most often; None when all are right.
+        mistakes: how many videos are taken for that one.
     """
 
     name: str
@@ -99,10 +99,12 @@ class Scores:
     def hardest(self, count: int) -> list[ClassResult]:
         """The `count` classes with the lowest accuracy, lowest first, and what each is mostly taken for.
 
-        Classes without a video are left out; of equally hard ones the first stands before the others.
+        Classes without a video are left out; of equally hard ones, or equal mistakes, the first stands before the
+        others. Accuracies are those of `per_class`.
         """
         counts = self.confusion()
-        accuracies, videos = self.per_class(), counts.sum(1)
+        videos = counts.sum(1)
+        accuracies = np.where(videos > 0, counts.diagonal() / videos.clip(1), np.nan)
         np.fill_diagonal(counts, 0)
         order = accuracies.argsort(kind="stable")[: (videos > 0).sum()]  # NaN stands last
         found = []

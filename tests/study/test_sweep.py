@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from forks import Fork
 
-from ctnet.engine import Scores, get_recipe, load_model, load_recipe, training
+from ctnet.engine import Scores, get_recipe, load_model, load_recipe, train, training
 from ctnet.engine.checkpoint import read_tensors
 from ctnet.micro import MICRO_DATASETS, MicroSomething
 from study.chapters.protocol import repeats_table
@@ -286,15 +286,43 @@ def test_weights_that_are_made_again_leave_the_outcome_and_note_how_equal_it_is(
     assert after == before
 
 
-def test_a_run_that_is_tested_with_more_views_tells_how_equal_it_was(done, monkeypatch):
-    """It is trained anew, so that all of its predictions are of one network."""
+def test_a_run_that_is_tested_with_more_views_is_of_one_network(done, monkeypatch):
+    """It is trained anew, and none of its older predictions stay."""
     runs, work = done
     run = list(runs.values())[-1]
+    write(run_file(run.name), content_of(run.name) | {"predictions": {"1x1": encode(np.full(25, 3))}})
     shutil.rmtree(work / run.name)
     monkeypatch.setattr("study.sweep.views_of", lambda run: ["1x1", "1x2"])
     content = execute(run, work)
-    assert content["predictions"].keys() == {"1x1", "1x2"}
-    assert content["repeated"]["equal_predictions"] == 1.0
+    assert content == content_of(run.name)
+    for view in ("1x1", "1x2"):
+        found = Scores.load(work / run.name / f"scores-{view}.npz").predictions
+        assert decode(content["predictions"][view]).tolist() == found.tolist()
+    assert "repeated" not in content
+
+
+def test_weights_that_are_made_again_from_another_start_are_no_repeat(done):
+    runs, work = done
+    run = list(runs.values())[-1]
+    write(run_file(run.name), content_of(run.name) | {"init": "0" * 16})
+    shutil.rmtree(work / run.name)
+    assert "repeated" not in execute(run, work)
+    with pytest.raises(ValueError, match="started from other weights of tsn_r50_twin-"):
+        repeat(run, work)
+
+
+def test_what_is_written_while_weights_are_made_again_stays(done, monkeypatch):
+    runs, work = done
+    run = list(runs.values())[-1]
+    shutil.rmtree(work / run.name)
+
+    def busy(*arguments):
+        scores = train(*arguments)
+        write(run_file(run.name), content_of(run.name) | {"note": "of somebody else"})
+        return scores
+
+    monkeypatch.setattr("study.sweep.train", busy)
+    assert execute(run, work)["note"] == "of somebody else"
 
 
 def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done, monkeypatch):

@@ -60,8 +60,9 @@ document.addEventListener("DOMContentLoaded", () => {
       const [own, others] = chosen.map((name) => mean(data.networks[name].map(mean)));
       const standing = data.motions.filter((_, number) => found[number][2]);
       told.textContent =
-        `All motions: ${chosen[0]} ${own.toFixed(1)} %, ${chosen[1]} ${others.toFixed(1)} %. ` +
-        (standing.length ? `After correction for 24 motions: ${standing.join(", ")}.` : "None stands after correction for 24 motions.");
+        `All motions: ${chosen[0]} ${own.toFixed(1)} %; ${chosen[1]} ${others.toFixed(1)} %. ` +
+        `After correction for ${data.motions.length} motions ` +
+        (standing.length ? `p < 5 % for ${standing.join(", ")}.` : "none has p < 5 %.");
     }
 
     // A network is not compared with itself: taking the other one's swaps the two.
@@ -73,7 +74,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     const values = names.map((name) => [name, name]);
-    const lists = ["Network", "minus"].map((label, which) =>
+    const lists = ["Network", "minus network"].map((label, which) =>
       list(label, values, chosen[which], (name) => take(which, name)),
     );
     place.append(
