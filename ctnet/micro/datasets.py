@@ -301,8 +301,9 @@ def _things(shapes: Iterable[str], *textures: str) -> list[Appearance]:
 class MicroSomething(MicroDataset):
     """Motions of any objects: ten pairs, each the other's time reversal, and four that are their own.
 
-    One frame, taken at a random moment, tells nothing about the class beyond which parts a scene has, and nothing at
-    all within a pair. A clip's first frame does tell a little: a path that stays in the frame starts off its middle.
+    One frame, taken at a random moment, tells nothing within a pair. Of the class it tells which parts a scene has, and
+    little more: an object that shakes stays near the middle. A clip's first frame does tell a little within a pair: a
+    path that stays in the frame starts off its middle.
     """
 
     classes = _alphabetical(MicroClass((motion,)) for motion in MOTIONS)

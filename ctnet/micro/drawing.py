@@ -6,7 +6,8 @@ background, all held as integers. `render` turns a scene into frames of any size
 Two rules make motion, and nothing but motion, tell the classes of MicroSomething apart:
 
 - A scene has a course for *every* property (place, size, shape, gap, bearing, opacity, cover). A class plays the course
-  of its own property and freezes the others at a random moment of theirs, so that one frame looks alike in all classes.
+  of its own property and freezes the others at a random moment of theirs, so that one frame looks alike in all classes
+  with the same objects. (A shaking object goes less far, and so lies nearer the middle than others.)
 - The class with the opposite motion is the same drawing with its frames in reverse order.
 
 The same seed gives the same bits on any machine: random streams are of the kind that NumPy promises to keep, a

@@ -147,38 +147,52 @@ def _picture(one: str, other: str, alt: str) -> str:
     return drawn(figure, alt)
 
 
-def order_table() -> BookTable:
-    """How often networks find the pair of opposite motions that a clip is of, and how often then which of the two."""
+def order_table(hard: Sequence[str]) -> BookTable:
+    """How often networks find the pair of opposite motions that a clip is of, and how often then which of the two.
+
+    Args:
+        hard: motions whose pairs stand apart from the other pairs.
+    """
+    apart = [ORDER.index(motion) for motion in hard]
+    groups = {" and ".join(hard): apart, "the other pairs": [place for place in range(PAIRED) if place not in apart]}
     rows = []
     for network in NETWORKS:
-        twin = twin_of(network)
-        found = [found for seed in seeds_of(twin.row.table) if (found := answers(twin, seed))]
-        shares = ("–", "–")
-        if found:
-            predicted, labels = (_OF_LABEL[np.concatenate(parts)] for parts in zip(*found, strict=True))
-            paired_up = labels < PAIRED
-            same = predicted[paired_up] // 2 == labels[paired_up] // 2
-            right = (predicted == labels)[paired_up][same]
-            shares = (f"{100 * same.mean():.1f}", f"{100 * right.mean():.1f}")
-        rows.append((network, *shares))
-    columns = ["Network", "Pair found, % of clips", "Order found, % of these"]
+        predicted, labels = _answers(network)
+        row: dict[tuple[str, str], str] = {("", "Network"): network}
+        for name, places in groups.items():
+            chosen = np.isin(labels, places)
+            same = predicted[chosen] // 2 == labels[chosen] // 2
+            row[name, "pair found, %"] = _share(same)
+            row[name, "then the order, %"] = _share((predicted == labels)[chosen][same])
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))  # type: ignore[arg-type]
     guessed = 100 * 2 / len(ORDER)
-    note = f"Of the {PAIRED} motions with an opposite. Guessing finds {guessed:.0f} % of pairs, and 50 % of orders."
-    return BookTable(pd.DataFrame(rows, columns=columns), "Pairs and their order in time, all seeds.", notes=[note])
+    note = f"Guessing finds {guessed:.0f} % of the pairs, and then 50 % of the orders."
+    return BookTable(frame, "Pairs of opposite motions, and their order in time; all seeds.", notes=[note])
+
+
+def _answers(network: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The motions that a network tells, and those of the clips, as places in `ORDER`: (seeds * clips,) each."""
+    twin = twin_of(network)
+    found = [found for seed in seeds_of(twin.row.table) if (found := answers(twin, seed))]
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    predicted, labels = (_OF_LABEL[np.concatenate(parts)] for parts in zip(*found, strict=True))
+    return predicted, labels
+
+
+def _share(right: NDArray[np.bool_]) -> str:
+    return f"{100 * right.mean():.1f}" if len(right) else "–"
 
 
 def mistakes_table(networks: Sequence[str], count: int = 5) -> BookTable:
     """The mistakes that networks make most: the motion of the clips, what is said instead, and in how many of them."""
     rows = []
     for network in networks:
-        twin = twin_of(network)
-        wrong: Counter[tuple[int, int]] = Counter()
-        clips: Counter[int] = Counter()
-        for seed in seeds_of(twin.row.table):
-            if found := answers(twin, seed):
-                predicted, labels = (_OF_LABEL[part].tolist() for part in found)
-                clips.update(labels)
-                wrong.update(pair for pair in zip(labels, predicted, strict=True) if pair[0] != pair[1])
+        predicted, labels = (part.tolist() for part in _answers(network))
+        clips = Counter(labels)
+        wrong = Counter(pair for pair in zip(labels, predicted, strict=True) if pair[0] != pair[1])
         rows += [
             {
                 "Network": network,
@@ -189,6 +203,21 @@ def mistakes_table(networks: Sequence[str], count: int = 5) -> BookTable:
             for (label, said), number in wrong.most_common(count)
         ]
     return BookTable(pd.DataFrame(rows), "The commonest mistakes, all seeds.")
+
+
+def lead_table(network: str, hard: Sequence[str]) -> BookTable:
+    """How far a network is ahead of every other on some motions together, and on the rest, with 95 % intervals."""
+    rows = []
+    for other in NETWORKS:
+        twins = [twin_of(network), twin_of(other)]
+        right, apart = paired(twins), _is_of(hard, twins[0])
+        if other == network or right is None:
+            continue
+        found = [paired_difference(*(each[:, chosen] for each in right)) for chosen in (apart, ~apart)]
+        told = [f"{each.mean:+z.1f} ({each.low:+z.1f} to {each.high:+z.1f})" for each in found]
+        rows.append({"Network": f"{network} − {other}", " and ".join(hard): told[0], "all other motions": told[1]})
+    caption = f"{network}'s lead, in points, with 95 % intervals that are not corrected for their number."
+    return BookTable(pd.DataFrame(rows), caption)
 
 
 def rest_table(tables: Sequence[str], without: Sequence[str]) -> BookTable:
@@ -212,7 +241,7 @@ def rest_table(tables: Sequence[str], without: Sequence[str]) -> BookTable:
             }
         )
     note = f"Differences of more than {LARGE:g} points are left out."
-    caption = "What is left of differences, with 95 % intervals in brackets."
+    caption = "What is left of differences. The 95 % intervals are not corrected for their number, and give no verdict."
     return BookTable(pd.DataFrame(rows), caption, notes=[note])
 
 
@@ -238,6 +267,7 @@ def seeds_table(networks: Iterable[str], without: Sequence[str]) -> BookTable:
                 "Standard deviation, points": f"{whole.std(ddof=1):.1f}",
                 f"Without {' and '.join(without)}": f"{rest.std(ddof=1):.1f}",
                 "Lowest and highest seed on these, %": f"{these.min():.0f} to {these.max():.0f}",
+                "Their share of its mistakes, %": _share(left_out[np.nonzero(~np.stack(found))[1]]),
             }
         )
     return BookTable(pd.DataFrame(rows), "How far the seeds of a network lie apart.")

@@ -13,6 +13,7 @@ from study.chapters.motions import (
     NETWORKS,
     ORDER,
     difference_by_motion,
+    lead_table,
     mistakes_table,
     motion_accuracies,
     motion_differences,
@@ -82,6 +83,11 @@ def answering(of_label):
     return lambda twin, seed: (of_label(labels), labels) if seed < 2 else None
 
 
+def of(motion):
+    """Whether a label is a motion's, (classes,)."""
+    return np.array([item.motions[0] == motion for item in MicroSomething.classes])
+
+
 def reversed_in_time(labels):
     """The opposite of every motion, by the labels of the dataset."""
     names = [item.motions[0] for item in MicroSomething.classes]
@@ -90,11 +96,18 @@ def reversed_in_time(labels):
 
 @pytest.mark.parametrize(
     ("said", "shares"),
-    [(lambda labels: labels, ["100.0", "100.0"]), (reversed_in_time, ["100.0", "0.0"])],
+    [
+        (lambda labels: labels, ["100.0", "100.0", "100.0", "100.0"]),
+        (reversed_in_time, ["100.0", "0.0", "100.0", "0.0"]),
+        (
+            lambda labels: np.where(of("stretch")[labels], labels, reversed_in_time(labels)),
+            ["100.0", "50.0", "100.0", "0.0"],
+        ),
+    ],
 )
 def test_the_order_in_time_is_told_from_the_pair(monkeypatch, said, shares):
     monkeypatch.setattr(motions, "answers", answering(said))
-    frame = order_table().data.set_index("Network")
+    frame = order_table(["stretch", "squeeze"]).data.set_index(("", "Network"))
     assert frame.loc["TEA"].tolist() == shares
 
 
@@ -129,7 +142,18 @@ def test_seeds_are_compared_with_and_without_motions(monkeypatch):
     two = np.isin(labels, [6, 7])
     monkeypatch.setattr(motions, "correct_by_seed", lambda twin: {0: ~two, 1: two | ~two})
     (row,) = seeds_table(["TSN"], ("stretch", "squeeze")).data.to_numpy().tolist()
-    assert row == ["TSN", f"{100 / 12 / 2**0.5:.1f}", "0.0", "0 to 100"]
+    assert row == ["TSN", f"{100 / 12 / 2**0.5:.1f}", "0.0", "0 to 100", "100.0"]
+
+
+def test_a_lead_is_that_of_the_motions_it_is_of():
+    frame = lead_table("CT-Net", ["stretch"]).data.set_index("Network")
+    alone = difference_by_motion("CT-Net", "TSM")
+    assert numbers(frame.loc["CT-Net − TSM", "stretch"]) == pytest.approx(
+        alone.loc["stretch", ["mean", "low", "high"]].tolist(), abs=0.051
+    )
+    rest = alone.drop("stretch")["mean"].mean()
+    assert numbers(frame.loc["CT-Net − TSM", "all other motions"])[0] == pytest.approx(rest, abs=0.051)
+    assert len(frame) == len(NETWORKS) - 1
 
 
 def test_the_map_shows_every_number():
@@ -147,7 +171,8 @@ def test_what_was_not_run_is_not_shown(own_results):
     assert motion_accuracies()["TEINet"].isna().all()
     data = json.loads(re.search(r"json\">(.*?)</script>", motion_differences("CT-Net", "TSM").data)[1])
     assert data["networks"].keys() == NETWORKS.keys() - {"TEINet"}
-    assert order_table().data.set_index("Network").loc["TEINet"].tolist() == ["–", "–"]
+    assert order_table([]).data.set_index(("", "Network")).loc["TEINet"].tolist() == ["–"] * 4
+    assert lead_table("CT-Net", ["still"]).data["Network"].str.contains("TEINet").sum() == 0
     assert "data-explorer" not in motion_differences("CT-Net", "TEINet").data, "the script would have nothing to show"
     assert results_dir() == own_results
 
