@@ -374,6 +374,44 @@ def bench(
 
 
 @app.command()
+def profile(
+    models: Annotated[list[str], typer.Argument(help="Names that `ctnet models` lists.")],
+    optimized: Annotated[bool, typer.Option("--optimized", help="As `ctnet.optimize` rewrites them.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames T of the clip.")] = 8,
+    size: Annotated[int, typer.Option(min=1, help="Height and width of the clip in pixels.")] = 256,
+    threads: Annotated[int | None, typer.Option(min=1, help="All cores unless given.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Each measures every network once.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure where the time of networks goes on a CPU, by the size of their maps and the kind of operation."""
+    from dataclasses import asdict
+
+    import torch
+
+    from ctnet.deploy import optimize
+    from ctnet.deploy import profile as measure
+    from ctnet.deploy.timing import on_threads
+    from ctnet.models import create_model
+
+    made = [create_model(name, num_frames=frames).eval() for name in models]
+    with on_threads(threads):
+        found = measure(list(map(optimize, made)) if optimized else made, torch.rand(1, 3, frames, size, size), rounds)
+    if as_json:
+        named = [
+            {"model": name} | asdict(share) for name, shares in zip(models, found, strict=True) for share in shares
+        ]
+        return print(json.dumps({"optimized": optimized, "frames": frames, "size": size, "shares": named}, indent=1))
+    rows = []
+    for name, shares in zip(models, found, strict=True):
+        whole = sum(share.ms for share in shares) or 1.0
+        rows += [
+            [name, str(share.maps), share.kind, f"{share.gmacs:.3f}", f"{share.ms:.1f}", f"{share.ms / whole:.1%}"]
+            for share in shares
+        ]
+    print_table(["Model", "Maps", "Kind", "GMACs", "Processor (ms)", "Share"], rows)
+
+
+@app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint of the authors' code (.pth.tar).")],
     out: Annotated[Path, typer.Option(help="File to write.")],

@@ -165,15 +165,16 @@ def measure(work: Work = WORK) -> None:
 
 @app.command()
 def speed(
-    part: Annotated[list[str] | None, typer.Option(help="networks or runtimes; both unless given.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help="networks, runtimes or profile; all unless given.")] = None,
 ) -> None:
     """Measure what networks take in time on this machine, and keep it; best while nothing else runs."""
-    from study.speed import PARTS, measure_speed
+    from study.speed import PARTS, measure_profile, measure_speed
 
-    if unknown := [name for name in part or [] if name not in PARTS]:
-        raise ValueError(f"there is no part {unknown[0]}; there are {', '.join(PARTS)}")
-    for name in part or PARTS:
-        measure_speed(name)
+    parts = (*PARTS, "profile")
+    if unknown := [name for name in part or [] if name not in parts]:
+        raise ValueError(f"there is no part {unknown[0]}; there are {', '.join(parts)}")
+    for name in part or parts:
+        measure_profile() if name == "profile" else measure_speed(name)
         print(f"results/speed/{name}.json: ready")
 
 

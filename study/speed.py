@@ -64,8 +64,46 @@ NETWORKS = (
 
 PARTS = {
     "networks": Part(NETWORKS, ("eager", "optimized"), frames=8, size=112, rounds=7),
-    "runtimes": Part(("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"), frames=8, size=256, rounds=15),
+    "runtimes": Part(
+        ("tsn_r50", "ctnet_r50"), ("eager", "optimized", "compiled", "onnxruntime"), frames=8, size=256, rounds=15
+    ),
 }
+
+PROFILE = Part(("tsn_r50", "ctnet_r50"), ("eager", "optimized"), frames=8, size=256, rounds=7)
+"""Of which networks it is measured where their time goes."""
+
+
+def measure_profile() -> None:
+    """Measure where the time of networks goes on this machine, and keep it in `results/speed/profile.json`."""
+    import torch
+
+    from ctnet.deploy import optimize, profile
+    from ctnet.deploy.timing import on_threads
+    from ctnet.models import create_model
+
+    start = time.perf_counter()
+    contestants: dict[tuple[str, str], torch.nn.Module] = {}
+    for model in PROFILE.models:
+        network = create_model(model, num_frames=PROFILE.frames).eval()
+        contestants |= {(model, "eager"): network, (model, "optimized"): optimize(network)}
+    with on_threads(PROFILE.threads):
+        clip = torch.rand(1, 3, PROFILE.frames, PROFILE.size, PROFILE.size)
+        found = profile(list(contestants.values()), clip, PROFILE.rounds)
+    shares = [
+        {"model": model, "backend": backend, **asdict(share)}
+        for (model, backend), each in zip(contestants, found, strict=True)
+        for share in each
+    ]
+    made = provenance(("cost",), PROFILE.models, time.perf_counter() - start)
+    write("speed/profile.json", asdict(PROFILE) | {"shares": shares, "provenance": made})
+
+
+def shares() -> pd.DataFrame:
+    """Where the time of networks goes: a row for each network, runtime, size of maps and kind of operation.
+
+    Columns: model, backend, and the fields of `ctnet.deploy.Share`.
+    """
+    return pd.DataFrame(speed("profile")["shares"])
 
 
 def measure_speed(name: str) -> None:

@@ -10,11 +10,13 @@ from ctnet.lazy import loaded_when_used
 if TYPE_CHECKING:
     from ctnet.deploy.files import calibration_clips, export
     from ctnet.deploy.inference import optimize
+    from ctnet.deploy.profiling import Share, profile
     from ctnet.deploy.runtime import load_exported, load_network
     from ctnet.deploy.timing import BACKENDS, Timing, bench, matrix_rate
 
 __all__ = [
     "BACKENDS",
+    "Share",
     "Timing",
     "bench",
     "calibration_clips",
@@ -23,6 +25,7 @@ __all__ = [
     "load_network",
     "matrix_rate",
     "optimize",
+    "profile",
 ]
 
 __getattr__ = loaded_when_used(
@@ -30,6 +33,7 @@ __getattr__ = loaded_when_used(
     {
         "files": ("calibration_clips", "export"),
         "inference": ("optimize",),
+        "profiling": ("Share", "profile"),
         "runtime": ("load_exported", "load_network"),
         "timing": ("BACKENDS", "Timing", "bench", "matrix_rate"),
     },

@@ -12,7 +12,7 @@ from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure, plain_ticks
 from study.chapters.tables import chapter_card
 from study.paper import table
-from study.speed import exports, is_same, roof, speed, times
+from study.speed import PROFILE, exports, is_same, roof, shares, speed, times
 
 RUNTIMES = {
     "eager": "PyTorch",
@@ -21,6 +21,8 @@ RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
+NAMES = {"tsn_r50": "TSN", "ctnet_r50": "CT-Net"}
+SMALL = 0.1  # GMACs, below which a rate of multiply-adds says nothing
 SHADES = {"eager": COLORS["plain"], "optimized": COLORS["ct"], "library": COLORS["plain"], "own": COLORS["ct"]}
 
 
@@ -116,6 +118,54 @@ def plot_speed() -> Figure:
         plain_ticks(axis)
     axes.legend()
     return figure
+
+
+def profile_totals() -> pd.DataFrame:
+    """Kept shares summed over the sizes of maps: a row for each kind, columns ("gmacs" or "ms", runtime, network)."""
+    from ctnet.deploy.profiling import KINDS
+
+    columns = ["backend", "model"]
+    summed = shares().pivot_table(index="kind", columns=columns, values=["gmacs", "ms"], aggfunc="sum", fill_value=0.0)
+    return summed.reindex(list(KINDS))
+
+
+def plot_profile() -> Figure:
+    """Where a clip's time goes in TSN and CT-Net, by kind of operation, as PyTorch runs them and optimized."""
+    totals = profile_totals()
+    found: dict[Any, dict[str, float]] = totals["ms"].to_dict()
+    figure = BookFigure(figsize=(WIDTH, 3.2))
+    axes = figure.subplots()
+    bars = [(backend, model) for backend in PROFILE.backends for model in PROFILE.models]
+    labels = [f"{NAMES[model]}, {RUNTIMES[backend]}" for backend, model in bars]
+    left = [0.0] * len(bars)
+    for color, kind in zip(PALETTE, totals.index, strict=False):
+        milliseconds = [found[bar][kind] for bar in bars]
+        axes.barh(labels, milliseconds, left=left, color=color, label=kind)
+        left = [sum(pair) for pair in zip(left, milliseconds, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("ms of a clip on one core")
+    axes.grid(visible=False, axis="y")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def profile_table() -> BookTable:
+    """Multiply-adds and optimized milliseconds of TSN and CT-Net by kind of operation, and what each kind reaches."""
+    frame = profile_totals()
+    frame.loc["all"] = frame.sum()
+    found: dict[Any, dict[str, float]] = frame.to_dict()
+    rows = []
+    for kind in frame.index:
+        row = {"Kind": str(kind)}
+        for model, name in NAMES.items():
+            gmacs, ms = (found[value, "optimized", model][kind] for value in ("gmacs", "ms"))
+            rate = f"{1e3 * gmacs / ms:.0f}" if gmacs > SMALL else "–"
+            row |= {f"{name}, GMACs": f"{gmacs:.2f}", f"{name}, ms": f"{ms:.0f}", f"{name}, GMAC/s": rate}
+        rows.append(row)
+    caption = (
+        f"Where a clip of {PROFILE.frames} x {PROFILE.size} x {PROFILE.size} spends its time after ctnet.optimize."
+    )
+    return BookTable(pd.DataFrame(rows), caption, notes=["GMACs of convolutions alone; the head has next to none."])
 
 
 def plot_groups(rates: pd.DataFrame) -> Figure:

@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_a_part_is_measured_as_it_is_declared_between_two_rates_of_matrices(empt
     monkeypatch.setattr(deploy, "bench", lambda *arguments, **options: calls.append((arguments, options)) or [timing])
     monkeypatch.setattr(deploy, "matrix_rate", lambda threads: calls.append(threads) or next(rates))
     speed.measure_speed("runtimes")
-    arguments = (("tsn_r50", "ctnet_r50"), ("eager", "optimized", "onnxruntime"))
+    arguments = (("tsn_r50", "ctnet_r50"), ("eager", "optimized", "compiled", "onnxruntime"))
     options = {"frames": 8, "size": 256, "threads": 1, "rounds": 15, "progress": True}
     assert calls == [1, (arguments, options), 1]
     kept = speed.speed("runtimes")
@@ -118,3 +118,26 @@ def test_an_export_that_fails_is_kept_with_its_error(error, told, empty, monkeyp
     assert tried == [{"frames": 8, "size": 32}]
     speed.try_exports(["tsn_r50_twin"], again=True)
     assert len(tried) == 2
+
+
+def test_a_profile_is_kept_with_where_it_comes_from(monkeypatch, tmp_path):
+    (tmp_path / "published").mkdir()
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="python -m study speed --part profile"):
+        speed.shares()
+    models = ("tsn_r50_twin", "ctnet_r50_twin")
+    monkeypatch.setattr(speed, "PROFILE", replace(speed.PROFILE, models=models, size=32, rounds=1))
+    speed.measure_profile()
+    frame = speed.shares()
+    assert {(row.model, row.backend) for row in frame.itertuples()} == {
+        (model, backend) for model in models for backend in ("eager", "optimized")
+    }
+    assert frame.groupby(["model", "backend"])["gmacs"].sum().round(6).nunique() == 2
+    assert speed.speed("profile")["provenance"]["behaviour"]["networks"].keys() == set(models)
+
+
+def test_the_kept_profile_is_of_the_networks_that_are_listed():
+    kept, frame = speed.speed("profile"), speed.shares()
+    assert (kept["frames"], kept["size"]) == (speed.PROFILE.frames, speed.PROFILE.size)
+    assert set(frame["model"]) == set(speed.PROFILE.models)
+    assert set(frame["backend"]) == set(speed.PROFILE.backends)
