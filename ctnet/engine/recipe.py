@@ -302,7 +302,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "micro-something-muon": MUON_TWIN,
     "micro-something-wsd": replace(MUON_TWIN, momentum=0.9, decay_epochs=0.4),
-    "micro-transfer": replace(TWIN, dataset="MicroUCF", batch_size=32, lr=0.1, epochs=4, warmup_epochs=0.5),
 }
 """Name -> recipe. Fine-tuning on UCF101 and HMDB51 is not in the paper: those two are inferred from TSM's practice."""
 

@@ -136,9 +136,9 @@ def test_rows_differ_in_what_their_table_is_about_only():
 
 def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
     by_protocol = {
-        1: ("5", "2g-sgd", "fig3-pictured"),
+        1: ("2g-sgd", "fig3-pictured"),
         2: ("2h",),
-        3: ("2a", "2b", "2c", "2d", "2g", "3", "fig3", TRIALS),
+        3: ("2a", "2b", "2c", "2d", "2g", "3", "5", "fig3", TRIALS),
     }
     for protocol, names in by_protocol.items():
         assert {protocol_of(name) for name in names} == {protocol}
@@ -313,9 +313,9 @@ def test_the_plain_ct_module_of_all_ablations_is_one_run():
 def test_a_protocol_is_what_twins_have_in_common():
     run = twin_run(Network("tsn_r50"))
     assert run.name == run_of("2g-sgd", "baseline-tsn").name
-    changed = twin_run(Network("tsn_r50"), {"recipe": "micro-transfer", "lr": 0.5, "keep": True, "start": {"lr": 0.1}})
-    assert changed.recipe == get_recipe("micro-transfer").override(
-        {"model": "tsn_r50_twin", "options": {}, "frames": 8, "init": "none", "lr": 0.5}
+    changed = twin_run(Network("tsn_r50"), {"recipe": PROTOCOLS[2], "lr": 0.5, "keep": True, "start": {"lr": 0.1}})
+    assert changed.recipe == get_recipe(PROTOCOLS[2]).override(
+        {"model": "tsn_r26_twin", "options": {}, "frames": 8, "init": "none", "lr": 0.5}
     )
     assert changed.keep
     assert (changed.start.recipe, changed.start.start) == (run.recipe.override({"lr": 0.1}), run.start)
