@@ -233,6 +233,8 @@ def test_checkpoints(
     as_json: Json = False,
 ) -> None:
     """Test networks on their validation split: a line for each way to look at a video, as in Table 6."""
+    from dataclasses import asdict
+
     from ctnet.engine import View, distributed, score_files
     from ctnet.engine.evaluation import Average
 
@@ -248,7 +250,7 @@ def test_checkpoints(
             {"model": line.model, "frames": line.frames, "gmacs": line.gmacs and round(line.gmacs, 4)}
             | {f"top{k}": line.scores.accuracy(k) for k in (1, 5)}
             | {"videos": len(line.scores.labels), "left_out": line.scores.about.get("left_out")}
-            | ({"hardest": [result._asdict() for result in line.scores.hardest(hardest)]} if hardest else {})
+            | ({"hardest": [asdict(result) for result in line.scores.hardest(hardest)]} if hardest else {})
             for line in tested
         ]
         return print(json.dumps(lines, indent=1))

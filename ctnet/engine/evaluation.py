@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from ctnet.models.modes import evaluating
 Average = Literal["probabilities", "scores"]
 
 
-class ClassResult(NamedTuple):
+@dataclass(frozen=True)
+class ClassResult:
     """What a network makes of the videos of one class.
 
     Attributes:
