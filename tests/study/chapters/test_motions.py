@@ -25,7 +25,7 @@ from study.chapters.motions import (
     twin_of,
 )
 from study.directions import directions
-from study.runs import accuracy_table, labels_of, protocol_of, run_file
+from study.runs import accuracy_table, answers, labels_of, protocol_of, run_file
 from study.store import results_dir
 
 
@@ -175,6 +175,35 @@ def test_what_was_not_run_is_not_shown(own_results):
     assert lead_table("CT-Net", ["still"]).data["Network"].str.contains("TEINet").sum() == 0
     assert "data-explorer" not in motion_differences("CT-Net", "TEINet").data, "the script would have nothing to show"
     assert results_dir() == own_results
+
+
+def test_the_chapter_says_what_the_predictions_show():
+    """When this fails, rewrite what stands below the figures of `motions`."""
+    accuracies = motion_accuracies()
+    mixing = accuracies.drop(columns="TSN")
+    easy = mixing.drop(["stretch", "squeeze", "still"])
+    assert easy.drop(columns="TSM").min(axis=None) >= 89  # none in fewer than 89 clips of 100
+    assert set(easy.index[easy["TSM"] < 89]) == {"approach", "recede"}  # for TSM
+    assert all({*mixing[name].nsmallest(2).index} == {"stretch", "squeeze"} for name in mixing)  # the hardest two
+
+    def told(network):
+        answered = [answers(twin_of(network), seed) for seed in range(6)]
+        names = np.array([item.motions[0] for item in MicroSomething.classes])
+        return [(names[predicted], names[labels]) for predicted, labels in answered]
+
+    predicted, labels = map(np.concatenate, zip(*told("TSN"), strict=True))
+    assert (labels[predicted == "shake"] != "shake").mean() > 0.5  # most clips that it calls shaking do not shake
+    seeds = told("CT-Net")
+    right = {motion: [(p[y == motion] == motion).mean() for p, y in seeds] for motion in ("stretch", "squeeze")}
+    low = int(np.argmin(right["stretch"]))
+    taken = (seeds[low][0][seeds[low][1] == "stretch"] == "squeeze").mean()
+    shares = (right["stretch"][low], max(right["stretch"]), right["squeeze"][low], taken)
+    assert [round(100 * share) for share in shares] == [23, 79, 83, 46]
+    predicted, labels = map(np.concatenate, zip(*told("TEINet"), strict=True))
+    wrong = np.isin(labels, ["stretch", "squeeze"]) & (predicted != labels)
+    assert (predicted[wrong] == "still").mean() > 0.5  # mostly takes the object to be still
+    behind = difference_by_motion("TEA", "CT-Net").drop(["stretch", "squeeze"])["mean"]
+    assert (behind > 0).sum() >= 20  # a little ahead on nearly every motion
 
 
 # -- What a reader plays with ------------------------------------------------------------------------------------------
