@@ -6,7 +6,19 @@ import torch
 from torch import nn
 from versions import scene_digest
 
-from ctnet.micro.drawing import MOTIONS, SHAPES, TEXTURES, Appearance, Dice, Difficulty, Scene, Sprite, compose, render
+from ctnet.micro.drawing import (
+    MOTIONS,
+    SHAPES,
+    TEXTURES,
+    UNIT,
+    Appearance,
+    Dice,
+    Difficulty,
+    Scene,
+    Sprite,
+    compose,
+    render,
+)
 
 PAIRED = [name for name, motion in MOTIONS.items() if motion.opposite != name]
 FORWARD = [name for name, motion in MOTIONS.items() if not motion.backwards]
@@ -206,6 +218,19 @@ def test_a_single_frame_does_not_tell_the_class(fit, single_frames):
 
 
 # -- Drawing -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shaking_object_stays_nearer_the_middle_than_others():
+    """What one frame tells of a class all the same, as `MicroSomething` says: its object goes less far."""
+
+    def apart(motion):
+        scenes = [compose((11, number), motion, difficulty=Difficulty.level(0.3)) for number in range(60)]
+        acting = [next(sprite for sprite in scene.sprites if sprite.acting) for scene in scenes]
+        return np.mean([np.hypot(a.x / UNIT - 0.5, a.y / UNIT - 0.5).mean() for a in acting])
+
+    assert apart("shake") < 0.6 * min(
+        apart(motion) for motion in ("still", "right", "up", "approach", "stretch", "bounce")
+    )
 
 
 def test_digest_sees_every_part_of_a_scene():
