@@ -48,10 +48,9 @@ document.addEventListener("DOMContentLoaded", () => {
           element("span", { class: "difference-told" }, `${numbers}; seeds ${seeds[number].map(signed).join(", ")}`),
         );
       });
-      const axis = element("span", { class: "axis" }, ...ticks.map((tick) => {
-        const text = element("i", { style: `left:${at(tick)}` }, tick === 0 ? "0" : signed(tick).replace(".0", ""));
-        return text;
-      }));
+      const axis = element("span", { class: "axis" }, ...ticks.map((tick) =>
+        element("i", { style: `left:${at(tick)}` }, tick === 0 ? "0" : signed(tick).replace(".0", "")),
+      ));
       figure.replaceChildren(
         element("div", { class: "difference-head" }, element("span"), element("span", {}, "difference, points")),
         ...rows,
