@@ -1,6 +1,8 @@
 """What tests of pages share: one browser for all of them, and pages that hold a single explorer."""
 
+import gc
 import importlib
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -37,6 +39,9 @@ def browser():
         browser = driver.chromium.launch(executable_path=CHROMIUM)
         yield browser
         browser.close()
+        gc.collect()  # ends processes of loaders that nobody holds
+        for process in multiprocessing.active_children():  # the driver waits for all that could write to it
+            process.kill()
 
 
 @pytest.fixture

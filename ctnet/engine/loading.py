@@ -231,8 +231,11 @@ class Loader:
         )
 
     def close(self) -> None:
-        """End the processes, which would outlive the signal that ends them at the end of a program."""
-        processes = self.loader._iterator
+        """End the processes, which would outlive the signal that ends them at the end of a program.
+
+        The next pass starts others.
+        """
+        processes, self.loader._iterator = self.loader._iterator, None
         if isinstance(processes, _MultiProcessingDataLoaderIter):
             processes._shutdown_workers()
 
@@ -240,10 +243,14 @@ class Loader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.loader:
-            if isinstance(batch, _Failure):
-                raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
-            yield batch
+        try:
+            for batch in self.loader:
+                if isinstance(batch, _Failure):
+                    raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
+                yield batch
+        except Exception:
+            self.close()  # they would live as long as somebody keeps the error
+            raise
 
 
 def _end_with_the_trainer(number: int) -> None:

@@ -58,7 +58,8 @@ def test_processes_that_cannot_begin_are_no_fault_of_a_video(before, tmp_path):
 def test_who_stops_early_leaves_no_process(tmp_path):
     import multiprocessing
 
+    others = set(multiprocessing.active_children())
     running = results(work, [tmp_path / name for name in ("a", "hang", "b")], 2, seconds=60)
     next(running)
     running.close()
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) == others

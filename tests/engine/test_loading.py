@@ -1,3 +1,4 @@
+import multiprocessing
 from functools import partial
 
 import pytest
@@ -213,7 +214,10 @@ class Broken(torch.utils.data.Dataset):
 )
 def test_an_error_in_any_process_is_one_line_with_the_name_of_the_file(error, kind, message, workers):
     batches = Loader(Broken(error), [[0], [1, 2]], workers, Place(CPU))
-    with pytest.raises(kind) as raised:
-        list(batches)
-    assert str(raised.value) == message
+    others = set(multiprocessing.active_children())
+    for _ in range(2):  # the second pass is as the first
+        with pytest.raises(kind) as raised:
+            list(batches)
+        assert str(raised.value) == message
+        assert set(multiprocessing.active_children()) == others
     assert "__getitem__" in str(raised.value.__cause__)  # where it happened, for those who debug
