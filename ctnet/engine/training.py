@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -35,6 +35,7 @@ from ctnet.engine.recipe import EXECUTION, REPAIRS, Recipe
 from ctnet.errors import did_you_mean
 from ctnet.files import check_folder, remove_scratch, write_text
 from ctnet.models import VideoModel, create_model
+from ctnet.models.modes import evaluating
 from ctnet.models.tensor_conv import OnClips
 
 STATE, MODEL, METRICS, SCORES = "state.safetensors", "model.safetensors", "metrics", "scores.npz"
@@ -63,6 +64,7 @@ def train(
     videos: Mapping[str, Videos] | None = None,
     resume: bool = True,
     progress: bool = True,
+    on_epoch: Callable[[dict[str, float], VideoModel], object] | None = None,
 ) -> Scores:
     """Train and test a network as a recipe says; under `torchrun`, together with its other processes.
 
@@ -75,6 +77,9 @@ def train(
             The recipe that is kept with the weights still names its own dataset, which `ctnet test` would read.
         resume: go on from the state in `out` if there is one; otherwise a directory that has one is refused.
         progress: show a bar, and what to know before the run begins; that stands in `metrics.json` too.
+        on_epoch: called behind every epoch, by the first process, when the state is saved: with the epoch's row of
+            `metrics.csv`, and the network in evaluation mode. It may log, test or look at the network; what it raises
+            ends the run, which can go on later.
 
     Returns:
         Scores of the validation clips at the end, one clip and one crop each.
@@ -107,6 +112,10 @@ def train(
                 run.finish_epoch()
                 if progress and place.first:
                     tqdm.write(summary(run.progress.epochs[-1], recipe.epochs))
+                if on_epoch is not None and place.first:
+                    with evaluating(run.trained):
+                        on_epoch(dict(run.progress.epochs[-1]), run.trained)
+                    run.optimizer.zero_grad(set_to_none=True)  # of gradients that it took
         if run.scores is None:  # killed between the last epoch and the end
             run.scores = run.evaluate(progress)
         run.finish()

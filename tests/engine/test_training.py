@@ -158,6 +158,36 @@ def test_epochs_without_a_test_have_no_accuracy(tiny, tmp_path):
     assert pd.read_csv(tmp_path / "metrics.csv")["val_top1"].isna().tolist() == [True, False, False]
 
 
+def test_who_looks_at_every_epoch_changes_nothing(tiny, whole, tmp_path):
+    """It draws numbers, takes gradients and tests the network: the run ends with the same bits."""
+    seen = []
+
+    def look(row, model):
+        assert not any(part.training for part in model.modules())
+        model(torch.rand(2, 3, 2, 16, 16)).sum().backward()
+        seen.append(row)
+        row["val_top1"] = -1.0  # its own copy
+
+    train(tiny, tmp_path, progress=False, on_epoch=look)
+    assert [row["epoch"] for row in seen] == [1, 2]
+    assert same(weights(tmp_path), weights(whole))
+    assert pd.read_csv(tmp_path / "metrics.csv")["val_top1"].tolist() == pytest.approx(
+        pd.read_csv(whole / "metrics.csv")["val_top1"].tolist()
+    )
+
+
+def test_who_looks_at_an_epoch_may_end_the_run(tiny, whole, tmp_path):
+    def enough(row, model):
+        raise StopIteration(f"behind epoch {row['epoch']}")
+
+    with pytest.raises(StopIteration, match="behind epoch 1"):
+        train(tiny, tmp_path, progress=False, on_epoch=enough)
+    rest = []
+    train(tiny, tmp_path, progress=False, on_epoch=lambda row, model: rest.append(row["epoch"]))
+    assert rest == [2]
+    assert same(weights(tmp_path), weights(whole))
+
+
 def test_training_learns(tiny, tmp_path):
     """Eight clips of eight classes are learnt by heart."""
     changes = {"train_clips": 8, "epochs": 16, "eval_every": 16, "warmup_epochs": 4, "dropout": 0.0, "lr": 0.4}
