@@ -334,7 +334,7 @@ def export(
 def bench(
     models: Annotated[list[str], typer.Argument(help="Names that `ctnet models` lists.")],
     backend: Annotated[
-        list[str] | None, typer.Option(help="eager, optimized, compiled, onnxruntime or openvino; may repeat.")
+        list[str] | None, typer.Option(help="eager, optimized, compiled, onnxruntime, openvino or int8; may repeat.")
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames T of the clip.")] = 8,
     size: Annotated[int, typer.Option(help="Height and width of the clip in pixels.")] = 256,

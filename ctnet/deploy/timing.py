@@ -1,11 +1,12 @@
 """What a clip costs in time: latency of networks in several runtimes, measured in turn."""
 
+import copy
 import ctypes
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +23,9 @@ from ctnet.deploy.runtime import load_exported
 from ctnet.engine.training import keep_freed_memory
 from ctnet.models import VideoModel, create_model
 
-BACKENDS = ("eager", "optimized", "compiled", "onnxruntime", "openvino")
-RUNTIMES: dict[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino"}
+BACKENDS = ("eager", "optimized", "compiled", "onnxruntime", "openvino", "int8")
+"""Where networks run; "int8" is ONNX Runtime with weights and activations rounded to 8 bits."""
+RUNTIMES: dict[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino", "int8": "onnx"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Timing:
 
 
 def bench(
-    names: Sequence[str],
+    networks: Sequence[str] | Mapping[str, VideoModel],
     backends: Sequence[str] = BACKENDS,
     *,
     frames: int = 8,
@@ -74,11 +76,12 @@ def bench(
     device: str = "cpu",
     progress: bool = False,
 ) -> list[Timing]:
-    """Measure networks with random weights, all in turn in every round, so that what disturbs one disturbs all.
+    """Measure networks, all in turn in every round, so that what disturbs one disturbs all.
 
     Args:
-        names: of `list_models()`.
-        backends: some of `BACKENDS`; on a GPU the first three.
+        networks: names of `list_models()`, of networks with random weights; or networks, each by the name it shall
+            have, which stay as they are.
+        backends: some of `BACKENDS`; on a GPU the first three. For "int8" the random clips are those to calibrate on.
         frames: T of the clips.
         size: their height and width in pixels.
         clips: in a batch.
@@ -103,11 +106,13 @@ def bench(
         batch = torch.rand(clips, 3, frames, size, size).to(device)
         contestants: dict[tuple[str, str], Callable[[Tensor], Tensor]] = {}
         gmacs, rows = {}, []
-        for name in names:
-            model = create_model(name, num_frames=frames).eval().to(device)
+        given = networks if isinstance(networks, Mapping) else dict.fromkeys(networks)
+        for name, own in given.items():
+            model = copy.deepcopy(own) if own is not None else create_model(name, num_frames=frames)
+            model.eval().to(device)
             gmacs[name] = count_cost(model, size=size, frames=frames).gmacs
             for backend in backends:
-                contestants[name, backend] = _prepared(model, backend, frames, size)
+                contestants[name, backend] = _prepared(model, backend, batch)
         with torch.inference_mode():
             memory = {key: _memory(partial(run, batch), device) for key, run in contestants.items()}
             calls = [partial(run, batch) for run in contestants.values()]
@@ -160,8 +165,8 @@ def in_turn(
     return times
 
 
-def _prepared(model: VideoModel, backend: str, frames: int, size: int) -> Callable[[Tensor], Tensor]:
-    """The network as a backend runs it."""
+def _prepared(model: VideoModel, backend: str, clips: Tensor) -> Callable[[Tensor], Tensor]:
+    """The network as a backend runs it on such clips (N, 3, T, H, W)."""
     if backend == "optimized":
         return optimize(model)
     if backend == "compiled":
@@ -170,7 +175,10 @@ def _prepared(model: VideoModel, backend: str, frames: int, size: int) -> Callab
         return model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.xml" if backend == "openvino" else "model.onnx")
-        export(model, path, RUNTIMES[backend], frames=frames, size=size)
+        frames, size = clips.shape[2:4]
+        export(
+            model, path, RUNTIMES[backend], frames=frames, size=size, int8=list(clips) if backend == "int8" else None
+        )
         return load_exported(path)
 
 

@@ -30,6 +30,14 @@ def test_networks_are_measured_in_turn_and_as_counted():
     assert torch.get_num_threads() == before
 
 
+def test_networks_of_ones_own_are_measured_by_their_names_and_stay_as_they_are():
+    network = create_model("tsn_r26_twin", num_classes=3, num_frames=4).train()
+    found = bench({"mine": network, "its copy": network}, ["eager"], frames=4, size=32, threads=1, rounds=1)
+    assert [timing.model for timing in found] == ["mine", "its copy"]
+    assert found[0].gmacs == count_cost(network, size=32, frames=4).gmacs
+    assert network.training
+
+
 def test_the_command_prints_what_was_measured():
     command = ["bench", "tsn_r50_twin", "--frames", "2", "--size", "32", "--rounds", "2", "--backend", "eager"]
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
@@ -94,9 +102,9 @@ def test_every_backend_runs_what_it_is_called(monkeypatch):
     loaded, compiled, load = [], [], module.load_exported
     monkeypatch.setattr(module, "load_exported", lambda path: loaded.append(path.suffix) or load(path))
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
-    backends = ["onnxruntime", "openvino", "compiled"]
+    backends = ["onnxruntime", "openvino", "compiled", "int8"]
     found = bench(["tsn_r50_twin"], backends, frames=2, size=32, rounds=1)
     assert [each.backend for each in found] == backends
     assert all(each.latency_ms > 0 and each.spread_ms == 0 for each in found)
-    assert loaded == [".onnx", ".xml"]
+    assert loaded == [".onnx", ".xml", ".onnx"]
     assert len(compiled) == 1
