@@ -10,7 +10,9 @@ from study.chapters.diagrams import draw_tensorization
 from study.chapters.explorers import drawn, receptive_fields
 from study.chapters.verdicts import ANSWERS, verdict_bar
 from study.claims import HOLDS, Claim
+from study.directions import directions
 from study.runs import outcome, runs_of
+from study.statistics import decide
 
 
 def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
@@ -24,6 +26,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
     own = [claim for claim in costs if "other method" not in claim.topics]
     theirs = [claim for claim in costs if "other method" in claim.topics]
     ordered = Counter(claim.verdict for claim in kinds["direction"])
+    strictly = Counter(decide([asked.found if asked.is_complete else None for asked in directions()]))
     return {
         "own": len(own),
         "own_held": _held(own),
@@ -38,6 +41,8 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "supported": ordered["supported"],
         "contradicted": ordered["contradicted"],
         "equivalent": ordered["equivalent"],
+        "strictly_supported": strictly["supported"],  # corrected over all directions at once
+        "strictly_contradicted": strictly["contradicted"],
         "undecided": sum(ordered[verdict] for verdict in ANSWERS["undecided"]),
         "runs": sum(outcome(name) is not None for name in runs_of()),
         "version": version("ctnet"),

@@ -11,8 +11,10 @@ from browsing import STATIC
 from study.chapters import verdicts
 from study.chapters.front import bars, numbers
 from study.chapters.markup import anchor
+from study.chapters.protocol import rules_table
 from study.claims import VERDICTS
 from study.costs import cost_file
+from study.directions import directions
 from study.ledger import claims
 from study.paper import TABLES, table
 
@@ -102,6 +104,15 @@ def test_numbers_of_the_first_page_account_for_every_claim(decided):
     assert 0 < told["own_held"] <= told["own"]
     assert 0 < told["theirs_held"] <= told["theirs"]
     assert told["accuracies_run"] == 0
+
+
+def test_the_first_page_tells_what_stays_decided_when_all_directions_are_corrected_at_once(decided):
+    told, other = numbers(decided), rules_table(directions()).data.set_index("Rule")
+    strict = other.loc["corrected over all directions at once"]
+    assert {verdict: int(strict[verdict]) for verdict in ("supported", "contradicted")} == {
+        verdict: told[f"strictly_{verdict}"] for verdict in ("supported", "contradicted")
+    }
+    assert told["strictly_supported"] < told["supported"]
 
 
 def test_every_verdict_has_a_colour():
