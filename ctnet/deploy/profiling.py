@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ctnet.deploy.inference import FusedConv, GatedBranches, SmallGroups
 from ctnet.models.ct_module import CTModule, SubOperation
 from ctnet.models.excitation import TensorExcitation
+from ctnet.models.modes import evaluating
 
 DENSE, POINTWISE, GROUPED = "convolutions over all channels", "1 × 1 convolutions", "convolutions in groups"
 NORM, GATES, REST = "normalisation", "gates and sums of CT-Modules", "all else"
@@ -65,10 +66,8 @@ def profile(models: Sequence[nn.Module], clips: Tensor, rounds: int = 5) -> list
     found: list[list[_Round]] = [[] for _ in models]
     for _ in range(rounds + 1):
         for model, measured in zip(models, found, strict=True):
-            mode = model.training
-            with torch.inference_mode(), _watched(model.eval(), len(clips)) as seen:
+            with torch.inference_mode(), evaluating(model), _watched(model, len(clips)) as seen:
                 model(clips)
-            model.train(mode)
             measured.append(seen)
     return [_shares(measured[1:]) for measured in found]
 
@@ -78,6 +77,7 @@ class _Round:
     """Seconds of every kind of operation on maps of every size, and multiply-adds, of one pass."""
 
     maps: int = 0
+    convs: int = 0  # convolutions that are running, one in another
     open: list[float] = field(default_factory=list)  # seconds spent in the modules of every module that is running
     seconds: dict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
     macs: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -95,6 +95,7 @@ def _watched(model: nn.Module, clips: int) -> Iterator[_Round]:
 
     def enter(module: nn.Module, inputs: Any) -> None:
         seen.open.append(0.0)
+        seen.convs += isinstance(module, _CONVS)
         began.append(time.process_time())
 
     def leave(name: str, module: nn.Module, output: Any) -> None:
@@ -106,7 +107,8 @@ def _watched(model: nn.Module, clips: int) -> Iterator[_Round]:
         if len(shape) >= 4 and shape[-1] > 1 and kind is not GATES:
             seen.maps = int(shape[-2])
         seen.seconds[seen.maps, kind] += own
-        if isinstance(module, _CONVS):
+        seen.convs -= isinstance(module, _CONVS)
+        if isinstance(module, _CONVS) and not seen.convs:  # one in another is counted with it
             weight = (module.fused if isinstance(module, SmallGroups) else module).weight
             seen.macs[seen.maps, kind] += math.prod(shape) * math.prod(weight.shape[1:]) // clips
 

@@ -35,6 +35,21 @@ def test_multiply_adds_are_those_of_the_counted_convolutions(shares):
         assert sum(share.gmacs for share in optimized) == pytest.approx(summed)
 
 
+def test_they_are_counted_once_where_no_compiler_builds_kernels(monkeypatch):
+    plain = create_model("ctnet_r50_twin", num_frames=4).eval()
+    monkeypatch.setattr("ctnet.deploy.kernels.library", lambda: None)
+    found, fast = profile([plain, optimize(plain)], CLIP, rounds=1)
+    assert sum(share.gmacs for share in fast) == pytest.approx(sum(share.gmacs for share in found))
+
+
+def test_every_module_gets_its_own_mode_back():
+    model = create_model("tsn_r26_twin", num_frames=4).train()
+    model.backbone.eval()
+    profile([model], CLIP, rounds=1)
+    assert model.training
+    assert not any(part.training for part in model.backbone.modules())
+
+
 def test_operations_are_told_apart(shares):
     tsn, ctnet, fast_tsn, fast_ctnet = map(kinds, shares)
     assert tsn == {DENSE, POINTWISE, NORM, REST}
