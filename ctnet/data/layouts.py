@@ -88,8 +88,10 @@ class VideoList:
 
     @property
     def names(self) -> list[str]:
-        """Paths under the root, with forward slashes."""
-        return [path.relative_to(self.root).as_posix() for path in self.paths]
+        """Paths under the root, with forward slashes; whole ones of what lies elsewhere, such as on another drive."""
+        return [
+            (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix() for path in self.paths
+        ]
 
     def read(self, index: int, indices: Indices, short_side: int | None = None) -> Tensor:
         """Frames of a video, as from `read_frames`."""
@@ -422,7 +424,12 @@ def _lists(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
             if names and label not in names and label.isdecimal() and int(label) < len(names):
                 label = names[int(label)]
             path = told["path"].replace("\\", "/")
-            yield Entry(os.path.relpath(root / path, root).replace(os.sep, "/"), label)
+            try:
+                under = os.path.relpath(root / path, root)
+            except ValueError:  # on Windows
+                yield Entry(path, "", f"line {number} of {part}.txt is on another drive than {root}")
+            else:
+                yield Entry(under.replace(os.sep, "/"), label)
 
     found = {entry.label for entry in listed("train") if not entry.problem}
     largest = max(map(int, found)) if found and all(label.isdecimal() for label in found) else _MOST

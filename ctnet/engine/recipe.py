@@ -315,7 +315,7 @@ def get_recipe(name: str) -> Recipe:
     """
     if name.endswith(".json"):
         try:
-            changes = json.loads(Path(name).read_text(encoding="utf-8"))
+            changes = json.loads(Path(name).read_bytes())  # in UTF-8 or, as some shells write it, UTF-16
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{name}: no such file of a recipe") from error
         except (OSError, ValueError, RecursionError) as error:

@@ -278,6 +278,7 @@ def _draw_all(config: MicroSplit, path: Path, progress: bool) -> None:
             clips[place], masks[place] = config.draw(number)
         clips.flush()
         masks.flush()
+        del clips, masks  # Windows moves no file that is mapped
         np.save(scratch / "labels.npy", np.array([config.label(number) for number in members], np.int64))
         (scratch / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
 

@@ -1,11 +1,12 @@
 import json
+import os
 
 import pytest
 from dataset_trees import MAKERS, add_junk, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctnet.data import DATASETS, detect_dataset, load_videos
+from ctnet.data import DATASETS, VideoList, detect_dataset, load_videos
 
 # dataset: (classes, (train paths, labels), (val paths, labels))
 EXPECTED = {
@@ -113,6 +114,28 @@ def test_a_line_of_a_list_that_tells_no_class_is_named(make_tree, tmp_path, line
     (root / "val.txt").write_text(line)
     with pytest.raises(ValueError, match=message):
         load_videos(root, "val")
+
+
+def test_a_line_of_a_list_on_another_drive_is_named(make_tree, tmp_path, monkeypatch):
+    """There is no path from one drive of Windows to another."""
+    root, relpath = make_tree("lists", tmp_path / "set"), os.path.relpath
+
+    def on_windows(path, start):
+        if "elsewhere" in str(path):
+            raise ValueError("path is on mount 'D:', start on mount 'C:'")
+        return relpath(path, start)
+
+    monkeypatch.setattr(os.path, "relpath", on_windows)
+    with (root / "val.txt").open("a") as listed:
+        listed.write("\n/elsewhere/x.mp4 0\n")
+    with pytest.raises(ValueError, match="of val.txt is on another drive than"):
+        load_videos(root, "val", "lists")
+    assert len(load_videos(root, "val", "lists", missing="skip").left_out) == 1
+
+
+def test_videos_that_lie_elsewhere_are_named_by_their_whole_path(tmp_path):
+    listed = VideoList("mine", tmp_path, ["a"], [tmp_path / "x.mp4", tmp_path.parent / "y.mp4"], [0, 0], [])
+    assert listed.names == ["x.mp4", (tmp_path.parent / "y.mp4").as_posix()]
 
 
 def test_mini_kinetics_names_an_id_that_kinetics_has_not(make_tree, tmp_path):

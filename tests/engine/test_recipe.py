@@ -189,6 +189,13 @@ def test_an_unknown_recipe_suggests_the_nearest():
         get_recipe("kinetic")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_recipe_is_read_as_any_shell_or_editor_writes_it(encoding, tmp_path):
+    path = tmp_path / "my.json"
+    path.write_text(json.dumps({"root": "/données"}, ensure_ascii=False), encoding=encoding)
+    assert get_recipe(str(path)).root == "/données"
+
+
 def test_a_recipe_is_read_from_what_is_shown_of_it(tmp_path):
     file, recipe = tmp_path / "mine.json", get_recipe("kinetics").override({"options": {"sizes": 3}})
     file.write_text(json.dumps(recipe.to_dict()))

@@ -1,4 +1,6 @@
+import os
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -181,6 +183,22 @@ def test_a_half_drawn_set_is_never_at_the_final_place(tmp_path, monkeypatch):
     monkeypatch.setattr(MicroSplit, "draw", watching)
     draw(MicroSomething, tmp_path)
     assert not seen
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the system which files are mapped")
+def test_a_set_that_is_drawn_lets_its_files_go_before_it_moves(tmp_path, monkeypatch):
+    """Windows moves no file that is mapped."""
+    mapped, replace = [], os.replace
+
+    def looking(source, target):
+        with open("/proc/self/maps") as maps:
+            mapped.append(str(source) in maps.read())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", looking)
+    MicroSomething(tmp_path, "val", count=3, progress=False)
+    assert mapped
+    assert not any(mapped)
 
 
 def test_several_makers_at_once_agree(tmp_path):
