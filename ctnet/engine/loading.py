@@ -1,5 +1,6 @@
 """From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
 
+import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -298,9 +299,14 @@ def _named(error: Exception, name: str) -> Exception:
     """The error, to be sent to another process; one that does not name the video gets its name."""
     message = " ".join(str(error).split())
     named = message if name in message else f"{name}: {message or type(error).__name__}"
-    if not isinstance(error, ValueError | OSError | RuntimeError):
-        return error  # a mistake in the program
-    return type(error)(named) if isinstance(error, VideoError | FileNotFoundError) else ValueError(named)
+    if isinstance(error, VideoError | FileNotFoundError):
+        return VideoError(named) if isinstance(error, VideoError) else FileNotFoundError(named)
+    if isinstance(error, ValueError | OSError | RuntimeError):
+        return ValueError(named)
+    try:  # a mistake in the program: as it is, if it can be sent
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{name}: {type(error).__name__}: {message}")
 
 
 def _collate(items: list[Any]) -> Any:

@@ -1,4 +1,5 @@
 import multiprocessing
+import threading
 from functools import partial
 
 import pytest
@@ -199,6 +200,42 @@ class Broken(torch.utils.data.Dataset):
         if index == 2:
             raise self.error
         return torch.zeros(1), index
+
+
+class Unlike(Exception):
+    """An error that is not made of what it says, and so cannot be sent to another process."""
+
+    def __init__(self, path, reason):
+        super().__init__(f"{path}: {reason}")
+
+
+class Locked(Exception):
+    """An error that holds what no process can send."""
+
+    def __init__(self, message):
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+class UnlikeVideo(VideoError):
+    def __init__(self, path, reason):
+        super().__init__(f"{path}: {reason}")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (Unlike("a.h5", "no group"), RuntimeError, "three.mp4: Unlike: a.h5: no group"),
+        (Locked("no key"), RuntimeError, "three.mp4: Locked: no key"),
+        (UnlikeVideo("three.mp4", "empty"), VideoError, "three.mp4: empty"),
+    ],
+)
+def test_an_error_that_cannot_be_sent_is_told_in_words(error, kind, message, workers):
+    with pytest.raises(kind) as raised:
+        list(Loader(Broken(error), [[0], [1, 2]], workers, Place(CPU)))
+    assert str(raised.value) == message
+    assert "__getitem__" in str(raised.value.__cause__)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
