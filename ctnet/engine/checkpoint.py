@@ -18,11 +18,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ctnet.data import VERSION as DATA
 from ctnet.engine.loading import load_split
 from ctnet.engine.recipe import Recipe
+from ctnet.engine.version import VERSION
 from ctnet.errors import some
 from ctnet.files import PathLike, check_file, replacing
-from ctnet.models import VideoModel, create_model, load_official_checkpoint, read_official_checkpoint
+from ctnet.micro import MICRO_DATASETS
+from ctnet.micro import VERSION as DRAWING
+from ctnet.models import (
+    VideoModel,
+    create_model,
+    load_official_checkpoint,
+    network_version,
+    read_official_checkpoint,
+)
 
 FORMAT = "ctnet-1"
 
@@ -207,8 +217,13 @@ def convert_official(source: PathLike, out: PathLike, recipe: Recipe) -> None:
 
 
 def write_tensors(path: PathLike, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and a description of them, whole or not at all."""
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write tensors and a description of them, whole or not at all; each of those that share memory is written."""
+    held, seen = {}, set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage().data_ptr()
+        held[name] = own.clone() if memory in seen else own
+        seen.add(memory)
     with replacing(path) as scratch:
         try:
             save_file(held, scratch, {"format": FORMAT, "about": json.dumps(about)})
@@ -224,6 +239,17 @@ def _system_error(error: SafetensorError, path: PathLike) -> OSError:
     number = re.search(r"os error (\d+)", str(error))
     code = int(number[1]) if number else errno.EIO
     return OSError(code, os.strerror(code), os.fspath(path))
+
+
+def behaviour(recipe: Recipe, network: str) -> dict[str, Any]:
+    """Today's versions of what the outcome of a recipe depends on, as results record them.
+
+    Args:
+        recipe: its dataset may be drawn.
+        network: its name.
+    """
+    drawing = {"drawing": DRAWING} if recipe.dataset in MICRO_DATASETS else {}
+    return {**drawing, "data": DATA, "engine": VERSION, "networks": {network: network_version(network)}}
 
 
 def read_about(path: PathLike) -> dict[str, Any]:

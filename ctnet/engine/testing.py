@@ -4,7 +4,7 @@ import hashlib
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,19 +14,15 @@ import torch
 from tqdm.auto import tqdm
 
 from ctnet.analysis import count_cost
-from ctnet.data import VERSION as DATA
 from ctnet.data import VideoDataset
-from ctnet.engine.checkpoint import load_model, load_recipe
+from ctnet.engine.checkpoint import behaviour, load_model, load_recipe
 from ctnet.engine.evaluation import Average, Scores, check_alike, check_average, data_identity, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.place import Place, distributed
 from ctnet.engine.recipe import BATCH, Recipe
 from ctnet.engine.training import choose_precision
-from ctnet.engine.version import VERSION
 from ctnet.files import check_folder
-from ctnet.micro import MICRO_DATASETS
-from ctnet.micro import VERSION as DRAWING
-from ctnet.models import VideoModel, network_version
+from ctnet.models import VideoModel
 
 
 @dataclass(frozen=True)
@@ -98,6 +94,7 @@ def score_files(
     looked = {view: [eval_data(n.recipe, n.model, view) for n in networks] for view in views or [View()]}
     check_alike([*(line.scores for line in kept), *(dataset for datasets in looked.values() for dataset in datasets)])
     names = distinct_names([network.path for network in networks])
+    described = [describe_network(network) for network in networks]
     lines = list(kept)
     with distributed() as place:
         notes = dict.fromkeys(note for datasets in looked.values() for dataset in datasets for note in dataset.notes)
@@ -105,8 +102,8 @@ def score_files(
             tqdm.write(f"validation: {note}", file=sys.stderr)
         for view, datasets in looked.items() if networks else ():
             found = []
-            for name, network, dataset in zip(names, networks, datasets, strict=True):
-                found.append(_test(network, dataset, view, place, average, progress))
+            for name, network, about, dataset in zip(names, networks, described, datasets, strict=True):
+                found.append(_test(network, about, dataset, view, place, average, progress))
                 if keep and place.first:  # at once: the next one may fail
                     found[-1].scores.save(keep / f"{name}-{view}.npz")
             lines += found
@@ -118,9 +115,15 @@ def score_files(
 
 
 def _test(
-    network: Network, dataset: VideoDataset, view: View, place: Place, average: Average, progress: bool
+    network: Network,
+    described: Mapping[str, Any],
+    dataset: VideoDataset,
+    view: View,
+    place: Place,
+    average: Average,
+    progress: bool,
 ) -> Tested:
-    """Test one network in one view."""
+    """Test one network in one view; its scores tell what is `described`, and how they came about."""
     recipe, start = network.recipe, time.perf_counter()
     size = view.size or recipe.eval_size
     gmacs = count_cost(network.model, size=size, frames=recipe.frames).gmacs * view.crops * view.clips
@@ -136,7 +139,7 @@ def _test(
         progress=progress,
     )
     about = {
-        **describe_network(network),
+        **described,
         "view": str(view),
         "average": average,
         "precision": str(precision).removeprefix("torch."),
@@ -153,14 +156,13 @@ def describe_network(network: Network) -> dict[str, Any]:
     with network.path.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     packages = ("ctnet", "torch", "torchvision", "av", "numpy")
-    drawing = {"drawing": DRAWING} if network.recipe.dataset in MICRO_DATASETS else {}
-    name = network.recipe.model
+    assert network.model.config is not None  # it was loaded from a file
     return {
         "weights": weights,
         "recipe": network.recipe.to_dict(),
         "changed": list(network.changed),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
-        "behaviour": {**drawing, "data": DATA, "engine": VERSION, "networks": {name: network_version(name)}},
+        "behaviour": behaviour(network.recipe, network.model.config["name"]),
     }
 
 

@@ -24,9 +24,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from ctnet.data import Videos
-from ctnet.data.skipping import read_skip_list
-from ctnet.engine.checkpoint import describe, load_init, part_of, read_tensors, save_model, write_tensors
+from ctnet.data import VideoError, Videos
+from ctnet.data.skipping import add_to_skip_list, read_skip_list
+from ctnet.engine.checkpoint import (
+    behaviour,
+    describe,
+    load_init,
+    part_of,
+    read_tensors,
+    save_model,
+    write_tensors,
+)
 from ctnet.engine.evaluation import Scores, data_identity, evaluate
 from ctnet.engine.loading import Batches, Loader, eval_data, load_split, train_data
 from ctnet.engine.optimizers import build_optimizer
@@ -134,7 +142,7 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
         disable=not (progress and run.place.first),
         mininterval=0.1 if sys.stderr.isatty() else 60,  # a file keeps every line
     )
-    batches = run.start_epoch()
+    batches, began = run.start_epoch(), time.perf_counter()
     losses: list[Tensor] = []  # read only where they are needed: reading waits for the GPU
     for step in range(done.step, steps):
         losses.append(train_step(run, step, batches))
@@ -150,6 +158,7 @@ def train_one_epoch(run: "Run", progress: bool = True) -> None:
             bar.close()
             raise SystemExit(128 + stopped)
     bar.close()
+    run.seconds = time.perf_counter() - began
     run.count_unreadable()
 
 
@@ -243,8 +252,10 @@ class Run:
             _check_videos(videos)
         learnt = videos["train"] if videos is not None else load_split(recipe, "train")
         self.classes = learnt.class_names
-        held = resume and (out / STATE).exists()  # the state has all weights: those to begin with are not needed
-        start = recipe.override({"init": "none"}) if held else recipe
+        held = (out / STATE).exists()
+        start = recipe.override({"init": "none"}) if held and resume else recipe  # the state has all weights
+        if not held and (left := [name for name in (MODEL, SCORES) if (out / name).exists()]):
+            raise ValueError(f"{out} holds {left[0]} of a run whose state is gone: move it, or give another directory")
         self.notes: list[str] = []  # what a user should know before the run begins
         self.model = channels_last(build_model(start, self.classes, self.notes).to(place.device))
         self.train_set = train_data(recipe, self.model, learnt)
@@ -264,7 +275,7 @@ class Run:
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == torch.float16)
         self.progress = Progress()
-        self.seconds_waiting = self.seconds_training = 0.0
+        self.seconds = self.seconds_waiting = 0.0  # of the epoch, in this process
         self.first_step = 0  # of the epoch, in this process
         self.scores: Scores | None = None
         self.asked: list[int] = []  # signals that ask to stop
@@ -359,21 +370,20 @@ class Run:
         self.model.train()
         freeze(self.model, self.recipe)
         self.train_set.set_epoch(self.progress.epoch)
-        (self.out / UNREADABLE).unlink(missing_ok=True)
+        if self.place.first or self.progress.step == 0:
+            self._look_again(self.progress.step > 0)
         self.place.wait()  # until it is gone for all
         self.first_step = self.progress.step
         self.batches.start(self.progress.epoch, self.first_step)
         return self.timed(iter(self.loader))
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Pass batches on, and add up the seconds spent waiting for them and using them."""
+        """Pass batches on, and add up the seconds spent waiting for them."""
         before = time.perf_counter()
         for batch in batches:
-            arrived = time.perf_counter()
-            self.seconds_waiting += arrived - before
+            self.seconds_waiting += time.perf_counter() - before
             yield batch
             before = time.perf_counter()
-            self.seconds_training += before - arrived
 
     def note(self, losses: list[Tensor], step: int) -> None:
         """Record the losses of some steps, up to `step`; all processes raise when one, or a weight, is not finite."""
@@ -404,12 +414,12 @@ class Run:
                 row["kept"] = 1
                 if self.place.first:
                     save_model(self.out / BEST, self.trained, self.classes, self.recipe)
-        spent = max(self.seconds_training + self.seconds_waiting, 1e-9)
-        row["clips_per_second"] = (steps - self.first_step) * self.recipe.batch_size / spent
+        spent = max(self.seconds, 1e-9)
+        row["clips_per_second"] = max(steps - self.first_step, 0) * self.recipe.batch_size / spent
         row["waiting_for_data"] = self.seconds_waiting / spent
         if self.recipe.unreadable == "replace":
             row["unreadable"] = self.unreadable
-        self.seconds_waiting = self.seconds_training = 0.0
+        self.seconds = self.seconds_waiting = 0.0
         done.epochs.append(row)
         done.epoch, done.step = done.epoch + 1, 0
         last = done.epoch == self.recipe.epochs
@@ -419,6 +429,17 @@ class Run:
             self._write_metrics()
             if self.recipe.tensorboard:
                 write_tensorboard(self.out / "tensorboard", row)
+
+    def _look_again(self, resumed: bool) -> None:
+        """Empty the list of unreadable videos, but for those of an epoch's earlier steps that are so still."""
+        path = self.out / UNREADABLE
+        listed = read_skip_list(path, self.train_set.names)[0] if resumed and path.exists() else set()
+        path.unlink(missing_ok=True)
+        for name in sorted(listed):
+            try:
+                self.train_set[self.train_set.names.index(name)]
+            except VideoError as error:
+                add_to_skip_list(path, name, str(error))
 
     def count_unreadable(self) -> None:
         """Count the training videos that could not be read in this epoch.
@@ -481,6 +502,7 @@ class Run:
                     "progress": vars(self.progress),
                     "scaler": self.scaler.state_dict(),
                     "clips": self.clips,
+                    "behaviour": behaviour(self.recipe, self.recipe.model),
                 },
             )
         self.place.wait()
@@ -520,12 +542,15 @@ class Run:
         for name, parameter in self.model.named_parameters():
             for part, value in kept.get(name, {}).items():
                 alike = value.shape == parameter.shape  # else a counter, which stays on the CPU
-                self.optimizer.state[parameter][part] = torch.empty_like(parameter).copy_(value) if alike else value
+                own = torch.empty_like(parameter).copy_(value) if alike else value.clone()  # the file is let go
+                self.optimizer.state[parameter][part] = own
         if scaler:  # that of a run in another precision is empty
             self.scaler.load_state_dict(scaler)
         self.progress = progress
         read = {key: (theirs[key], ours[key]) for key in sorted(REPAIRS | {"root"})}
         read |= {use: (about.get("clips", {}).get(use, clips), clips) for use, clips in self.clips.items()}
+        today = behaviour(self.recipe, self.recipe.model)
+        read["behaviour"] = (about.get("behaviour", today), today)
         for key, (before, now) in read.items():
             if before != now:
                 moment = {"epoch": progress.epoch + 1, "step": progress.step}

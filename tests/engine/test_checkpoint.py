@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 import ctnet
 from ctnet.data import load_videos
 from ctnet.engine import checkpoint, load_model, load_recipe, save_model
+from ctnet.engine.checkpoint import read_tensors, write_tensors
 from ctnet.micro import MicroSomething, make
 from ctnet.models import registry
 from ctnet.models.official import read_official_checkpoint
@@ -117,6 +118,18 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(kind, tmp_path):
     with pytest.raises(ValueError, match=r"model\.safetensors") as refused:
         load_model(path)
     assert "\n" not in str(refused.value)
+
+
+def test_tensors_that_share_memory_are_all_written(tmp_path):
+    """As the weights of layers that are tied."""
+    one = torch.arange(6.0)
+    write_tensors(tmp_path / "tied.safetensors", {"a": one, "b": one, "c": one[2:4]}, {})
+    found, _ = read_tensors(tmp_path / "tied.safetensors")
+    assert {name: each.tolist() for name, each in found.items()} == {
+        "a": one.tolist(),
+        "b": one.tolist(),
+        "c": [2.0, 3.0],
+    }
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -97,6 +97,12 @@ def test_kept_scores_tell_where_they_come_from(networks, tiny, tmp_path):
     assert about["data"] != data_identity(other)
 
 
+def test_scores_tell_the_network_that_gave_them_whatever_a_recipe_names(networks, tmp_path):
+    score_files(networks[:1], ["model=csn_r26_twin"], keep=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert Scores.load(kept).about["behaviour"]["networks"].keys() == {load_model(networks[0]).config["name"]}
+
+
 @pytest.mark.parametrize(
     ("paths", "names"),
     [
