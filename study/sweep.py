@@ -30,9 +30,11 @@ from ctnet.engine import (
     save_model,
     train,
 )
+from ctnet.engine.checkpoint import behaviour as training_behaviour
+from ctnet.engine.checkpoint import read_about
 from ctnet.engine.loading import load_split
+from ctnet.engine.training import MODEL, SCORES, STATE, train_step
 from ctnet.engine.training import Run as TrainingRun
-from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file, with_starts
 from study.store import behaviour, commit, decode, encode, is_stale, provenance, results_dir, write
@@ -158,10 +160,10 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         exact_fp32()
         recipe = _started(run, work)
         init = _weights_hash(run, recipe)
-        anew = not (out / "state.safetensors").exists()
+        anew = _make_anew(run, out)
         scores = {"1x1": train(recipe, out)}
         trained = time.perf_counter() - began
-        model = load_model(out / "model.safetensors").to(place.device)
+        model = load_model(out / MODEL).to(place.device)
         exact = choose_precision(recipe.precision, place.device, testing=True)
         for view in views_of(run):
             if view != "1x1":
@@ -177,7 +179,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         if is_done(run, work) and not is_stale(kept := _kept(run.name)):
             if anew and kept.get("init") == init:  # its weights were missing: what verdicts rest on stays
                 write(run_file(run.name), kept | _again(scores["1x1"], kept, _made(run, place, trained)))
-            (out / "state.safetensors").unlink(missing_ok=True)
+            (out / STATE).unlink(missing_ok=True)
             return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
         content = {
@@ -194,8 +196,23 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         }
         write(run_file(run.name), content)
         fuse_done(work, run.name)
-        (out / "state.safetensors").unlink(missing_ok=True)
+        (out / STATE).unlink(missing_ok=True)
     return content
+
+
+def _make_anew(run: TwinRun, out: Path) -> bool:
+    """Whether a run begins at its first step; what another attempt left is removed, unless it can go on from there.
+
+    It cannot where its state is gone, or was made by other versions of behaviour, as far as it tells.
+    """
+    state = out / STATE
+    if state.exists() and read_about(state).get("behaviour") != training_behaviour(run.recipe, run.recipe.model):
+        state.unlink()
+    if state.exists():
+        return False
+    for name in (MODEL, SCORES):
+        (out / name).unlink(missing_ok=True)
+    return True
 
 
 def networks_of(run: TwinRun) -> list[str]:
@@ -286,6 +303,7 @@ def repeat(run: TwinRun, work: Path) -> float:
     """
     content = _kept(run.name)
     commit()  # as in `execute`
+    exact_fp32()
     began = time.perf_counter()
     recipe = _started(run, work)
     if content.get("init") != _weights_hash(run, recipe):

@@ -211,7 +211,9 @@ def test_the_committed_weights_are_those_of_a_declared_run(path):
 def test_a_repeated_run_notes_how_equal_it_is(done, run_study):
     runs, work = done
     trained = list(runs.values())[1]
+    torch.backends.cudnn.allow_tf32 = True
     assert repeat(trained, work) == 1.0, "one machine gives the same bits"
+    assert not torch.backends.cudnn.allow_tf32, "a GPU multiplies as precisely as in the run itself"
     content = content_of(trained.name)
     assert content["repeated"]["top1"] == content["metrics"]["1x1"]["top1"]
     other = (decode(content["predictions"]["1x1"]).astype(int) + (np.arange(25) < 5)) % 24
@@ -342,6 +344,36 @@ def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done, monkeypatch):
             execute(run, work)
     assert (work / run.name / "state.safetensors").exists()
     assert "repeated" not in execute(run, work)
+
+
+def test_a_run_that_another_version_began_begins_anew(done, monkeypatch):
+    """And what is left of an older one is not taken for it."""
+    runs, work = done
+    run = list(runs.values())[-1]
+    kept = content_of(run.name)
+    (results_dir() / run_file(run.name)).unlink()
+    left = (work / run.name / "scores.npz", work / run.name / "model.safetensors")
+    for path in left:
+        path.write_bytes(b"of an older run")
+    step, steps = training.train_step, iter(range(3))
+
+    def stopping(*args):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", stopping)
+        patch.setattr("ctnet.engine.checkpoint.VERSION", 0)
+        with pytest.raises(KeyboardInterrupt):
+            execute(run, work)
+    assert not any(path.exists() for path in left)
+    assert (work / run.name / "state.safetensors").exists()
+    seen = []
+    monkeypatch.setattr(training, "train_step", lambda *args: seen.append(args[1]) or step(*args))
+    content = execute(run, work)
+    assert seen[0] == 0
+    assert content["predictions"] == kept["predictions"]
 
 
 def test_a_run_whose_start_has_left_no_weights_says_so(runs, results, tmp_path):
