@@ -325,7 +325,7 @@ def export(
 
     require(format, int8)
     out = out or checkpoint.with_suffix(suffix(format, int8))
-    model, recipe = load_model(checkpoint), load_recipe(checkpoint).parse(changes or [])
+    model, recipe = load_model(checkpoint), load_recipe(checkpoint, changes or [])
     write(model, out, format, recipe, int8=calibration_clips(model, recipe) if int8 else None)
     print(f"{out}: ready, for clips of {recipe.frames} frames of {recipe.eval_size} pixels")
 

@@ -142,9 +142,25 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load_recipe(path: PathLike) -> Recipe:
-    """The recipe of the run that trained a file's network; raises as `load_model`, and ValueError if there is none."""
-    return recipe_of(read_about(path), path)
+NETWORK = {"model", "options"}
+"""Fields of a recipe that say what its network is."""
+
+
+def load_recipe(path: PathLike, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of the run that trained a file's network.
+
+    Args:
+        path: of the file.
+        changes: to fields of the recipe, as `Recipe.parse` reads them.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged, holds no recipe of this version, or a change is none or to the network.
+    """
+    recipe = recipe_of(read_about(path), path)
+    if named := sorted(NETWORK & {change.partition("=")[0] for change in changes}):
+        raise ValueError(f"the network is the one in {path}: leave out {named[0]}=")
+    return recipe.parse(list(changes))
 
 
 def recipe_of(about: Mapping[str, Any], path: PathLike, advice: str = "train it anew") -> Recipe:

@@ -87,7 +87,7 @@ def score_files(
     if len(kept) == len(files) and (views or changes):
         raise ValueError("kept scores are of videos as they were looked at: leave out --view and fields of recipes")
     changed = tuple(text.partition("=")[0] for text in changes)
-    recipes = {path: load_recipe(path).parse(list(changes)) for path in files if path.suffix != ".npz"}
+    recipes = {path: load_recipe(path, changes) for path in files if path.suffix != ".npz"}
     networks = [Network(path, recipe, changed, load_model(path)) for path, recipe in recipes.items()]
     if keep:
         check_folder(keep)

@@ -97,10 +97,12 @@ def test_kept_scores_tell_where_they_come_from(networks, tiny, tmp_path):
     assert about["data"] != data_identity(other)
 
 
-def test_scores_tell_the_network_that_gave_them_whatever_a_recipe_names(networks, tmp_path):
-    score_files(networks[:1], ["model=csn_r26_twin"], keep=tmp_path)
-    (kept,) = tmp_path.iterdir()
-    assert Scores.load(kept).about["behaviour"]["networks"].keys() == {load_model(networks[0]).config["name"]}
+def test_scores_tell_the_network_that_gave_them_whatever_a_recipe_names(networks, tiny, tmp_path):
+    other = tmp_path / "other" / "model.safetensors"
+    save_model(other, load_model(networks[0]), recipe=tiny.override({"model": "csn_r26_twin"}))
+    score_files([other], keep=tmp_path / "kept")
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert Scores.load(kept).about["behaviour"]["networks"].keys() == {tiny.model}
 
 
 @pytest.mark.parametrize(
@@ -134,5 +136,8 @@ def test_what_cannot_be_done_is_refused_before_the_work(networks, tiny, tmp_path
     ]:
         with pytest.raises((ValueError, OSError), match=message):
             score_files(files, ["workers=0"] if keep is None else [unreadable], keep=keep)
+    for change in ("model=csn_r26_twin", "options={}"):
+        with pytest.raises(ValueError, match=r"the network is the one in .*model.safetensors: leave out"):
+            score_files(networks, [change])
     with pytest.raises(ValueError, match="leave out --view and fields"):
         score_files([tmp_path / "other.npz"], views=[View()])
