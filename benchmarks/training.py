@@ -5,14 +5,11 @@
 
 First whole epochs of `ctnet.train` on drawn clips, data loading included: clips per second of TSN and CT-Net in turn,
 and the share of the time that is spent waiting for data. Then steps of training alone: CT-Net as it is here, where
-spatial and temporal convolutions see one memory, against a straightforward version of the same function. That one turns
-frames into clips and back, convolves with Conv3d on contiguous memory, transposes channels between sub-operations, and
-multiplies attentions as they are written down.
+spatial and temporal convolutions see one memory, against the same function as one would write it down, `study.conv3d`.
 All numbers are medians over the rounds. In each round every contestant has its turn, so that a busy machine slows all.
 """
 
 import argparse
-import copy
 import json
 import statistics
 import tempfile
@@ -21,94 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import ctnet
 from ctnet.engine import choose_precision, get_recipe, train
 from ctnet.engine.training import keep_freed_memory
 from ctnet.micro import MicroSomething
-from ctnet.models import TSN, CTModule, TensorSeparableConv
-from ctnet.models.excitation import TensorExcitation, temporal_pool
-from ctnet.models.tensor_conv import OnClips, as_clips, as_frames
+from study.conv3d import InConv3d
 
 TWINS = {"TSN": "tsn_r50_twin", "CT-Net": "ctnet_r50_twin"}
 
 
-def transpose_channels(x: Tensor, size: int) -> Tensor:
-    """Bring the next sub-dimension innermost, in contiguous memory."""
-    return x.unflatten(1, (-1, size)).transpose(1, 2).flatten(1, 2)
-
-
-class StraightforwardExcitation(nn.Module):
-    """x * sigmoid(...), Eq. 6-8, as one would write it down."""
-
-    def __init__(self, excitation: TensorExcitation) -> None:
-        super().__init__()
-        self.reduce, self.expand = excitation.reduce, excitation.expand
-        self.pooled = (2,) if excitation.pool is temporal_pool else (3, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.expand(self.reduce(x.mean(self.pooled, keepdim=True))).sigmoid()
-
-
-class StraightforwardModule(nn.Module):
-    """A CT-Module (K = 2, PWConv, parallel) in Conv3d, between frames; channels come out in their natural order."""
-
-    def __init__(self, module: CTModule) -> None:
-        super().__init__()
-        self.sizes = module.sizes
-        module = copy.deepcopy(module)
-        natural = transpose_channels(torch.arange(module.channels)[None], self.sizes[0])[0].argsort()
-        for parameter in (*module.pointwise.parameters(), *module.pointwise.buffers()):
-            if parameter.dim():  # the PWConv writes the order of the second sub-operation: undo that
-                parameter.data = parameter.data[natural]
-        for name, part in list(module.named_modules()):
-            parent, _, child = name.rpartition(".")
-            if isinstance(part, TensorSeparableConv):
-                setattr(module.get_submodule(parent), child, conv3d(part))
-            elif isinstance(part, TensorExcitation):
-                setattr(module.get_submodule(parent), child, StraightforwardExcitation(part))
-        self.first, self.second = module.sub_operations
-        (self.pointwise,) = module.pointwise
-
-    def forward(self, frames: Tensor, num_frames: int) -> Tensor:
-        x = frames.unflatten(0, (-1, num_frames)).permute(0, 2, 1, 3, 4).contiguous()
-        x = transpose_channels(self.pointwise(self.first(x)), self.sizes[0])
-        x = transpose_channels(self.second(x), self.sizes[1])
-        return x.permute(0, 2, 1, 3, 4).flatten(0, 1)
-
-
-def conv3d(conv: TensorSeparableConv) -> nn.Conv3d:
-    """The same convolution as a Conv3d over the whole clip."""
-    weight = conv.conv.weight.detach().reshape(*conv.conv.weight.shape[:2], *conv.kernel)
-    padding = tuple(extent // 2 for extent in conv.kernel)
-    groups = conv.conv.groups
-    full = nn.Conv3d(weight.shape[1] * groups, weight.shape[0], conv.kernel, padding=padding, groups=groups, bias=False)
-    full.weight = nn.Parameter(weight.contiguous())
-    return full
-
-
-class Straightforward(nn.Module):
-    """A CT-Net in Conv3d and contiguous memory throughout, with the weights of another; same scores."""
-
-    def __init__(self, model: TSN) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model)
-        for name, module in list(self.model.named_modules()):
-            if isinstance(module, OnClips):
-                parent, _, child = name.rpartition(".")
-                block = self.model.get_submodule(parent)
-                setattr(block, child, StraightforwardModule(module.module))
-                columns = block.conv3.weight.data
-                block.conv3.weight.data = columns[:, module.module.output_order.argsort()].contiguous()
-
-    def forward(self, clips: Tensor) -> Tensor:
-        features = self.model.backbone(as_frames(clips).contiguous(), clips.shape[2])
-        return self.model.forward_head(as_clips(features, clips.shape[2]))
-
-
-def trainer(model: nn.Module, clips: Tensor, precision: torch.dtype) -> Callable[[], None]:
+def trainer(model: nn.Module, clips: torch.Tensor, precision: torch.dtype) -> Callable[[], None]:
     """A step of training on clips in memory."""
     recipe = get_recipe("micro-something")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=recipe.momentum)
@@ -150,7 +72,7 @@ def compare_steps(batch: int, rounds: int, precision: torch.dtype) -> None:
     """Steps of training alone, of three networks in turn."""
     torch.manual_seed(0)
     ours = ctnet.create_model("ctnet_r50_twin", num_classes=24)
-    theirs = Straightforward(ours)
+    theirs = InConv3d(ours)
     clips = torch.randn(batch, 3, 8, 32, 32)
     with torch.no_grad():
         difference = float((ours.eval()(clips[:2]) - theirs.eval()(clips[:2])).abs().max())

@@ -165,7 +165,9 @@ def measure(work: Work = WORK) -> None:
 
 @app.command()
 def speed(
-    part: Annotated[list[str] | None, typer.Option(help="networks, runtimes or profile; all unless given.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="networks, runtimes, conv3d or profile; all unless given.")
+    ] = None,
 ) -> None:
     """Measure what networks take in time on this machine, and keep it; best while nothing else runs."""
     from study.speed import PARTS, measure_profile, measure_speed

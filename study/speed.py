@@ -14,6 +14,7 @@ from study.store import provenance, read, write
 
 if TYPE_CHECKING:
     from ctnet.deploy import Timing
+    from ctnet.models import VideoModel
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,20 @@ NETWORKS = (
 )
 """Full-size networks of the tables that a small machine can run; of deeper ones with the same blocks, none."""
 
+IN_CONV3D = "ctnet_r50_in_conv3d"
+"""CT-Net as `study.conv3d` writes it down."""
+
 PARTS = {
     "networks": Part(NETWORKS, ("eager", "optimized"), frames=8, size=112, rounds=7),
     "runtimes": Part(
         ("tsn_r50", "ctnet_r50"), ("eager", "optimized", "compiled", "onnxruntime"), frames=8, size=256, rounds=15
+    ),
+    "conv3d": Part(
+        (IN_CONV3D, "ctnet_r50"),
+        ("eager", "optimized", "compiled", "onnxruntime", "int8"),
+        frames=8,
+        size=256,
+        rounds=9,
     ),
 }
 
@@ -114,7 +125,7 @@ def measure_speed(name: str) -> None:
     runtimes = _versions(*(backend for backend in part.backends if backend in ("onnxruntime", "openvino")))
     rates = [matrix_rate(part.threads)]
     found = bench(
-        part.models,
+        {model: _network(model, part.frames) for model in part.models},
         part.backends,
         frames=part.frames,
         size=part.size,
@@ -123,10 +134,22 @@ def measure_speed(name: str) -> None:
         progress=True,
     )
     rates.append(matrix_rate(part.threads))
-    made = provenance(("cost",), part.models, time.perf_counter() - start)
+    registered = [model for model in part.models if model != IN_CONV3D]
+    made = provenance(("cost",), registered, time.perf_counter() - start)
     made["versions"] |= runtimes
     timings = [asdict(timing) for timing in found]
     write(f"speed/{name}.json", asdict(part) | {"matrix_rate": sum(rates) / 2, "timings": timings, "provenance": made})
+
+
+def _network(name: str, frames: int) -> "VideoModel":
+    """A network of the package, or CT-Net in Conv3d, with random weights."""
+    from ctnet.models import create_model
+
+    if name != IN_CONV3D:
+        return create_model(name, num_frames=frames)
+    from study.conv3d import InConv3d
+
+    return InConv3d(create_model("ctnet_r50", num_frames=frames))
 
 
 def _versions(*packages: str) -> dict[str, str]:

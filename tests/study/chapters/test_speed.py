@@ -6,7 +6,7 @@ import pytest
 
 from ctnet.deploy.profiling import DENSE, GATES, GROUPED, KINDS, POINTWISE
 from study.chapters import speed
-from study.speed import NETWORKS, PARTS, shares, times
+from study.speed import IN_CONV3D, NETWORKS, PARTS, shares, times
 
 mpl.use("agg")
 
@@ -29,6 +29,16 @@ def test_tables_show_every_network_and_runtime():
     frame = times("runtimes").set_index(["backend", "model"])["ms"]
     ratio = frame["eager", "ctnet_r50"] / frame["eager", "tsn_r50"]
     assert float(shown.iloc[0]["CT-Net / TSN"]) == pytest.approx(ratio, abs=0.006)
+
+
+def test_gains_over_conv3d_are_those_of_its_times():
+    shown = speed.conv3d_table().data
+    assert list(shown["Runtime"]) == [speed.RUNTIMES[backend] for backend in PARTS["conv3d"].backends]
+    frame = times("conv3d").set_index(["backend", "model"])["ms"]
+    written = frame["onnxruntime", IN_CONV3D], frame["eager", IN_CONV3D]
+    row = shown.set_index("Runtime").loc["ONNX Runtime"]
+    for column, ms in zip(("Gain in this runtime", "Gain over Conv3d in PyTorch"), written, strict=True):
+        assert float(row[column]) == pytest.approx(ms / frame["onnxruntime", "ctnet_r50"], abs=0.006)
 
 
 def test_the_profile_shows_every_kind_of_operation_of_every_bar():
