@@ -125,7 +125,7 @@ def measure_speed(name: str) -> None:
     runtimes = _versions(*(backend for backend in part.backends if backend in ("onnxruntime", "openvino")))
     rates = [matrix_rate(part.threads)]
     found = bench(
-        {model: _network(model, part.frames) for model in part.models},
+        _in_two_forms(part.frames) if IN_CONV3D in part.models else part.models,
         part.backends,
         frames=part.frames,
         size=part.size,
@@ -141,15 +141,13 @@ def measure_speed(name: str) -> None:
     write(f"speed/{name}.json", asdict(part) | {"matrix_rate": sum(rates) / 2, "timings": timings, "provenance": made})
 
 
-def _network(name: str, frames: int) -> "VideoModel":
-    """A network of the package, or CT-Net in Conv3d, with random weights."""
+def _in_two_forms(frames: int) -> "dict[str, VideoModel]":
+    """CT-Net with random weights, in Conv3d and as the package has it."""
     from ctnet.models import create_model
-
-    if name != IN_CONV3D:
-        return create_model(name, num_frames=frames)
     from study.conv3d import InConv3d
 
-    return InConv3d(create_model("ctnet_r50", num_frames=frames))
+    network = create_model("ctnet_r50", num_frames=frames)
+    return {IN_CONV3D: InConv3d(network), "ctnet_r50": network}
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -3,10 +3,12 @@ import math
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 
 from ctnet import deploy
 from ctnet.models import list_models, network_version
 from study import speed
+from study.conv3d import InConv3d
 from study.store import read
 
 
@@ -97,6 +99,20 @@ def test_a_part_is_measured_as_it_is_declared_between_two_rates_of_matrices(empt
     assert kept["matrix_rate"] == 3.0
     assert (kept["timings"], kept["frames"], kept["size"], kept["rounds"]) == ([asdict(timing)], 8, 256, 15)
     assert kept["provenance"]["versions"].keys() >= {"torch", "onnxruntime"}
+
+
+def test_both_forms_of_ctnet_are_measured_with_the_same_weights(empty, monkeypatch):
+    given = []
+    monkeypatch.setattr(deploy, "bench", lambda networks, *arguments, **options: given.append(networks) or [])
+    monkeypatch.setattr(deploy, "matrix_rate", lambda threads: 1.0)
+    speed.measure_speed("conv3d")
+    (forms,) = given
+    assert tuple(forms) == speed.PARTS["conv3d"].models
+    written, plain = (forms[name] for name in speed.PARTS["conv3d"].models)
+    assert torch.equal(written.head.weight, plain.head.weight)
+    assert isinstance(written, InConv3d)
+    assert not isinstance(plain, InConv3d)
+    assert speed.speed("conv3d")["provenance"]["behaviour"]["networks"].keys() == {"ctnet_r50"}
 
 
 @pytest.mark.parametrize(

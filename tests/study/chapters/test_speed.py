@@ -104,6 +104,13 @@ def test_the_chapter_says_what_the_kept_times_show():
     assert small / ms.loc[GROUPED, "ctnet_r50"] < 0.8 * fastest["ctnet_r50"]  # at a lower rate
     assert ms.loc[GATES, "ctnet_r50"] < 0.5 * found["ms", "eager"].loc[GATES, "ctnet_r50"]  # most of these passes
     assert (macs.loc[POINTWISE] > 0.5 * macs.sum()).all()  # more than half
+    gains = speed.conv3d_table().data.set_index("Runtime")["Gain over Conv3d in PyTorch"].astype(float)
+    assert gains["PyTorch"] < 1.1  # nothing to choose
+    assert gains["ctnet.optimize"].round(1) == gains["ONNX Runtime"].round(1) == 1.6
+    assert gains["ONNX Runtime, 8 bits"].round(1) == 2.4
+    over_all = ms.loc[[DENSE, POINTWISE], "ctnet_r50"].sum() / ms["ctnet_r50"].sum()
+    assert over_all == pytest.approx(0.9, abs=0.03)  # nine tenths
+    assert gains["ctnet.optimize"] / over_all < 2  # without all the rest
     sums = {}
     for backend, least, most in (("eager", 1.1, 1.6), ("optimized", 0.55, 0.75)):  # more than it saves; two thirds
         times_of = found["ms", backend]
