@@ -85,7 +85,10 @@ def conv3d_table() -> BookTable:
     ]
     kept = speed("conv3d")
     caption = f"One CT-Net, written in two ways: a clip of {kept['frames']} x {kept['size']} x {kept['size']}."
-    notes = (f"Medians of {kept['rounds']} rounds, {kept['threads']} thread, fp32 but for the row with 8 bits.",)
+    notes = (
+        f"Medians of {kept['rounds']} rounds, {kept['threads']} thread, fp32 but for the row with 8 bits.",
+        _matrix_rate(kept),
+    )
     return BookTable(pd.DataFrame(rows), caption, notes=notes)
 
 
