@@ -14,6 +14,8 @@ from study.directions import directions
 from study.ledger import claims
 from study.paper import table
 from study.runs import TRIALS, accuracy_table, trained_tables, twins_of
+from study.speed import times
+from study.store import read
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -43,7 +45,8 @@ def assumptions(path: Path) -> Iterator[tuple[dict, str, str]]:
 @cache
 def results() -> dict[str, tuple[str, float | None]]:
     """Verdict and measured number of every claim by its id; accuracies of twins as twins/TABLE/ROW/COLUMN, and those of
-    a motion as motions/NETWORK/MOTION."""
+    a motion as motions/NETWORK/MOTION; means of maps as saliency/KIND/ROW/MEASURE; CT-Net's time over TSN's as
+    time/RUNTIME."""
     found = {}
     for claim in claims():
         value = claim.measured.get("mean") if isinstance(claim.measured, Mapping) else claim.measured
@@ -55,6 +58,11 @@ def results() -> dict[str, tuple[str, float | None]]:
             found[f"twins/{name}/{row}" + f"/{column}" * several] = "", float(accuracy)
     for network, by_motion in motion_accuracies().items():
         found |= {f"motions/{network}/{motion}": ("", float(accuracy)) for motion, accuracy in by_motion.items()}
+    for kind, means in read("saliency.json")["means"].items():
+        for row, measures in means.items():
+            found |= {f"saliency/{kind}/{row}/{measure}": ("", float(mean[0])) for measure, mean in measures.items()}
+    ms = times("runtimes").pivot_table(index="backend", columns="model", values="ms")
+    found |= {f"time/{runtime}": ("", row["ctnet_r50"] / row["tsn_r50"]) for runtime, row in ms.iterrows()}
     return found
 
 
