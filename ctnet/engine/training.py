@@ -94,7 +94,8 @@ def train(
 
     Raises:
         FileNotFoundError: when the dataset or the initial weights are missing.
-        ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe.
+        ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe or what
+            is left of one whose state is gone.
         RuntimeError: when the loss or a weight is no longer finite, or too many training videos cannot be read.
         SystemExit: when SIGTERM or SIGUSR1 asked to stop, as a cluster does; the state is then saved.
     """
@@ -432,14 +433,15 @@ class Run:
 
     def _look_again(self, resumed: bool) -> None:
         """Empty the list of unreadable videos, but for those of an epoch's earlier steps that are so still."""
-        path = self.out / UNREADABLE
-        listed = read_skip_list(path, self.train_set.names)[0] if resumed and path.exists() else set()
+        path, names = self.out / UNREADABLE, self.train_set.names
+        listed = read_skip_list(path, names)[0] if resumed and path.exists() else set()
         path.unlink(missing_ok=True)
-        for name in sorted(listed):
-            try:
-                self.train_set[self.train_set.names.index(name)]
-            except VideoError as error:
-                add_to_skip_list(path, name, str(error))
+        for index, name in enumerate(names) if listed else ():
+            if name in listed:
+                try:
+                    self.train_set[index]
+                except VideoError as error:
+                    add_to_skip_list(path, name, str(error))
 
     def count_unreadable(self) -> None:
         """Count the training videos that could not be read in this epoch.
