@@ -30,7 +30,6 @@ from ctnet.engine import (
     save_model,
     train,
 )
-from ctnet.engine.checkpoint import behaviour as training_behaviour
 from ctnet.engine.checkpoint import read_about
 from ctnet.engine.loading import load_split
 from ctnet.engine.training import MODEL, SCORES, STATE, train_step
@@ -206,7 +205,7 @@ def _make_anew(run: TwinRun, out: Path) -> bool:
     It cannot where its state is gone, or was made by other versions of behaviour, as far as it tells.
     """
     state = out / STATE
-    if state.exists() and read_about(state).get("behaviour") != training_behaviour(run.recipe, run.recipe.model):
+    if state.exists() and read_about(state).get("behaviour") != behaviour(PARTS, [run.recipe.model]):
         state.unlink()
     if state.exists():
         return False

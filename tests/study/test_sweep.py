@@ -327,21 +327,26 @@ def test_what_is_written_while_weights_are_made_again_stays(done, monkeypatch):
     assert execute(run, work)["note"] == "of somebody else"
 
 
-def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done, monkeypatch):
-    runs, work = done
-    run = list(runs.values())[-1]
-    shutil.rmtree(work / run.name)
+def interrupt(run, work):
+    """Execute a run up to its fourth step."""
     step, steps = training.train_step, iter(range(3))
 
-    def stopping(*args):
+    def stopping(*arguments):
         if next(steps, None) is None:
             raise KeyboardInterrupt
-        return step(*args)
+        return step(*arguments)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             execute(run, work)
+
+
+def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done):
+    runs, work = done
+    run = list(runs.values())[-1]
+    shutil.rmtree(work / run.name)
+    interrupt(run, work)
     assert (work / run.name / "state.safetensors").exists()
     assert "repeated" not in execute(run, work)
 
@@ -355,21 +360,12 @@ def test_a_run_that_another_version_began_begins_anew(done, monkeypatch):
     left = (work / run.name / "scores.npz", work / run.name / "model.safetensors")
     for path in left:
         path.write_bytes(b"of an older run")
-    step, steps = training.train_step, iter(range(3))
-
-    def stopping(*args):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return step(*args)
-
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", stopping)
         patch.setattr("ctnet.engine.checkpoint.VERSION", 0)
-        with pytest.raises(KeyboardInterrupt):
-            execute(run, work)
+        interrupt(run, work)
     assert not any(path.exists() for path in left)
     assert (work / run.name / "state.safetensors").exists()
-    seen = []
+    step, seen = training.train_step, []
     monkeypatch.setattr(training, "train_step", lambda *args: seen.append(args[1]) or step(*args))
     content = execute(run, work)
     assert seen[0] == 0
