@@ -45,13 +45,13 @@ def verdict_bar(about: Sequence[Claim]) -> HTML:
         chosen = {"kind": found[0].kind, "verdict": ",".join(dict.fromkeys(claim.verdict for claim in found))}
         colour, told = verdict_class(verdicts[0]), f"{len(found)} {answer}"
         parts += f'<i class="{colour}" style="flex-grow:{len(found)}"></i>'
-        key += f'<a class="{colour}" href="{_LEDGER}#{_filter(**chosen)}">{told}</a> '
+        key += f'<a class="{colour}" href="{_LEDGER}#{escape(_filter(**chosen))}">{told}</a> '
     return HTML(f'<div class="verdict-bar" aria-hidden="true">{parts}</div><p class="verdict-key">{key}</p>')
 
 
 def _filter(**chosen: str) -> str:
     """The part of the ledger's address that chooses entries."""
-    return "&amp;".join(f"{name}={value.replace(' ', '+')}" for name, value in chosen.items())
+    return "&".join(f"{name}={value.replace(' ', '+')}" for name, value in chosen.items())
 
 
 def verdict_map(decided: Iterable[Claim]) -> HTML:

@@ -95,6 +95,15 @@ def test_every_table_has_a_row_that_counts_its_claims(decided):
     )
 
 
+def test_links_to_the_ledger_choose_what_they_count(decided):
+    """Each sign in an address is written for HTML once."""
+    overview = verdicts.tables_overview(decided, {}).to_html()
+    assert 'href="ledger.html#table=2a&amp;kind=direction"' in overview
+    bar = verdicts.verdict_bar([claim for claim in decided if claim.kind == "direction"]).data
+    assert 'href="ledger.html#kind=direction&amp;verdict=supported"' in bar
+    assert "&amp;amp;" not in overview + bar
+
+
 def test_numbers_of_the_first_page_account_for_every_claim(decided):
     told = numbers(decided)
     assert told["directions"] == sum(told[name] for name in ("supported", "contradicted", "equivalent", "undecided"))
