@@ -137,7 +137,7 @@ def test_a_thousand_opens_leave_nothing_behind(tmp_path):
     memory, handles = resident_megabytes(), len(os.listdir("/proc/self/fd"))
     for _ in range(250):
         use()
-    assert len(os.listdir("/proc/self/fd")) == handles
+    assert len(os.listdir("/proc/self/fd")) <= handles
     assert resident_megabytes() - memory < 5
 
 

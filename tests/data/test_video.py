@@ -391,6 +391,8 @@ def test_missing_files_are_named(tmp_path):
 def test_looking_for_one_picture_leaves_no_folder_open(tmp_path, recwarn):
     for number in range(3):
         (tmp_path / f"{number}.jpg").touch()
+    gc.collect()  # what other tests have left
+    recwarn.clear()
     assert next(frames_in(tmp_path)).suffix == ".jpg"
     gc.collect()
     assert [str(each.message) for each in recwarn if each.category is ResourceWarning] == []

@@ -25,13 +25,13 @@ def work(path):
 def test_what_hangs_or_dies_is_told_and_the_rest_is_done(tmp_path):
     names = ["a", "hang", "tell", "die", "b"]
     begin = time.monotonic()
-    found = dict(results(work, [tmp_path / name for name in names], 2, seconds=0.5))
+    found = dict(results(work, [tmp_path / name for name in names], 2, seconds=3))
     assert time.monotonic() - begin < 900
     assert found == {
         tmp_path / "a": None,
         tmp_path / "b": None,
         tmp_path / "tell": f"did {tmp_path / 'tell'}",
-        tmp_path / "hang": f"{tmp_path / 'hang'}: takes more than 0.5 s",
+        tmp_path / "hang": f"{tmp_path / 'hang'}: takes more than 3 s",
         tmp_path / "die": f"{tmp_path / 'die'}: ends the process that reads it",
     }
 
@@ -62,4 +62,4 @@ def test_who_stops_early_leaves_no_process(tmp_path):
     running = results(work, [tmp_path / name for name in ("a", "hang", "b")], 2, seconds=60)
     next(running)
     running.close()
-    assert set(multiprocessing.active_children()) == others
+    assert set(multiprocessing.active_children()) <= others

@@ -256,5 +256,5 @@ def test_an_error_in_any_process_is_one_line_with_the_name_of_the_file(error, ki
         with pytest.raises(kind) as raised:
             list(batches)
         assert str(raised.value) == message
-        assert set(multiprocessing.active_children()) == others
+        assert set(multiprocessing.active_children()) <= others
     assert "__getitem__" in str(raised.value.__cause__)  # where it happened, for those who debug

@@ -522,7 +522,7 @@ with events.open("a") as file:
 """
 
 MEET = """
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 120
 while events.read_text().count("begin ") < {0}:
     assert time.monotonic() < deadline, "alone"
     time.sleep(0.01)

@@ -107,22 +107,28 @@ def test_a_clip_plays_with_its_maps_in_step(show):
     def panels():
         return np.array(page.evaluate(PIXELS)).reshape(4, 64, 64, 4)[..., :3]
 
+    def panels_after(before):
+        for _ in range(100):
+            if (panels() != before).any():
+                break
+            page.wait_for_timeout(100)
+        page.wait_for_timeout(100)  # the last of the panels
+        return panels()
+
     outlined = panels()
     page.get_by_role("radio", name="not").check(force=True)
-    page.wait_for_timeout(200)
-    plain = panels()
+    plain = panels_after(outlined)
     cyan = (outlined == (0, 255, 255)).all(-1)
     assert cyan.any()
     assert (cyan == cyan[0]).all(), "the same outline in every panel"
     np.testing.assert_array_equal(plain[:, ~cyan[0]], outlined[:, ~cyan[0]])
     page.get_by_label("Heat").fill("0")
-    page.wait_for_timeout(200)
-    grey = panels()[1:]
+    faded = panels_after(plain)
+    grey = faded[1:]
     assert np.abs(grey - grey[..., :1]).max() == 0
     assert np.abs(plain[1:] - plain[1:, ..., :1]).max() > 30
     page.get_by_role("slider", name="Frame").fill("5")
-    page.wait_for_timeout(200)
-    assert (panels()[0] != plain[0]).any()
+    assert (panels_after(faded)[0] != plain[0]).any()
     page.get_by_role("combobox", name="Clip").select_option("1")
     page.wait_for_function("document.querySelector('.explorer-told').textContent === 'the second'")
 
