@@ -1,6 +1,7 @@
 """CT-Net as one would write it down: Conv3d between frames and clips, contiguous memory, attentions as in Eq. 6-8.
 
-It computes what `ctnet.models` computes, with the same weights. What that saves is measured against it.
+The layers are those of the authors' network, as their checkpoints tell. It computes what `ctnet.models` computes, with
+the same weights. What that saves is measured against it.
 """
 
 import copy

@@ -1,5 +1,8 @@
+from collections import Counter
+
 import pytest
 import torch
+from official_layout import OfficialNet
 from torch import nn
 
 from ctnet.models import create_model
@@ -28,6 +31,14 @@ def test_it_convolves_clips():
     written = InConv3d(create_model("ctnet_r26_twin"))
     kernels = {part.kernel_size for part in written.modules() if isinstance(part, nn.Conv3d)}
     assert kernels >= {(1, 3, 3), (3, 1, 1)}
+
+
+def test_it_convolves_what_the_authors_network_convolves():
+    def convolutions(network):
+        layers = (part for part in network.modules() if isinstance(part, nn.Conv2d | nn.Conv3d))
+        return Counter((type(part), part.weight.shape, part.groups, part.stride, part.padding) for part in layers)
+
+    assert convolutions(InConv3d(create_model("ctnet_r50"))) == convolutions(OfficialNet())
 
 
 @pytest.mark.parametrize("name", ["tsn_r26_twin", "tea_r26_twin", "c3d_r26_twin"])
