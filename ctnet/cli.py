@@ -254,9 +254,10 @@ def test_checkpoints(
             for line in tested
         ]
         return print(json.dumps(lines, indent=1))
+    several = len({line.model for line in tested}) > 1
     rows = [
         [
-            line.model,
+            *([line.model] if several else []),
             line.frames,
             f"{line.gmacs:.2f}" if line.gmacs else "",
             *(f"{line.scores.accuracy(k):.2%}" for k in (1, 5)),
@@ -264,7 +265,8 @@ def test_checkpoints(
         ]
         for line in tested
     ]
-    print_table(["Model", "Frames x crops x clips", "GMACs", "Top-1", "Top-5", "Videos"], rows)
+    columns = ["Frames x crops x clips", "GMACs", "Top-1", "Top-5", "Videos"]
+    print_table(["Model", *columns] if several else columns, rows)
     for line in tested if hardest else []:
         print(f"\nHardest classes of {', '.join(filter(None, (line.model, line.frames)))}")
         rows = [

@@ -90,6 +90,10 @@ def test_views_as_in_table_6(trained, run, tmp_path):
     shown = out.partition(f"Hardest classes of {files[0]}\n")[2]
     lines = [line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│")]
     assert lines == [each.name for each in kept.hardest(2)]
+    assert "Model" not in out, "one needs no column"
+    code, out, _ = run("test", *files)
+    assert code == 0
+    assert [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")] == [*files, "all 2, fused"]
     for mistake in (["--view", "3x2"], ["size=7"]):
         code, _, errors = run("test", *files, *mistake)
         assert code == 2
