@@ -16,14 +16,16 @@ TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6
 FILES = {name: f"table_{name}" for name in TABLES} | {
     "2a-sgd": "table_2a",
     "2g-sgd": "table_2g",
+    "2f-next": "table_2f",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
     "zoo": "zoo",
     "pilot": "pilot",
 }
 """What is declared in `results/published`: the tables, Figure 3, the zoo, and the pilots of protocols 2 and 3. Behind a
-"-" stand other twins of the same rows, on which no order is decided: two tables' by the paper's optimizer, and larger
-ones of Figure 3 for its pictures. None is decided on the pilots either."""
+"-" stand other twins of the same rows, on which no order is decided: two tables' by the paper's optimizer, larger ones
+of Figure 3 for its pictures, and what a table is being run with next: its verdicts rest on the runs of before until all
+of these are done. None is decided on the pilots either."""
 DATASET_NAMES = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",
@@ -184,7 +186,7 @@ class Table:
         columns, rows: by their ids.
         seeds: that its twins are trained with.
         twins: column of accuracies -> how the twins for it are trained, see `study.runs`. A file may hold seeds and
-            twins of the same rows for another purpose: its "sgd" are what "2g-sgd" stands for.
+            twins of the same rows for another purpose: its "sgd" are what "2g-sgd" stands for, its "next" "2g-next".
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
         leads: what it says of several orders together.
         costs: what it says of how the cost moves from row to row.
@@ -260,6 +262,7 @@ def _declared(
     costs: dict[str, Any] | None = None,
     sgd: dict[str, Any] | None = None,
     pictured: dict[str, Any] | None = None,
+    next: dict[str, Any] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
     found = {row["id"]: _row(table, network, **row) for row in rows}

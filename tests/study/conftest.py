@@ -96,7 +96,7 @@ def declare():
         (folder / "published").mkdir()
         for file in dict.fromkeys(FILES.values()):
             content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
-            others = {key: {"twins": {}} for key in ("sgd", "pictured") if key in content}
+            others = {key: {"twins": {}} for key in ("sgd", "pictured", "next") if key in content}
             content |= {"twins": {}} | others | tables.get(file, {})
             (folder / "published" / f"{file}.json").write_text(json.dumps(content))
         (folder / "checkpoints").mkdir()

@@ -179,18 +179,21 @@ def test_networks_are_found_by_what_they_are():
 # -- What cannot be used is named --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["2a", "2g"])
-def test_what_a_table_keeps_by_the_papers_optimizer_has_its_rows_and_decides_nothing(name):
-    today, kept = table(name), table(f"{name}-sgd")
-    assert kept.id == f"{name}-sgd"
+@pytest.mark.parametrize(
+    ("name", "other", "seeds", "recipe"),
+    [("2a", "sgd", 5, {}), ("2g", "sgd", 5, {}), ("2f", "next", 6, {"recipe": "micro-something-wsd"})],
+)
+def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, recipe):
+    today, kept = table(name), table(f"{name}-{other}")
+    assert kept.id == f"{name}-{other}"
     assert [(row.id, row.networks, row.printed, row.twin) for row in kept.rows.values()] == [
         (row.id, row.networks, row.printed, row.twin) for row in today.rows.values()
     ]
     assert {row.table for row in kept.rows.values()} == {kept.id}
     assert not kept.orders
     assert not kept.leads
-    assert kept.seeds == 5
-    assert kept.twins == {"top1": {}}
+    assert kept.seeds == seeds
+    assert kept.twins == {"top1": recipe}
 
 
 def test_unknown_table_is_refused():

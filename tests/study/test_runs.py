@@ -138,7 +138,7 @@ def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
     by_protocol = {
         1: ("2g-sgd", "fig3-pictured"),
         2: ("2h",),
-        3: ("2a", "2b", "2c", "2d", "2g", "3", "5", "fig3", TRIALS),
+        3: ("2a", "2b", "2c", "2d", "2f-next", "2g", "3", "5", "fig3", TRIALS),
     }
     for protocol, names in by_protocol.items():
         assert {protocol_of(name) for name in names} == {protocol}
@@ -150,7 +150,7 @@ def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
 
 
 def test_equal_configurations_are_one_run():
-    assert run_of("2d", "c2-sqrt").name == run_of("2a", "ct-module").name
+    assert run_of("2d", "c2-sqrt").name == run_of("2a", "ct-module").name == run_of("2f-next", "kernels-3-3").name
     assert run_of("6", "8").name == run_of("8", "ct-net-resnet-50").name
     assert run_of("2h", "train-256-test-256").name == run_of(TRIALS, "ct-net", "protocol_2").name
     assert run_of("2g", "ct-module-pwconv-te").name == run_of(TRIALS, "ct-net", "protocol_3").name
