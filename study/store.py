@@ -135,14 +135,26 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
         seconds: wall time that the measurement took.
     """
     packages = ("ctnet", "torch", "torchvision", "fvcore", "numpy")
+    kernels = {name: os.environ[name] for name in KERNELS if name in os.environ}
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "behaviour": behaviour(parts, networks),
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+        | ({"kernels": kernels} if kernels else {}),
     }
+
+
+KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
+"""Variables that let torch and its libraries compute as on an older processor; recorded where they are set."""
+
+
+def kind_of_machine(made: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What decides how numbers were rounded, as far as a result's provenance tells."""
+    hardware = made["hardware"]
+    return made.get("device", "cpu"), hardware["cpu"], hardware["system"], hardware.get("kernels")
 
 
 @cache

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,16 +202,29 @@ def repeats_table() -> BookTable:
     rows = []
     for name in sorted(path.stem for path in (results_dir() / "runs").glob("*.json")):
         content = outcome(name) or {}
-        if again := content.get("repeated"):
+        for where in ("repeated", "repeated_elsewhere"):
+            if not (again := content.get(where)):
+                continue
             rows.append(
                 {
                     "Run": name,
+                    "Again": _machine(again["provenance"]) if where == "repeated_elsewhere" else "same kind of machine",
                     "Equal predictions": f"{again['equal_predictions']:.2%}",
                     "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
                 }
             )
-    columns = ["Run", "Equal predictions", "Difference in top-1, points"]
+    rows.sort(key=lambda row: row["Again"] != "same kind of machine")
+    columns = ["Run", "Again", "Equal predictions", "Difference in top-1, points"]
     return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
+
+
+def _machine(made: dict[str, Any]) -> str:
+    """What a run was repeated on, in words."""
+    if kernels := made["hardware"].get("kernels"):
+        return (
+            f"kernels for {kernels.get('ONEDNN_MAX_CPU_ISA', ', '.join(kernels.values())).replace('SSE41', 'SSE4.1')}"
+        )
+    return f"{made['hardware']['cpu']}, {made['device']}"
 
 
 def _seconds(run: TwinRun, seeds: Iterable[int]) -> float:

@@ -19,6 +19,7 @@ from study.store import (
     decode,
     encode,
     is_stale,
+    kind_of_machine,
     provenance,
     read,
     results_dir,
@@ -183,11 +184,17 @@ def test_the_command_tells_what_rests_on_stale_results(own_results, edited, run_
     assert f"claims rest on results of older versions of behaviour: {advice}\n" in errors
 
 
-def test_a_number_is_kept_with_the_circumstances_it_was_made_in():
+def test_a_number_is_kept_with_the_circumstances_it_was_made_in(monkeypatch):
     kept = provenance(["cost"], [], 1.234)
     assert kept["seconds"] == 1.23
     assert kept["versions"].keys() == {"python", "ctnet", "torch", "torchvision", "fvcore", "numpy"}
     assert kept["hardware"]["cpu"]
+    assert "kernels" not in kept["hardware"]
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    other = provenance(["cost"], [], 1.0)
+    assert other["hardware"]["kernels"] == {"MKL_CBWR": "COMPATIBLE"}
+    assert kind_of_machine(other) != kind_of_machine(kept) != kind_of_machine(kept | {"device": "cuda"})
+    assert kind_of_machine(kept) == kind_of_machine(kept | {"device": "cpu", "seconds": 9.0})
     assert kept["made"].endswith("+00:00")
 
 

@@ -208,7 +208,7 @@ def test_the_committed_weights_are_those_of_a_declared_run(path):
     assert load_recipe(path) == runs_of()[path.stem].recipe
 
 
-def test_a_repeated_run_notes_how_equal_it_is(done, run_study):
+def test_a_repeated_run_notes_how_equal_it_is(done, run_study, monkeypatch):
     runs, work = done
     trained = list(runs.values())[1]
     torch.backends.cudnn.allow_tf32 = True
@@ -221,6 +221,14 @@ def test_a_repeated_run_notes_how_equal_it_is(done, run_study):
     assert repeat(trained, work) == 0.8
     assert "80.00%" in repeats_table().to_html()
     code, _, err = run_study("repeat", "nothing")
+    here = content_of(trained.name)["repeated"]
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")  # too late for this process, which says so all the same
+    assert repeat(trained, work) == 0.8
+    noted = content_of(trained.name)
+    assert noted["repeated"] == here
+    assert noted["repeated_elsewhere"]["provenance"]["hardware"]["kernels"] == {"ONEDNN_MAX_CPU_ISA": "SSE41"}
+    frame = repeats_table().data
+    assert frame[frame["Run"] == trained.name]["Again"].tolist() == ["same kind of machine", "kernels for SSE4.1"]
     assert code == 2
     assert "no run is called nothing" in err
     (results_dir() / run_file(trained.name)).unlink()

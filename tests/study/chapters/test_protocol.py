@@ -96,7 +96,12 @@ def test_repeats_are_those_that_the_runs_tell(own_results, edited):
     frame = repeats_table().data
     assert len(frame) == before + 1
     (line,) = frame[frame["Run"] == name].to_numpy().tolist()
-    assert line[1:] == ["98.76%", "-1.00"]
+    assert line[1:] == ["same kind of machine", "98.76%", "-1.00"]
+    with edited(run_file(name)) as content:
+        made = content["provenance"] | {"hardware": {"cpu": "Another", "system": "Linux"}, "device": "cuda"}
+        content["repeated_elsewhere"] = {"equal_predictions": 0.5, "top1": 0.9, "provenance": made}
+    frame = repeats_table().data
+    assert frame["Again"].tolist() == ["same kind of machine"] * (len(frame) - 1) + ["Another, cuda"]
 
 
 def test_the_table_of_runs_counts_files(own_results):
