@@ -1,4 +1,5 @@
-# Everything runs in .venv, which the first target that needs it makes from constraints.txt.
+# Everything runs in .venv, which the first target that needs it makes from constraints.txt. What is imported is compiled
+# when it is: all of it would take a minute and a half.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -32,9 +33,9 @@ clean:  ## remove the built book and caches; keeps .venv
 	touch $@
 
 .venv/book: .venv/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[book]'
 	touch $@
 
 .venv/dev: .venv/book
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[book,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[book,dev]'
 	touch $@

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 import ctnet
 from ctnet.engine import choose_precision, get_recipe, train
-from ctnet.engine.training import keep_freed_memory
+from ctnet.engine.preparation import keep_freed_memory
 from ctnet.micro import MicroSomething
 from study.conv3d import InConv3d
 

@@ -16,7 +16,7 @@ from ctnet.analysis import class_evidence, energy_share, pointing_game, scatter,
 from ctnet.analysis.saliency import upsample_evidence
 from ctnet.data import eval_transform, sample_sparse
 from ctnet.engine import load_model
-from ctnet.engine.training import build_model
+from ctnet.engine.preparation import build_model
 from ctnet.micro import MICRO_DATASETS, MicroDataset, MicroSplit, Scene
 from ctnet.models import VideoModel
 from study.runs import TwinRun, weights_file

@@ -32,8 +32,9 @@ from ctnet.engine import (
 )
 from ctnet.engine.checkpoint import read_about
 from ctnet.engine.loading import load_split
-from ctnet.engine.training import MODEL, SCORES, STATE, train_step
-from ctnet.engine.training import Run as TrainingRun
+from ctnet.engine.run import MODEL, SCORES, STATE
+from ctnet.engine.run import Run as TrainingRun
+from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file, with_starts
 from study.store import behaviour, commit, decode, encode, is_stale, kind_of_machine, provenance, results_dir, write

@@ -20,6 +20,7 @@ FIRST = (
     "study/test_sweep.py",
     "test_end_to_end.py",
     "engine/test_training.py",
+    "engine/test_run.py",
     "test_pages.py",
     "test_files.py",
     "micro/test_files.py",

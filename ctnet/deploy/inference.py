@@ -18,7 +18,7 @@ from torch.nn.functional import relu
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ctnet.deploy import kernels
-from ctnet.engine.training import keep_freed_memory
+from ctnet.engine.preparation import keep_freed_memory
 from ctnet.models import VideoModel
 from ctnet.models.ct_module import SubOperation
 from ctnet.models.excitation import TensorExcitation, temporal_pool

@@ -20,7 +20,7 @@ from ctnet.analysis import count_cost
 from ctnet.deploy.files import Format, export
 from ctnet.deploy.inference import optimize
 from ctnet.deploy.runtime import load_exported
-from ctnet.engine.training import keep_freed_memory
+from ctnet.engine.preparation import keep_freed_memory
 from ctnet.models import VideoModel, create_model
 
 BACKENDS = ("eager", "optimized", "compiled", "onnxruntime", "openvino", "int8")

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from ctnet.engine.evaluation import ClassResult, Scores, evaluate, fuse, predict
     from ctnet.engine.loading import Batches, View, eval_data, train_data
     from ctnet.engine.place import Place, distributed
+    from ctnet.engine.preparation import choose_precision
     from ctnet.engine.recipe import RECIPES, Recipe, get_recipe
     from ctnet.engine.testing import Tested, score_files
-    from ctnet.engine.training import choose_precision, train
+    from ctnet.engine.training import train
     from ctnet.engine.version import VERSION
 
 __all__ = [
@@ -51,9 +52,10 @@ __getattr__ = loaded_when_used(
         "place": ("Place", "distributed"),
         "evaluation": ("ClassResult", "Scores", "evaluate", "fuse", "predict"),
         "loading": ("Batches", "View", "eval_data", "train_data"),
+        "preparation": ("choose_precision",),
         "recipe": ("RECIPES", "Recipe", "get_recipe"),
         "testing": ("Tested", "score_files"),
-        "training": ("choose_precision", "train"),
+        "training": ("train",),
         "version": ("VERSION",),
     },
 )

@@ -19,8 +19,8 @@ from ctnet.engine.checkpoint import behaviour, load_model, load_recipe
 from ctnet.engine.evaluation import Average, Scores, check_alike, check_average, data_identity, evaluate, fuse
 from ctnet.engine.loading import View, eval_data
 from ctnet.engine.place import Place, distributed
+from ctnet.engine.preparation import choose_precision
 from ctnet.engine.recipe import BATCH, Recipe
-from ctnet.engine.training import choose_precision
 from ctnet.files import check_folder
 from ctnet.models import VideoModel
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ctnet.engine import Batches, Place, Recipe
 from ctnet.engine.optimizers import build_optimizer
-from ctnet.engine.training import build_model
+from ctnet.engine.preparation import build_model
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, PALETTE, WIDTH, BookFigure
 from study.paper import training_settings

@@ -10,7 +10,7 @@ import ctnet
 from ctnet.analysis import energy_share, grad_cam, pointing_game, saliency_tubes, scatter, temporal_concentration
 from ctnet.data import eval_transform, sample_sparse
 from ctnet.engine import save_model
-from ctnet.engine.training import build_model
+from ctnet.engine.preparation import build_model
 from ctnet.micro import MicroSomething, compose
 from ctnet.micro.drawing import MOTIONS
 from study import saliency_maps

@@ -1,0 +1,141 @@
+"""What a network and its process need before training: initial weights, precision, memory, what is frozen."""
+
+import ctypes
+import sys
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ctnet.engine.checkpoint import load_init
+from ctnet.engine.recipe import Recipe
+from ctnet.errors import did_you_mean
+from ctnet.models import VideoModel, create_model
+from ctnet.models.tensor_conv import OnClips
+
+
+def build_model(recipe: Recipe, classes: list[str], notes: list[str] | None = None) -> VideoModel:
+    """The recipe's network with its initial weights; how much of another network's they are is added to the notes."""
+    weights = "imagenet" if recipe.init == "imagenet" else None
+    model = create_model(
+        recipe.model, len(classes), recipe.frames, weights=weights, dropout=recipe.dropout, **recipe.options
+    )
+    model.classes = classes
+    if recipe.init not in ("imagenet", "none"):
+        note = load_init(recipe.init, model, classes)
+        if notes is not None:
+            notes.append(f"init: {note}")
+    return model
+
+
+def channels_last(model: VideoModel) -> VideoModel:
+    """Lay out the weights of 2D convolutions, and only theirs, as activations are: channels last."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed what is random in a step, such as dropout, so that it depends on nothing that came before."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step, instead of handing large blocks back to the kernel.
+
+    Every step would have page faults again. Does nothing where there is no glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+            mallopt(parameter, value)
+
+
+def choose_precision(name: str, device: torch.device, testing: bool = False) -> torch.dtype:
+    """The type for autocast; "auto" is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
+
+    For testing "auto" is fp32: in 8 bits of bf16 the best classes of a video often tie.
+
+    Raises:
+        ValueError: when the device cannot train in that type.
+    """
+    if device.type == "cuda":
+        fast = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+        if name == "fp16":
+            raise ValueError("precision fp16 needs a GPU: use bf16, fp32 or auto")
+    return {
+        "auto": torch.float32 if testing else fast,
+        "fp32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+    }[name]
+
+
+def freeze(model: nn.Module, recipe: Recipe) -> None:
+    """Keep what a recipe freezes as it is: parts with weights and statistics, and batch normalisation.
+
+    Raises:
+        ValueError: for a part that is not there, or when nothing is left to train.
+    """
+    parts = dict(model.named_modules())
+    for name in recipe.freeze:
+        if not name or name not in parts:
+            raise ValueError(
+                f"{recipe.model} has no part {name!r} to freeze; {did_you_mean(name, filter(None, parts))}"
+            )
+        parts[name].eval()
+        parts[name].requires_grad_(False)
+    freeze_batch_norm(model, recipe.freeze_bn)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"freeze={recipe.freeze} leaves nothing to train")
+
+
+def freeze_batch_norm(model: nn.Module, which: str) -> None:
+    """Keep statistics and scales of batch normalisation as they are: of "none", of "all" or, as TSN's partial BN
+    does, of all that pictures trained but the first ("partial"): those of modules that mix frames go on learning."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    new = {id(part) for module in model.modules() if isinstance(module, OnClips) for part in module.modules()}
+    of_pictures = [layer for layer in layers if id(layer) not in new]
+    for layer in {"none": [], "partial": of_pictures[1:], "all": layers}[which]:
+        layer.eval()
+        layer.requires_grad_(False)
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Keep only the inputs of the backbone's blocks for the backward pass, and compute the rest again there."""
+    backbone = getattr(model, "backbone", nn.Module())
+    stages = [stage for stage in backbone.children() if list(stage.children())]  # not the stem's single layers
+    if not stages:
+        raise ValueError(f"activation_checkpointing does not know the blocks of {type(model).__name__}: leave it out")
+    for stage in stages:
+        for block in stage.children() if isinstance(stage, nn.Sequential) else [stage]:
+            contexts = partial(_recomputation, block)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _recomputation(block: nn.Module) -> tuple[Any, Any]:
+    """Contexts of a block's two forward passes; the second must not count into the running statistics again."""
+    return nullcontext(), _StatisticsKept(block)
+
+
+class _StatisticsKept:
+    """Within it, batch normalisation uses statistics of the batch but does not gather them."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.layers = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def __enter__(self) -> None:
+        self.kept = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in self.layers]
+
+    def __exit__(self, *error: object) -> None:
+        for layer, buffers in zip(self.layers, self.kept, strict=True):
+            for name, buffer in buffers.items():
+                layer.get_buffer(name).copy_(buffer)

@@ -1,0 +1,154 @@
+import re
+
+import pytest
+import torch
+from trained import same, train_until, weights
+
+import ctnet
+from ctnet.engine import load_model, preparation, train
+from ctnet.engine.checkpoint import load_init, read_about, save_model
+from ctnet.engine.preparation import build_model, choose_precision, recompute_activations, seed_step
+from ctnet.models import CTModule
+
+
+def test_frozen_parts_stay_and_the_rest_learns(whole, tiny, tmp_path):
+    start = str(whole / "model.safetensors")
+    recipe = tiny.override(
+        {"epochs": 1, "init": start, "freeze": ["backbone.conv1", "backbone.bn1", "backbone.layer1"]}
+    )
+    train(recipe, tmp_path, progress=False)
+    before, after = load_model(start).state_dict(), load_model(tmp_path / "model.safetensors").state_dict()
+    kept = {name for name, value in after.items() if torch.equal(value, before[name])}
+    frozen = {name for name in after if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1."))}
+    assert kept == frozen
+    train_until(3, recipe.override({"save_every": 2}), tmp_path / "resumed")
+    train(recipe, tmp_path / "resumed", progress=False)
+    assert same(weights(tmp_path / "resumed"), weights(tmp_path))
+    for parts, message in (
+        (["backbone.layer9"], "did you mean 'backbone.layer"),
+        (["backbone", "head"], "nothing to train"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(recipe.override({"freeze": parts}), tmp_path / "other", progress=False)
+
+
+def test_what_is_random_in_a_step_is_its_own():
+    drawn = set()
+    for step in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)):  # seed, step, process
+        seed_step(*step)
+        drawn.add(float(torch.rand(())))
+    assert len(drawn) == 4
+
+
+def test_recomputed_activations_change_nothing(tiny):
+    torch.manual_seed(0)
+    plain = ctnet.create_model("ctnet_r50_twin", num_classes=5).train()
+    saving = ctnet.create_model("ctnet_r50_twin", num_classes=5).train()
+    saving.load_state_dict(plain.state_dict())
+    recompute_activations(saving)
+    clip = torch.randn(2, 3, 4, 16, 16)
+    for model in (plain, saving):
+        torch.manual_seed(1)
+        model(clip).square().sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, msg=name)
+    for (name, one), other in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        torch.testing.assert_close(other, one, msg=name)
+
+
+@pytest.mark.parametrize("which", ["none", "partial", "all"])
+def test_frozen_batch_normalisation_keeps_its_statistics(which, tiny, tmp_path):
+    train(tiny.override({"freeze_bn": which, "epochs": 1, "model": "ctnet_r26_twin"}), tmp_path, progress=False)
+    trained = weights(tmp_path)
+    means = {name: value for name, value in trained.items() if name.endswith("running_mean")}
+    kept = {name for name, value in means.items() if bool((value == 0).all())}
+    # Offsets begin at 0, as means do, and all of them would be learnt.
+    offsets = {name for name in means if bool((trained[name.replace("running_mean", "bias")] == 0).all())}
+    assert offsets == kept
+    first = next(iter(means))
+    new = {name for name in means if ".module." in name}  # in CT-Modules
+    assert 0 < len(new) < len(means) - 1
+    assert kept == {"none": set(), "partial": means.keys() - new - {first}, "all": means.keys()}[which]
+
+
+def test_testing_is_in_full_precision_unless_told_otherwise():
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu, testing=True) == torch.float32
+    assert choose_precision("bf16", cpu, testing=True) == torch.bfloat16
+
+
+def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16") or able.get("amx_bf16")
+    assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+
+
+@pytest.mark.parametrize(("init", "asked"), [("imagenet", "imagenet"), ("none", None)])
+def test_a_recipe_asks_for_the_weights_that_it_names(init, asked, tiny, monkeypatch):
+    found, create = [], preparation.create_model
+
+    def created(*arguments, weights, **options):
+        found.append(weights)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(preparation, "create_model", created)
+    build_model(tiny.override({"init": init}), ["a", "b"])
+    assert found == [asked]
+
+
+def saved(path, name="tsn_r50_twin", classes=("a", "b")):
+    torch.manual_seed(5)
+    model = ctnet.create_model(name, num_classes=len(classes))
+    save_model(path, model, list(classes))
+    return model
+
+
+def test_a_video_network_starts_from_a_network_for_pictures(tmp_path):
+    source = saved(tmp_path / "pictures.safetensors")
+    model = ctnet.create_model("ctnet_r50_twin", num_classes=3)
+    head = model.head.weight.clone()
+    told = load_init(tmp_path / "pictures.safetensors", model, ["x", "y", "z"])
+    assert torch.equal(model.backbone.layer3[2].conv2.weight, source.backbone.layer3[2].conv2.weight)
+    assert torch.equal(model.head.weight, head)
+    share, _, rest = told.partition("% of the weights are those of ")
+    new = {name for name, part in model.named_modules() if isinstance(part, CTModule)}
+    values = sum(p.numel() for name in new for p in model.get_submodule(name).state_dict().values())
+    of_all = sum(value.numel() for value in model.state_dict().values())
+    assert float(share) == pytest.approx(100 - 100 * (values + model.head.weight.numel() + 3) / of_all, abs=0.06)
+    assert re.search(r"not backbone\.layer1\.1\.conv2.* and \d+ more; name was 'tsn_r50_twin' and is 'ctnet_", rest)
+
+
+def test_options_that_networks_do_not_share_are_told(tmp_path):
+    source = ctnet.create_model("ctnet_r50_twin", num_classes=2, connection="serial")
+    save_model(tmp_path / "serial.safetensors", source, ["a", "b"])
+    told = load_init(tmp_path / "serial.safetensors", ctnet.create_model("ctnet_r50_twin", num_classes=2), ["a", "b"])
+    assert re.fullmatch(r"100.0% of the weights are those of .*; connection was 'serial' and is 'unset'", told)
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(["a", "b"], True), (["b", "a"], False)])
+def test_a_head_is_kept_for_the_same_classes_only(classes, kept, tmp_path):
+    source = saved(tmp_path / "source.safetensors")
+    model = ctnet.create_model("tsn_r50_twin", num_classes=2)
+    load_init(tmp_path / "source.safetensors", model, classes)
+    assert torch.equal(model.head.weight, source.head.weight) == kept
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    saved(tmp_path / "source.safetensors", "tsn_r50")
+    with pytest.raises(ValueError, match="is of tsn_r50 and shares only"):
+        load_init(tmp_path / "source.safetensors", ctnet.create_model("tsn_r50_twin", num_classes=2), ["a", "b"])
+
+
+def test_a_file_of_half_the_size_scores_almost_the_same(tmp_path):
+    model = saved(tmp_path / "full.safetensors").eval()
+    save_model(tmp_path / "half.safetensors", model, ["a", "b"], dtype=torch.float16)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (tmp_path / "full.safetensors").stat().st_size
+    clip = torch.randn(2, 3, 2, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path / "half.safetensors")(clip), model(clip), rtol=0.02, atol=1e-3)
+
+
+def test_the_description_can_be_read_without_the_weights(whole):
+    about = read_about(whole / "model.safetensors")
+    assert about["config"]["name"] == "tsn_r26_twin"
+    assert about["recipe"]["size"] == 16
