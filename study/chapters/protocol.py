@@ -32,7 +32,7 @@ from study.runs import (
     twins_of,
 )
 from study.statistics import MARGIN, decide
-from study.store import read, results_dir
+from study.store import decode, read, results_dir
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
 
@@ -198,8 +198,8 @@ def plot_take_offs(runs: pd.DataFrame) -> Figure:
 
 
 def repeats_table() -> BookTable:
-    """Runs that were made a second time, from nothing, and how equal the outcome is."""
-    rows = []
+    """Runs that were made a second time, from nothing, and how equal the outcome is; beside it, to another seed's."""
+    rows, runs = [], runs_of()
     for name in sorted(path.stem for path in (results_dir() / "runs").glob("*.json")):
         content = outcome(name) or {}
         for where in ("repeated", "repeated_elsewhere"):
@@ -210,12 +210,22 @@ def repeats_table() -> BookTable:
                     "Run": name,
                     "Again": _machine(again["provenance"]) if where == "repeated_elsewhere" else "same kind of machine",
                     "Equal predictions": f"{again['equal_predictions']:.2%}",
+                    "With another seed": _equal_with_other_seeds(runs[name]) if name in runs else "–",
                     "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
                 }
             )
     rows.sort(key=lambda row: row["Again"] != "same kind of machine")
-    columns = ["Run", "Again", "Equal predictions", "Difference in top-1, points"]
+    columns = ["Run", "Again", "Equal predictions", "With another seed", "Difference in top-1, points"]
     return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
+
+
+def _equal_with_other_seeds(run: TwinRun) -> str:
+    """Share of validation clips for which a run predicts as the same run with another seed, the mean over these."""
+    seeds = range(max(len(seeds_of(name)) for name in trained_tables()))
+    kept = {name: outcome(name) for name in {run.seeded(seed).name for seed in seeds} | {run.name}}
+    found = {name: decode(content["predictions"]["1x1"]) for name, content in kept.items() if content}
+    own = found.pop(run.name)
+    return f"{np.mean([(own == other).mean() for other in found.values()]):.2%}" if found else "–"
 
 
 def _machine(made: dict[str, Any]) -> str:
