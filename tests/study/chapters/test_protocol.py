@@ -107,6 +107,18 @@ def test_repeats_are_those_that_the_runs_tell(own_results, edited):
     assert frame["Again"].tolist() == ["same kind of machine"] * (len(frame) - 1) + ["Another, cuda"]
 
 
+def test_what_the_chapter_says_of_repeats_holds():
+    frame = repeats_table().data.set_index("Again")
+    shares = frame[["Equal predictions", "With another seed"]].map(lambda text: float(text.rstrip("%")))
+    assert (shares.loc["same kind of machine", "Equal predictions"] == 100).all()  # the same bits
+    elsewhere = shares.loc["kernels for SSE4.1"]
+    assert len(elsewhere) == 3
+    assert (elsewhere["Equal predictions"] < 100).all()  # another network
+    assert (elsewhere["Equal predictions"] > elsewhere["With another seed"]).all()  # agrees more often
+    apart = frame.loc["kernels for SSE4.1", "Difference in top-1, points"].astype(float)
+    assert (apart.abs() < 1).all()  # within a point
+
+
 def test_the_table_of_runs_counts_files(own_results):
     frame = runs_table().data.set_index("Table")
     assert list(frame.index) == [*trained_tables(), "all, once each"]
