@@ -185,8 +185,8 @@ class Table:
         id, title, claim: the last is what the paper says with it.
         columns, rows: by their ids.
         seeds: that its twins are trained with.
-        twins: column of accuracies -> how the twins for it are trained, see `study.runs`. A file may hold seeds and
-            twins of the same rows for another purpose: its "sgd" are what "2g-sgd" stands for, its "next" "2g-next".
+        twins: column of accuracies -> how the twins for it are trained, see `study.runs`. Its file may hold
+            seeds and twins of the same rows for "others": the "sgd" of Table 2g are what "2g-sgd" stands for.
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
         leads: what it says of several orders together.
         costs: what it says of how the cost moves from row to row.
@@ -241,7 +241,7 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
         if other := name.partition("-")[2]:
             kept = {"table": name, "claim": "", "orders": {}, "leads": []}
             content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
-            content |= content[other]
+            content |= content["others"][other]
         return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
@@ -260,9 +260,7 @@ def _declared(
     orders: dict[str, list[list[str]]] | None = None,
     leads: list[dict[str, Any]] | None = None,
     costs: dict[str, Any] | None = None,
-    sgd: dict[str, Any] | None = None,
-    pictured: dict[str, Any] | None = None,
-    next: dict[str, Any] | None = None,
+    others: dict[str, dict[str, Any]] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
     found = {row["id"]: _row(table, network, **row) for row in rows}

@@ -96,8 +96,8 @@ def declare():
         (folder / "published").mkdir()
         for file in dict.fromkeys(FILES.values()):
             content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
-            others = {key: {"twins": {}} for key in ("sgd", "pictured", "next") if key in content}
-            content |= {"twins": {}} | others | tables.get(file, {})
+            others = {key: {"twins": {}} for key in content.get("others", {})}
+            content |= {"twins": {}, "others": others} | tables.get(file, {})
             (folder / "published" / f"{file}.json").write_text(json.dumps(content))
         (folder / "checkpoints").mkdir()
         weights = weights_file(before)
