@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -32,9 +32,10 @@ from study.runs import (
     twins_of,
 )
 from study.statistics import MARGIN, decide
-from study.store import decode, read, results_dir
+from study.store import decode, kind_of_machine, read, results_dir
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
+SAME = "same kind of machine"
 
 
 def protocol_table() -> BookTable:
@@ -202,19 +203,17 @@ def repeats_table() -> BookTable:
     rows, runs = [], runs_of()
     for name in sorted(path.stem for path in (results_dir() / "runs").glob("*.json")):
         content = outcome(name) or {}
-        for where in ("repeated", "repeated_elsewhere"):
-            if not (again := content.get(where)):
-                continue
-            rows.append(
-                {
-                    "Run": name,
-                    "Again": _machine(again["provenance"]) if where == "repeated_elsewhere" else "same kind of machine",
-                    "Equal predictions": f"{again['equal_predictions']:.2%}",
-                    "With another seed": _equal_with_other_seeds(runs[name]) if name in runs else "–",
-                    "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
-                }
-            )
-    rows.sort(key=lambda row: row["Again"] != "same kind of machine")
+        rows += [
+            {
+                "Run": name,
+                "Again": _machine(again["provenance"], content["provenance"]),
+                "Equal predictions": f"{again['equal_predictions']:.2%}",
+                "With another seed": _equal_with_other_seeds(runs[name]) if name in runs else "–",
+                "Difference in top-1, points": f"{100 * (again['top1'] - content['metrics']['1x1']['top1']):+z.2f}",
+            }
+            for again in content.get("repeated", ())
+        ]
+    rows.sort(key=lambda row: row["Again"] != SAME)
     columns = ["Run", "Again", "Equal predictions", "With another seed", "Difference in top-1, points"]
     return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
 
@@ -228,12 +227,13 @@ def _equal_with_other_seeds(run: TwinRun) -> str:
     return f"{np.mean([(own == other).mean() for other in found.values()]):.2%}" if found else "–"
 
 
-def _machine(made: dict[str, Any]) -> str:
-    """What a run was repeated on, in words."""
+def _machine(made: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """What a run was repeated on, in words, beside what it was made on."""
+    if kind_of_machine(made) == kind_of_machine(before):
+        return SAME
     if kernels := made["hardware"].get("kernels"):
-        return (
-            f"kernels for {kernels.get('ONEDNN_MAX_CPU_ISA', ', '.join(kernels.values())).replace('SSE41', 'SSE4.1')}"
-        )
+        named = kernels.get("ONEDNN_MAX_CPU_ISA", ", ".join(kernels.values()))
+        return f"kernels for {named.replace('SSE41', 'SSE4.1')}"
     return f"{made['hardware']['cpu']}, {made['device']}"
 
 

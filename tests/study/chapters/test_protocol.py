@@ -93,7 +93,8 @@ def test_repeats_are_those_that_the_runs_tell(own_results, edited):
     run = twins_of("2g")["ct-module", "top1"].runs[0]
     name, *rest = (run.seeded(seed).name for seed in reversed(seeds_of("2g")))
     with edited(run_file(name)) as content:
-        content["repeated"] = {"equal_predictions": 0.9876, "top1": content["metrics"]["1x1"]["top1"] - 0.01}
+        made, top1 = content["provenance"], content["metrics"]["1x1"]["top1"]
+        content["repeated"] = [{"equal_predictions": 0.9876, "top1": top1 - 0.01, "provenance": made}]
     frame = repeats_table().data
     assert len(frame) == before + 1
     (line,) = frame[frame["Run"] == name].to_numpy().tolist()
@@ -101,8 +102,8 @@ def test_repeats_are_those_that_the_runs_tell(own_results, edited):
     own, *others = (decode(outcome(each)["predictions"]["1x1"]) for each in (name, *rest))
     assert line[3] == f"{np.mean([own == other for other in others]):.2%}"
     with edited(run_file(name)) as content:
-        made = content["provenance"] | {"hardware": {"cpu": "Another", "system": "Linux"}, "device": "cuda"}
-        content["repeated_elsewhere"] = {"equal_predictions": 0.5, "top1": 0.9, "provenance": made}
+        made |= {"hardware": {"cpu": "Another", "system": "Linux"}, "device": "cuda"}
+        content["repeated"].insert(0, {"equal_predictions": 0.5, "top1": 0.9, "provenance": made})
     frame = repeats_table().data
     assert frame[frame["Run"] == name]["Again"].tolist() == ["same kind of machine", "Another, cuda"]
     assert frame["Again"].ne("same kind of machine").is_monotonic_increasing, "those come first"
