@@ -20,7 +20,7 @@ from study.chapters.protocol import (
 )
 from study.directions import directions
 from study.runs import PROTOCOLS, outcome, run_file, runs_of, seeds_of, trained_tables, twins_of
-from study.store import decode, read
+from study.store import decode, kind_of_machine, read
 
 
 def test_the_recipes_are_told_field_by_field():
@@ -119,6 +119,13 @@ def test_what_the_chapter_says_of_repeats_holds():
     assert (elsewhere["Equal predictions"] > elsewhere["With another seed"]).all()  # agrees more often
     apart = frame.loc["kernels for SSE4.1", "Difference in top-1, points"].astype(float)
     assert (apart.abs() < 1).all()  # within a point
+    tsn = twins_of("2g")["baseline-tsn", "top1"].runs[0]
+    seeds = [100 * outcome(tsn.seeded(seed).name)["metrics"]["1x1"]["top1"] for seed in seeds_of("2g")]
+    assert len(seeds) == 6
+    assert (
+        max(seeds) - min(seeds) < 0.5 < abs(apart.iloc[frame.loc["kernels for SSE4.1", "Run"].tolist().index(tsn.name)])
+    )
+    assert len({kind_of_machine(found["provenance"]) for name in runs_of() if (found := outcome(name))}) == 1
 
 
 def test_the_table_of_runs_counts_files(own_results):
