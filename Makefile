@@ -1,5 +1,5 @@
-# Everything runs in .venv, which the first target that needs it makes from constraints.txt. What is imported is compiled
-# when it is: all of it would take a minute and a half.
+# Everything runs in .venv, which the first target that needs it makes from constraints.txt. Python compiles what is
+# imported; pip need not compile all that is installed.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -1,7 +1,7 @@
 """CT-Net as one would write it down: Conv3d between frames and clips, contiguous memory, attentions as in Eq. 6-8.
 
-The layers are those of the authors' network, as their checkpoints tell. It computes what `ctnet.models` computes, with
-the same weights. What that saves is measured against it.
+It computes what `ctnet.models` computes, with the same weights. What that saves is measured against it. As ctnet_r50 it
+has as many convolutions of each shape as the authors' network, whose checkpoints tell them.
 """
 
 import copy
