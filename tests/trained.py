@@ -1,6 +1,7 @@
 """Short runs: training, interrupting it, and what it leaves."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -30,8 +31,9 @@ def arguments(recipe, out):
     return [*changed, "--out", str(out)]
 
 
-def train_until(stop, recipe, out):
-    """Train, and interrupt it at a step."""
+@contextmanager
+def stopped_at(stop):
+    """Interrupt what trains within, at a step."""
     seed_step = training.seed_step
 
     def stops(seed, step, rank):
@@ -42,4 +44,10 @@ def train_until(stop, recipe, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "seed_step", stops)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, out, progress=False)
+            yield
+
+
+def train_until(stop, recipe, out):
+    """Train, and interrupt it at a step."""
+    with stopped_at(stop):
+        train(recipe, out, progress=False)

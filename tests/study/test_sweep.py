@@ -12,6 +12,7 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 from forks import Fork
+from trained import stopped_at
 
 from ctnet.engine import Scores, get_recipe, load_model, load_recipe, train, training
 from ctnet.engine.checkpoint import read_tensors
@@ -336,26 +337,12 @@ def test_what_is_written_while_weights_are_made_again_stays(done, monkeypatch):
     assert execute(run, work)["note"] == "of somebody else"
 
 
-def interrupt(run, work):
-    """Execute a run up to its fourth step."""
-    step, steps = training.train_step, iter(range(3))
-
-    def stopping(*arguments):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            execute(run, work)
-
-
 def test_a_run_that_goes_on_from_a_kept_state_is_no_repeat(done):
     runs, work = done
     run = list(runs.values())[-1]
     shutil.rmtree(work / run.name)
-    interrupt(run, work)
+    with stopped_at(3):
+        execute(run, work)
     assert (work / run.name / "state.safetensors").exists()
     assert "repeated" not in execute(run, work)
 
@@ -371,7 +358,8 @@ def test_a_run_that_another_version_began_begins_anew(done, monkeypatch):
         path.write_bytes(b"of an older run")
     with monkeypatch.context() as patch:
         patch.setattr("ctnet.engine.checkpoint.VERSION", 0)
-        interrupt(run, work)
+        with stopped_at(3):
+            execute(run, work)
     assert not any(path.exists() for path in left)
     assert (work / run.name / "state.safetensors").exists()
     step, seen = training.train_step, []

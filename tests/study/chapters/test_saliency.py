@@ -110,10 +110,10 @@ def test_a_clip_plays_with_its_maps_in_step(show):
     def panels_after(before):
         for _ in range(100):
             if (panels() != before).any():
-                break
+                page.wait_for_timeout(100)  # the last of the panels
+                return panels()
             page.wait_for_timeout(100)
-        page.wait_for_timeout(100)  # the last of the panels
-        return panels()
+        raise AssertionError("nothing was drawn")
 
     outlined = panels()
     page.get_by_role("radio", name="not").check(force=True)
