@@ -250,7 +250,7 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
 
 
 def exact_fp32() -> None:
-    """Let GPUs multiply fp32 in full, not in the 10 bits of TF32: any machine may go on with what another began."""
+    """Let GPUs multiply fp32 in full, not in the 10 bits of TF32: machines then differ by rounding alone."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
