@@ -101,11 +101,17 @@ def run_left(
         options = {"timeout_min": minutes, "cpus_per_task": 1} | ({"slurm_partition": partition} if partition else {})
         ids = submit(runs, work, jobs or 16, weights, **options)
         return print(f"{len(ids)} runs submitted" + (f": jobs {ids[0]} to {ids[-1]}" if ids else ""))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes that it started, as Ctrl-C does
-    with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
-        failed = sweep(
-            runs, work, jobs or side_by_side(), lambda name, text: (bar.update(), bar.write(f"{name}: {text}")), weights
-        )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it started, as Ctrl-C does
+    try:
+        with tqdm(total=len(left_of(runs, work, weights)), unit="run", disable=None) as bar:
+
+            def tell(name: str, text: str) -> None:
+                bar.update()
+                bar.write(f"{name}: {text}")
+
+            failed = sweep(runs, work, jobs or side_by_side(), tell, weights)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     raise typer.Exit(1 if failed else 0)

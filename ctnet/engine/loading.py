@@ -1,7 +1,6 @@
 """From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
 
 import pickle
-import signal
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,6 +29,7 @@ from ctnet.data import (
     unmatched_left_right,
 )
 from ctnet.data.skipping import add_to_skip_list
+from ctnet.engine import signals
 from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
 from ctnet.errors import did_you_mean, some
@@ -227,7 +227,7 @@ class Loader:
             collate_fn=_collate,
             pin_memory=place.device.type == "cuda",
             persistent_workers=workers > 0,  # they stay between two passes
-            worker_init_fn=_end_with_the_trainer,
+            worker_init_fn=signals.ignore,  # the process that trains saves first, then ends them
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
 
@@ -245,20 +245,15 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            for batch in self.loader:
+            with signals.held():  # torch gives the processes that it starts a handler that ends them
+                batches = iter(self.loader)
+            for batch in batches:
                 if isinstance(batch, _Failure):
                     raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
                 yield batch
         except Exception:
             self.close()  # they would live as long as somebody keeps the error
             raise
-
-
-def _end_with_the_trainer(number: int) -> None:
-    """Have a process that loads data outlive signals to its group: the one that trains saves first, then ends it."""
-    for name in ("SIGTERM", "SIGUSR1"):
-        if kind := getattr(signal, name, None):
-            signal.signal(kind, signal.SIG_IGN)
 
 
 class _Failure(NamedTuple):

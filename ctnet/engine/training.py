@@ -1,11 +1,9 @@
 """The loop that trains a network on a recipe's clips (appendix A.1)."""
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from ctnet.data import Videos
+from ctnet.engine import signals
 from ctnet.engine.evaluation import Scores
 from ctnet.engine.place import distributed
 from ctnet.engine.preparation import keep_freed_memory, seed_step
@@ -77,7 +76,7 @@ def train(
                 tqdm.write(note)
         with closing(run.loader):
             for epoch in range(run.progress.epoch, recipe.epochs):
-                with signals() as run.asked:  # after them the state is saved, and nothing needs to be
+                with signals.noted() as run.asked:  # after them the state is saved, and nothing needs to be
                     train_one_epoch(run, progress)
                 if (epoch + 1) % recipe.eval_every == 0 or epoch + 1 == recipe.epochs:
                     run.scores = run.evaluate(progress)
@@ -173,28 +172,3 @@ def mixup_share(alpha: float) -> float:
 def mixed(clips: Tensor, share: float) -> Tensor:
     """Clips (N, C, T, H, W), each with its own share and the rest of its neighbour in the batch."""
     return clips.lerp(clips.roll(1, 0), 1 - share)
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """A list that gets the number of a SIGTERM or SIGUSR1 that arrives meanwhile; a second one acts as it always does.
-
-    It stays empty outside the main thread.
-    """
-    asked: list[int] = []
-    kinds = [kind for name in ("SIGTERM", "SIGUSR1") if (kind := getattr(signal, name, None)) is not None]
-    if threading.current_thread() is not threading.main_thread():
-        kinds = []
-    before = {kind: signal.getsignal(kind) or signal.SIG_DFL for kind in kinds}
-
-    def note(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for kind in kinds:
-        signal.signal(kind, note)
-    try:
-        yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

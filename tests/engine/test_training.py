@@ -1,9 +1,11 @@
 import json
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from multiprocessing import current_process
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,18 @@ from trained import arguments, losses, same, train_until, weights
 
 import ctnet
 from ctnet import cli
-from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, train_data, training
+from ctnet.engine import (
+    Place,
+    Scores,
+    eval_data,
+    evaluate,
+    load_model,
+    load_recipe,
+    signals,
+    train,
+    train_data,
+    training,
+)
 from ctnet.engine import run as runs
 from ctnet.engine.checkpoint import read_about, read_tensors, write_tensors
 from ctnet.engine.optimizers import build_optimizer
@@ -305,11 +318,23 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, who
     assert same(weights(tmp_path), weights(whole))
 
 
-def test_a_signal_to_all_processes_of_a_run_lets_it_save(tiny, tmp_path):
-    """As torchrun, Slurm and `timeout` send it: those that load data get it too."""
-    recipe = tiny.override({"workers": 2, "epochs": 400, "eval_every": 400, "save_every": 1})
+@pytest.mark.parametrize("slow", [None, 1, 2])
+def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, tiny, tmp_path, monkeypatch):
+    """As torchrun, Slurm and `timeout` send it: those that load data get it too, one of them while it starts."""
+    seed, started = random.seed, tmp_path / "started"
+
+    def seeds(*values):
+        """What torch's loader calls behind its own handlers of signals, before anything of this package."""
+        if current_process().name.endswith(f":{slow}"):
+            started.touch()
+            time.sleep(2)
+        seed(*values)
+
+    monkeypatch.setattr(random, "seed", seeds)
+    recipe = tiny.override({"workers": 2, "train_clips": 800, "epochs": 4, "eval_every": 4, "save_every": 1})
     fork = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path))
-    while fork.is_alive() and not (tmp_path / "state.safetensors").exists():
+    begun = started if slow else tmp_path / "state.safetensors"
+    while fork.is_alive() and not begun.exists():
         time.sleep(0.01)
     fork.signal(signal.SIGTERM)
     done = fork.end(seconds=60)
@@ -320,7 +345,7 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(tiny, tmp_path):
 def test_a_second_signal_acts_as_it_always_does():
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
-        with training.signals() as asked:
+        with signals.noted() as asked:
             signal.raise_signal(signal.SIGUSR1)
             signal.raise_signal(signal.SIGUSR1)
             assert asked == [signal.SIGUSR1]
