@@ -31,7 +31,7 @@ Networks = Mapping[str, VideoModel]
 
 _KINDS = {
     "trained": "",
-    "positive": ", evidence for the class",
+    "positive": ", positive evidence alone",
     "larger": ", 64×64, one seed",
     "untrained": ", random weights",
 }

@@ -211,8 +211,11 @@ def exports_told() -> Markdown:
     """How many networks were exported, and which of them do not give the same scores."""
     found, names = exports(), list_models()
     same = [outcome["difference"] for outcome in found.values() if is_same(outcome)]
-    text = f"Of the {len(names)} networks of the package, `python -m study exports` has tried {len(found)}. "
-    text += f"{len(same)} give the same scores in ONNX Runtime"
+    text = f"All {len(names)} networks of the package"
+    if len(same) < len(names):
+        tried = f"`python -m study exports` has tried {len(found)}"
+        text = f"Of the {len(names)} networks of the package, {tried}. {len(same)}"
+    text += " give the same scores in ONNX Runtime"
     text += f", to {max(same):.0e} of the largest one." if same else "."
     others = {name: outcome for name, outcome in found.items() if not is_same(outcome)}
     reasons = {

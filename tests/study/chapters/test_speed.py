@@ -67,6 +67,13 @@ def test_exports_that_fail_are_told_by_name(monkeypatch):
     assert told.splitlines()[-2:] == ["- `b`: differs by 0.5", "- `c`: OnnxError: no"]
 
 
+def test_exports_that_all_succeed_are_told_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(speed, "list_models", lambda: ["a", "b"])
+    monkeypatch.setattr(speed, "exports", lambda: {"a": {"difference": 2e-6}, "b": {"difference": 5e-6}})
+    told = "All 2 networks of the package give the same scores in ONNX Runtime, to 5e-06 of the largest one."
+    assert speed.exports_told().data == told
+
+
 def test_figure_5_in_time_divides_printed_costs_by_measured_rates():
     frame = speed.estimated_times()
     rates = times("networks").query("backend == 'optimized'").set_index("model")["rate"]
