@@ -489,6 +489,11 @@ def describe_error(error: Exception) -> str:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, MemoryError):
         message = f"not enough memory ({error})"
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported yet
+        message = (
+            f"{str(error).partition('. ')[0]}: lower clips_per_device or set activation_checkpointing=true; "
+            "in testing ask for fewer views at once"
+        )
     elif isinstance(error, ValueError | OSError | RuntimeError):
         message = str(error)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 from ctnet import cli, create_model, data, list_models, micro, save_model
@@ -210,6 +211,11 @@ def test_a_mistake_in_the_program_is_one_line_and_can_be_found(error, capsys, mo
         (OSError("own words"), "own words"),
         (RuntimeError("first\n  second"), "first second"),
         (MemoryError("1 TB"), "not enough memory (1 TB)"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB"),
+            "CUDA out of memory: lower clips_per_device or set activation_checkpointing=true; "
+            "in testing ask for fewer views at once",
+        ),
         (ValueError(), "ValueError"),
     ],
 )

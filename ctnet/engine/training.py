@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from ctnet.data import Videos
+from ctnet.data import VideoError, Videos
 from ctnet.engine import signals
 from ctnet.engine.evaluation import Scores
 from ctnet.engine.place import distributed
@@ -74,7 +74,7 @@ def train(
         if progress and place.first:
             for note in run.notes:
                 tqdm.write(note)
-        with closing(run.loader):
+        with closing(run.loader), _told_what_to_do():
             for epoch in range(run.progress.epoch, recipe.epochs):
                 with signals.noted() as run.asked:  # after them the state is saved, and nothing needs to be
                     train_one_epoch(run, progress)
@@ -91,6 +91,17 @@ def train(
             run.scores = run.evaluate(progress)
         run.finish()
         return run.scores
+
+
+@contextmanager
+def _told_what_to_do() -> Iterator[None]:
+    try:
+        yield
+    except VideoError as error:
+        raise VideoError(
+            f"{error}; unreadable=replace lets other training videos stand in, and `ctnet data check` writes a list "
+            "of those to leave out of training or validation by skip=FILE"
+        ) from error
 
 
 def train_one_epoch(run: Run, progress: bool = True) -> None:

@@ -318,9 +318,9 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, who
     assert same(weights(tmp_path), weights(whole))
 
 
-@pytest.mark.parametrize("slow", [None, 1, 2])
+@pytest.mark.parametrize("slow", [1, 2])
 def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, tiny, tmp_path, monkeypatch):
-    """As torchrun, Slurm and `timeout` send it: those that load data get it too, one of them while it starts."""
+    """As Slurm and `timeout` send it: those that load data get it too, one of them while it starts."""
     seed, started = random.seed, tmp_path / "started"
 
     def seeds(*values):
@@ -331,25 +331,29 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, tiny, tmp_path, m
         seed(*values)
 
     monkeypatch.setattr(random, "seed", seeds)
-    recipe = tiny.override({"workers": 2, "train_clips": 800, "epochs": 4, "eval_every": 4, "save_every": 1})
+    recipe = tiny.override({"workers": 2, "train_clips": 800})
     fork = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path))
-    begun = started if slow else tmp_path / "state.safetensors"
-    while fork.is_alive() and not begun.exists():
+    while fork.is_alive() and not started.exists():
         time.sleep(0.01)
-    fork.signal(signal.SIGTERM)
+    for _ in range(2):  # by the cluster, and by torchrun that got it too
+        fork.signal(signal.SIGTERM)
+        time.sleep(0.2)
     done = fork.end(seconds=60)
-    assert done.returncode == 128 + signal.SIGTERM, done
+    assert done.returncode in (128 + signal.SIGTERM, -signal.SIGTERM), done  # it may have saved before the second
     assert read_about(tmp_path / "state.safetensors")["progress"]["losses"]
 
 
-def test_a_second_signal_acts_as_it_always_does():
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+def test_a_signal_acts_as_it_always_does_when_it_comes_again_later(monkeypatch):
+    acted = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: acted.append(number))
     try:
         with signals.noted() as asked:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGUSR1)
+            assert (asked, acted) == ([signal.SIGUSR1], [])
+            monkeypatch.setattr(signals, "AGAIN", 0)
             signal.raise_signal(signal.SIGUSR1)
-            signal.raise_signal(signal.SIGUSR1)
-            assert asked == [signal.SIGUSR1]
-        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+            assert (asked, acted) == ([signal.SIGUSR1], [signal.SIGUSR1])
     finally:
         signal.signal(signal.SIGUSR1, before)
 
