@@ -31,6 +31,7 @@ RECIPE = get_recipe("micro-something").override(
         "clip_grad": 1.0,
         "dropout": 0.2,
         "label_smoothing": 0.1,
+        "freeze_bn": "all",
         "precision": "fp32",
     }
 )
@@ -40,7 +41,8 @@ def probe() -> dict[str, Any]:
     """A tiny training with SGD, tested in one view and in six, what every step of it reads, and Muon's steps.
 
     Of a training with Muon only the first two losses: it brings every direction of a gradient to one length, those of
-    rounding too, so a few steps later no two machines are equal.
+    rounding too, so a few steps later no two machines are equal. Of one with batch statistics, over four clips, only
+    the first, for the same reason.
     """
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
@@ -56,6 +58,9 @@ def probe() -> dict[str, Any]:
         train(muon, Path(folder) / "muon", progress=False)
         found["first losses with muon"] = losses(Path(folder) / "muon")[:2]
         found["steps of muon"] = steps(muon)
+        moving = recipe.override({"freeze_bn": "none", "epochs": 1})
+        train(moving, Path(folder) / "moving", progress=False)
+        found["first loss with batch statistics"] = losses(Path(folder) / "moving")[:1]
     return found
 
 
