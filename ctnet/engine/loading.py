@@ -1,5 +1,6 @@
 """From a recipe to clips: its dataset for training or testing, and which clips make up which batch."""
 
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
@@ -227,7 +228,7 @@ class Loader:
             collate_fn=_collate,
             pin_memory=place.device.type == "cuda",
             persistent_workers=workers > 0,  # they stay between two passes
-            worker_init_fn=signals.ignore,  # the process that trains saves first, then ends them
+            worker_init_fn=partial(_follow, os.getpid()),
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
 
@@ -254,6 +255,16 @@ class Loader:
         except Exception:
             self.close()  # they would live as long as somebody keeps the error
             raise
+
+
+def _follow(trainer: int, number: int) -> None:
+    """Have a process that loads data outlive signals to its group: the one that trains saves first, then ends it.
+
+    But not that one's death: torch looks for it from here on only, and would take another process for it.
+    """
+    signals.ignore()
+    if os.getppid() != trainer:
+        os._exit(1)
 
 
 class _Failure(NamedTuple):

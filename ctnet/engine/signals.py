@@ -22,7 +22,6 @@ def noted() -> Iterator[list[int]]:
     asked: list[int] = []
     kinds = STOPS if threading.current_thread() is threading.main_thread() else []
     before = {kind: signal.getsignal(kind) or signal.SIG_DFL for kind in kinds}
-
     times: dict[int, float] = {}
 
     def note(number: int, frame: object) -> None:
@@ -53,7 +52,7 @@ def held() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ignore(_: object = None) -> None:
+def ignore() -> None:
     """Take no notice of signals from here on, nor of those that wait."""
     for kind in STOPS:
         signal.signal(kind, signal.SIG_IGN)

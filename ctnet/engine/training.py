@@ -62,7 +62,7 @@ def train(
         SystemExit: when SIGTERM or SIGUSR1 asked to stop, as a cluster does; the state is then saved.
     """
     check_folder(out)
-    with distributed() as place:
+    with distributed() as place, _told_what_to_do():
         if place.device.type == "cpu":
             keep_freed_memory()
         torch.backends.cudnn.benchmark = True  # every step has clips of one shape
@@ -74,7 +74,7 @@ def train(
         if progress and place.first:
             for note in run.notes:
                 tqdm.write(note)
-        with closing(run.loader), _told_what_to_do():
+        with closing(run.loader):
             for epoch in range(run.progress.epoch, recipe.epochs):
                 with signals.noted() as run.asked:  # after them the state is saved, and nothing needs to be
                     train_one_epoch(run, progress)

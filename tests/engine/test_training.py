@@ -1,14 +1,17 @@
 import json
+import os
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing import current_process
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from forks import Fork, command
@@ -318,29 +321,60 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, who
     assert same(weights(tmp_path), weights(whole))
 
 
-@pytest.mark.parametrize("slow", [1, 2])
-def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, tiny, tmp_path, monkeypatch):
-    """As Slurm and `timeout` send it: those that load data get it too, one of them while it starts."""
-    seed, started = random.seed, tmp_path / "started"
+@pytest.fixture
+def as_data_processes_start(monkeypatch):
+    """Let one of the processes that load data call a function while it starts.
 
-    def seeds(*values):
-        """What torch's loader calls behind its own handlers of signals, before anything of this package."""
-        if current_process().name.endswith(f":{slow}"):
-            started.touch()
-            time.sleep(2)
-        seed(*values)
+    It does so behind torch's own handlers of signals, and before anything of this package.
+    """
+    seed = random.seed
 
-    monkeypatch.setattr(random, "seed", seeds)
+    def start(number, act):
+        def seeds(*values):
+            if current_process().name.endswith(f":{number}"):
+                act()
+            seed(*values)
+
+        monkeypatch.setattr(random, "seed", seeds)
+
+    return start
+
+
+@pytest.mark.parametrize(("slow", "times"), [(1, 1), (2, 1), (1, 2)])
+def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, times, tiny, tmp_path, as_data_processes_start):
+    """As Slurm and `timeout` send it: those that load data get it too, here while one of them starts.
+
+    It comes twice where `torchrun` got it as well, before the first clips are there.
+    """
+
+    def ask():
+        for _ in range(times):
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(0.5)
+
+    as_data_processes_start(slow, ask)
     recipe = tiny.override({"workers": 2, "train_clips": 800})
-    fork = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path))
-    while fork.is_alive() and not started.exists():
-        time.sleep(0.01)
-    for _ in range(2):  # by the cluster, and by torchrun that got it too
-        fork.signal(signal.SIGTERM)
-        time.sleep(0.2)
-    done = fork.end(seconds=60)
-    assert done.returncode in (128 + signal.SIGTERM, -signal.SIGTERM), done  # it may have saved before the second
+    done = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path)).end()
+    assert done.returncode == 128 + signal.SIGTERM, done
     assert read_about(tmp_path / "state.safetensors")["progress"]["losses"]
+
+
+def test_no_process_that_loads_data_outlives_a_run_that_is_killed_as_it_starts(tiny, tmp_path, as_data_processes_start):
+    starting = tmp_path / "starting"
+
+    def kill():
+        starting.write_text(str(os.getpid()))
+        trainer = os.getppid()
+        os.kill(trainer, signal.SIGKILL)
+        while os.getppid() == trainer:
+            time.sleep(0.01)
+
+    as_data_processes_start(1, kill)
+    recipe = tiny.override({"workers": 1})
+    done = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path / "run")).end()
+    assert done.returncode == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(starting.read_text())).wait(60)  # an error if it is still there
 
 
 def test_a_signal_acts_as_it_always_does_when_it_comes_again_later(monkeypatch):
