@@ -491,8 +491,8 @@ def describe_error(error: Exception) -> str:
         message = f"not enough memory ({error})"
     elif type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported yet
         message = (
-            f"{str(error).partition('. ')[0]}: lower clips_per_device or set activation_checkpointing=true; "
-            "in testing ask for fewer views at once"
+            f"{str(error).partition('. ')[0]}: lower clips_per_device; "
+            "in training activation_checkpointing=true saves memory too"
         )
     elif isinstance(error, ValueError | OSError | RuntimeError):
         message = str(error)

@@ -213,8 +213,7 @@ def test_a_mistake_in_the_program_is_one_line_and_can_be_found(error, capsys, mo
         (MemoryError("1 TB"), "not enough memory (1 TB)"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB"),
-            "CUDA out of memory: lower clips_per_device or set activation_checkpointing=true; "
-            "in testing ask for fewer views at once",
+            "CUDA out of memory: lower clips_per_device; in training activation_checkpointing=true saves memory too",
         ),
         (ValueError(), "ValueError"),
     ],
