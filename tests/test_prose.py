@@ -74,6 +74,10 @@ def told(name: str, taken: str) -> str:
     return ", ".join(filter(None, (verdict, shown)))
 
 
+def test_paragraphs_say_what_they_rest_on():
+    assert len([name for path in NOTEBOOKS for _, name, _ in assumptions(path)]) > len(directions())
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_paragraphs_rest_on_the_results_of_today(path):
     for cell, name, taken in assumptions(path):

@@ -24,6 +24,7 @@ RECIPE = get_recipe("micro-something").override(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A file of weights as a run leaves it, and the network that it is of."""
+    torch.manual_seed(0)
     model = shaken(ctnet.create_model("ctnet_r26_twin", num_classes=24, num_frames=4, blocks={"layer4": [1]}))
     model.classes = [f"class {number}" for number in range(24)]
     model.input_mean = (0.4, 0.5, 0.6)

@@ -158,6 +158,7 @@ def test_clips_do_not_depend_on_the_number_of_workers(tiny):
     sampler = Batches(len(dataset), 8, 0, Place(CPU))
     alone = [clips for clips, _ in Loader(dataset, sampler, 0, Place(CPU))]
     shared = [clips for clips, _ in Loader(dataset, sampler, 2, Place(CPU))]
+    assert len(alone) == len(shared) == 4
     assert all(map(torch.equal, alone, shared))
 
 

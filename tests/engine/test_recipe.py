@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctnet.engine import RECIPES, Recipe, get_recipe
@@ -226,6 +226,7 @@ FIELDS = st.sampled_from([*Recipe().to_dict(), "lrr", ""])
 NUMBERS = st.floats().map(str) | st.integers().map(str)
 
 
+@settings(deadline=None)
 @given(FIELDS, NUMBERS | st.text() | st.sampled_from(["[1, 2]", "{a: [1]}", "null"]))
 def test_any_assignment_gives_a_recipe_or_one_line(name, value):
     changed, message = None, "one line"
