@@ -134,6 +134,8 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
         parts, networks: that determine the number, as for `behaviour`.
         seconds: wall time that the measurement took.
     """
+    from torch.backends.cpu import get_cpu_capability
+
     packages = ("ctnet", "torch", "torchvision", "fvcore", "numpy")
     kernels = {name: os.environ[name] for name in KERNELS if name in os.environ}
     return {
@@ -142,7 +144,12 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
         "behaviour": behaviour(parts, networks),
         "commit": commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-        "hardware": {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+        "hardware": {
+            "cpu": _cpu(),
+            "vectors": get_cpu_capability(),
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+        }
         | ({"kernels": kernels} if kernels else {}),
     }
 
@@ -152,9 +159,13 @@ KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
 
 
 def kind_of_machine(made: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What decides how numbers were rounded, as far as a result's provenance tells."""
+    """What decides how numbers were rounded, as far as a result's provenance tells.
+
+    Processors of one name have vectors of several widths ("AVX2", "AVX512"), which older results do not tell.
+    """
     hardware = made["hardware"]
-    return made.get("device", "cpu"), hardware["cpu"], hardware["system"], hardware.get("kernels")
+    told = (hardware.get(key) for key in ("cpu", "vectors", "system", "kernels"))
+    return made.get("device", "cpu"), *told
 
 
 @cache

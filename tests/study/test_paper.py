@@ -181,7 +181,7 @@ def test_networks_are_found_by_what_they_are():
 
 @pytest.mark.parametrize(
     ("name", "other", "seeds", "recipe"),
-    [("2a", "sgd", 5, {}), ("2g", "sgd", 5, {})],
+    [("2a", "sgd", 5, {}), ("2g", "sgd", 5, {}), ("6", "next", 6, {"recipe": "micro-something-wsd"})],
 )
 def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, recipe):
     today, kept = table(name), table(f"{name}-{other}")

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from restoring import restore, stamps
 
 from ctnet import micro
@@ -192,12 +193,16 @@ def test_a_number_is_kept_with_the_circumstances_it_was_made_in(monkeypatch):
     assert kept["seconds"] == 1.23
     assert kept["versions"].keys() == {"python", "ctnet", "torch", "torchvision", "fvcore", "numpy"}
     assert kept["hardware"]["cpu"]
+    assert kept["hardware"]["vectors"] == torch.backends.cpu.get_cpu_capability()
     assert "kernels" not in kept["hardware"]
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     other = provenance(["cost"], [], 1.0)
     assert other["hardware"]["kernels"] == {"MKL_CBWR": "COMPATIBLE"}
     assert kind_of_machine(other) != kind_of_machine(kept) != kind_of_machine(kept | {"device": "cuda"})
     assert kind_of_machine(kept) == kind_of_machine(kept | {"device": "cpu", "seconds": 9.0})
+    narrow, wide = ({**kept, "hardware": kept["hardware"] | {"vectors": vectors}} for vectors in ("AVX2", "AVX512"))
+    untold = {**kept, "hardware": {"cpu": kept["hardware"]["cpu"], "system": kept["hardware"]["system"]}}
+    assert len({kind_of_machine(each) for each in (narrow, wide, untold)}) == 3
     assert kept["made"].endswith("+00:00")
 
 
