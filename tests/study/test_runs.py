@@ -276,14 +276,14 @@ def test_a_run_is_looked_at_with_the_views_of_all_its_tables():
 
 
 def test_rows_of_several_networks_are_fused_and_folds_are_not():
-    ensemble, folds = twin_of("6", "8-12-16-24-x3x2"), twin_of("5", "tsn", "ucf101")
+    ensemble, folds = twin_of("6", "8-12-16-24-x1x1"), twin_of("5", "tsn", "ucf101")
     assert ensemble.runs == tuple(run_of("6", str(frames)) for frames in (8, 12, 16, 24))
-    assert (ensemble.view, ensemble.fused, folds.fused) == ("3x2", True, False)
+    assert (ensemble.view, ensemble.fused, folds.fused) == ("1x1", True, False)
     assert ensemble.names(1) == [ensemble.ensemble(1)]
     assert folds.names(1) == [run.seeded(1).name for run in folds.runs]
     assert ensembles()[ensemble.ensemble(1)] == (ensemble, 1)
     tables = Counter(twin.row.table for twin, _ in ensembles().values())
-    assert tables == {"6": 4 * 3, "6-next": 4 * 6}
+    assert tables == {"6": 2 * 3, "6-next": 2 * 6}
 
 
 def test_every_recipe_is_complete():
