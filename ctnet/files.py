@@ -82,6 +82,26 @@ def check_folder(path: PathLike) -> None:
     _try(Path(path) / "file")
 
 
+@contextmanager
+def claimed(folder: PathLike) -> Iterator[bool]:
+    """Claim a folder: yields whether this process has it now, and not another one that claims it too.
+
+    The claim ends with the block or the process, however that ends. On a system, or a disk, that has no locks everybody
+    has the folder.
+    """
+    with (Path(folder) / ".claimed").open("a") as file:
+        try:
+            import fcntl  # not on Windows
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # on shared disks too; what this process forks has it not
+        except (BlockingIOError, PermissionError):
+            yield False
+            return
+        except (ImportError, OSError):
+            pass
+        yield True
+
+
 def cache_folder() -> Path:
     """The user's folder for what can be made anew: in `XDG_CACHE_HOME` if that is an absolute path, or in ~/.cache."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -17,7 +17,16 @@ import ctnet
 from ctnet.engine import Scores
 from ctnet.engine.checkpoint import write_tensors
 from ctnet.errors import did_you_mean
-from ctnet.files import cache_folder, check_file, check_folder, remove_scratch, replacing, write_bytes, write_text
+from ctnet.files import (
+    cache_folder,
+    check_file,
+    check_folder,
+    claimed,
+    remove_scratch,
+    replacing,
+    write_bytes,
+    write_text,
+)
 
 
 def names(folder):
@@ -140,6 +149,44 @@ def test_places_are_tried_before_the_work(tmp_path):
             check(path)
         assert "\n" not in str(error.value)
     assert names(tmp_path) == ["file", "new", "other"]
+
+
+CLAIM = """
+import os, sys, time
+from ctnet.files import claimed
+with claimed(sys.argv[1]) as free:
+    if not os.fork():  # as a process that loads data
+        time.sleep(60)
+        os._exit(0)
+    print(free, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_claimed_until_its_process_ends(tmp_path):
+    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as other:
+        try:
+            assert other.stdout.readline() == "True\n"
+            with claimed(tmp_path) as free:
+                assert not free
+            other.kill()
+            other.wait()
+            with claimed(tmp_path) as free:
+                assert free, "what the other process forked is alive, and has no claim"
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_keeps_nobody_out(error, tmp_path, monkeypatch):
+    def lockf(*asked):
+        raise OSError(error, "no locks here")
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    with claimed(tmp_path) as free:
+        assert free
 
 
 @pytest.mark.parametrize(("named", "folder"), [(None, "home/.cache"), ("", "home/.cache"), ("caches", "home/.cache")])

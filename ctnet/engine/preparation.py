@@ -1,6 +1,7 @@
 """What a network and its process need before training: initial weights, precision, memory, what is frozen."""
 
 import ctypes
+import os
 import sys
 from contextlib import nullcontext
 from functools import partial
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ctnet.engine.checkpoint import load_init
+from ctnet.engine.place import Place
 from ctnet.engine.recipe import Recipe
 from ctnet.errors import did_you_mean
 from ctnet.models import VideoModel, create_model
@@ -77,6 +79,18 @@ def choose_precision(name: str, device: torch.device, testing: bool = False) -> 
         "bf16": torch.bfloat16,
         "fp16": torch.float16,
     }[name]
+
+
+def where(place: Place, precision: torch.dtype) -> str:
+    """A line on what trains and in which precision; it tells of GPUs of this machine that have nothing to do."""
+    kind = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
+    together = f", {place.world} processes together" if place.world > 1 else ""
+    if place.device.type != "cuda":
+        return f"training on the CPU in {kind}{together}"
+    line = f"training on {torch.cuda.get_device_name(place.device)} in {kind}{together}"
+    count = torch.cuda.device_count()
+    idle = count - int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return f"{line}; {idle} of {count} GPUs idle: torchrun --nproc-per-node {count} uses all" if idle > 0 else line
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:

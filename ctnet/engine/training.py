@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from ctnet.data import VideoError, Videos
 from ctnet.engine import signals
 from ctnet.engine.evaluation import Scores
 from ctnet.engine.place import distributed
-from ctnet.engine.preparation import keep_freed_memory, seed_step
+from ctnet.engine.preparation import keep_freed_memory, seed_step, where
 from ctnet.engine.recipe import Recipe
 from ctnet.engine.run import SCORES, Run
-from ctnet.files import check_folder
+from ctnet.files import check_folder, claimed
 from ctnet.models import VideoModel
 from ctnet.models.modes import evaluating
 
@@ -56,13 +56,18 @@ def train(
 
     Raises:
         FileNotFoundError: when the dataset or the initial weights are missing.
-        ValueError: when the recipe does not fit the machine or the data, or `out` holds a run of another recipe or what
-            is left of one whose state is gone.
+        ValueError: when the recipe does not fit the machine or the data, another process trains in `out`, or that holds
+            a run of another recipe or what is left of one whose state is gone.
         RuntimeError: when the loss or a weight is no longer finite, or too many training videos cannot be read.
         SystemExit: when SIGTERM or SIGUSR1 asked to stop, as a cluster does; the state is then saved.
     """
     check_folder(out)
-    with distributed() as place, _told_what_to_do():
+    with distributed() as place, _told_what_to_do(), ExitStack() as stack:
+        if place.first and not stack.enter_context(claimed(out)):
+            raise ValueError(
+                f"another process trains in {out}: wait for it, or give another directory; processes that are to train "
+                "together are started by torchrun"
+            )
         if place.device.type == "cpu":
             keep_freed_memory()
         torch.backends.cudnn.benchmark = True  # every step has clips of one shape
@@ -72,7 +77,7 @@ def train(
                 raise ValueError(f"{out} holds a finished run on other videos: give another directory")
             return Scores.load(run.out / SCORES)
         if progress and place.first:
-            for note in run.notes:
+            for note in (where(place, run.precision), *run.notes):
                 tqdm.write(note)
         with closing(run.loader):
             for epoch in range(run.progress.epoch, recipe.epochs):

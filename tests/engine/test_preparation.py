@@ -5,9 +5,9 @@ import torch
 from trained import same, train_until, weights
 
 import ctnet
-from ctnet.engine import load_model, preparation, train
+from ctnet.engine import Place, load_model, preparation, train
 from ctnet.engine.checkpoint import load_init, read_about, save_model
-from ctnet.engine.preparation import build_model, choose_precision, recompute_activations, seed_step
+from ctnet.engine.preparation import build_model, choose_precision, recompute_activations, seed_step, where
 from ctnet.models import CTModule
 
 
@@ -81,6 +81,30 @@ def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
     able = torch.cpu.get_capabilities()
     fast = able.get("avx512_bf16") or able.get("amx_bf16")
     assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "local", "place", "line"),
+    [
+        (0, None, Place(torch.device("cpu")), "training on the CPU in bf16"),
+        (0, "2", Place(torch.device("cpu"), 1, 2), "training on the CPU in bf16, 2 processes together"),
+        (1, None, Place(torch.device("cuda", 0)), "training on Fast in bf16"),
+        (
+            8,
+            None,
+            Place(torch.device("cuda", 0)),
+            "training on Fast in bf16; 7 of 8 GPUs idle: torchrun --nproc-per-node 8 uses all",
+        ),
+        (8, "8", Place(torch.device("cuda", 3), 3, 16), "training on Fast in bf16, 16 processes together"),
+    ],
+)
+def test_a_run_tells_what_it_trains_on(gpus, local, place, line, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Fast")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert where(place, torch.bfloat16) == line
 
 
 @pytest.mark.parametrize(("init", "asked"), [("imagenet", "imagenet"), ("none", None)])

@@ -2,6 +2,7 @@ import json
 import re
 import resource
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_videos_that_do_not_fit_are_refused_at_the_start(tiny, tmp_path, splits,
     videos = {split: kind(tiny.root, split, count=9) for split, kind in splits.items()}
     with pytest.raises(ValueError, match=message):
         train(tiny, tmp_path, videos=videos, progress=False)
+
+
+def test_a_directory_in_which_another_process_trains_is_refused(tiny, tmp_path):
+    script = "import sys; from ctnet.files import claimed\nwith claimed(sys.argv[1]): print('in'); sys.stdin.read()"
+    command, pipe = [sys.executable, "-u", "-c", script, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(ValueError, match="another process trains in .*: wait for it, or give another directory"):
+            train(tiny, tmp_path, progress=False)
+        other.stdin.close()
+    assert not any(tmp_path.glob("*.safetensors"))
+    train(tiny.override({"epochs": 1}), tmp_path, progress=False)
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_notes_of_the_start_outlive_a_resumption(whole, tiny, tmp_path):
@@ -260,7 +274,7 @@ def test_a_split_without_videos_is_refused_at_the_start(split, filmed, tmp_path)
     (tmp_path / "all.txt").write_text("".join(f"{name}\n" for name in videos.names))
     with pytest.raises(ValueError, match=f"no video to {'train' if split == 'train' else 'test'} on: 24 were left out"):
         train(filmed.override({"skip": str(tmp_path / "all.txt")}), tmp_path / "run", progress=False)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert list((tmp_path / "run").glob("[!.]*")) == []
 
 
 def test_a_used_directory_is_refused_by_a_run_that_is_to_be_new(whole, tiny):
@@ -274,7 +288,7 @@ def test_what_a_run_left_whose_state_is_gone_is_never_taken_for_another_runs(lef
     before = (tmp_path / left).read_bytes()
     with pytest.raises(ValueError, match=f"holds {left} of a run whose state is gone: move it, or give another"):
         train(tiny.override({"seed": 5}), tmp_path, progress=False)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {left: before}
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("[!.]*")} == {left: before}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system which files are mapped")
