@@ -24,11 +24,12 @@ def main() -> None:
         importlib.import_module(name)
     gc.freeze()  # so that kernels share the memory
     signal.signal(signal.SIGCHLD, reap)
+    own = os.getpid()
     for line in sys.stdin:
         number = os.fork()
         if number == 0:
             os.close(answers)
-            become_kernel(**json.loads(line))
+            become_kernel(own, **json.loads(line))
         os.write(answers, f"{number}\n".encode())
 
 
@@ -39,8 +40,11 @@ def reap(number: int, frame: object) -> None:
             pass
 
 
-def become_kernel(words: list[str], folder: str, variables: dict[str, str]) -> None:
-    """Be what `python -m ipykernel_launcher`, with these words behind it, is in a folder and an environment."""
+def become_kernel(parent: int, words: list[str], folder: str, variables: dict[str, str]) -> None:
+    """Be what `python -m ipykernel_launcher`, with these words behind it, is in a folder and an environment.
+
+    It ends with its parent, also if that ended before this was reached.
+    """
     from ipykernel import kernelapp
 
     os.setsid()  # signals to the kernel reach what it starts, and not its siblings
@@ -50,7 +54,7 @@ def become_kernel(words: list[str], folder: str, variables: dict[str, str]) -> N
     os.environ.clear()
     os.environ.update(variables)
     sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
-    sys.argv = ["ipykernel_launcher", *words, f"--IPKernelApp.parent_handle={os.getppid()}"]  # with which it ends
+    sys.argv = ["ipykernel_launcher", *words, f"--IPKernelApp.parent_handle={parent}"]
     sys.modules.pop("sitecustomize", None)  # of the system's Python, which has imported its own
     try:
         importlib.import_module("sitecustomize")  # as Python does when it starts

@@ -52,13 +52,13 @@ def test_an_empty_line_of_a_warning_fails_its_chapter_alone(chapters):
 
 def test_a_forked_kernel_takes_notes_where_the_system_has_a_sitecustomize_of_its_own(tmp_path):
     code = """
-import sys, types
+import os, sys, types
 from ipykernel import kernelapp
 from study.building import zygote
 sys.modules["sitecustomize"] = types.ModuleType("sitecustomize")
 kernelapp.launch_new_instance = lambda: None
 variables = {"PYTHONPATH": sys.argv[1], "CTNET_RECORD": sys.argv[2], "CTNET_RECORD_ROOTS": "/"}
-zygote.become_kernel([], ".", variables)
+zygote.become_kernel(os.getpid(), [], ".", variables)
 """
     log = tmp_path / "log"
     subprocess.run([sys.executable, "-c", code, str(RECORDING), str(log)], check=True)
