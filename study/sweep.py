@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from ctnet.engine import (
     Place,
@@ -178,7 +179,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
         if is_done(run, work) and not is_stale(kept := _kept(run.name)):
             if anew and kept.get("init") == init:  # its weights were missing: what verdicts rest on stays
-                write(run_file(run.name), kept | _again(scores["1x1"], kept, _made(run, place, trained)))
+                write(run_file(run.name), kept | _repeated(kept, *_of(scores["1x1"]), _made(run, place, trained)))
             (out / STATE).unlink(missing_ok=True)
             return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
@@ -194,6 +195,10 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             "init": init,
             "provenance": _made(run, place, time.perf_counter() - began),
         }
+        earlier = outcome(run.name)
+        if anew and earlier and not is_stale(earlier) and earlier.get("init") == init:  # other views were asked for
+            predicted, top1 = decode(earlier["predictions"]["1x1"]), earlier["metrics"]["1x1"]["top1"]
+            content |= _repeated(content, predicted, top1, earlier["provenance"])
         write(run_file(run.name), content)
         fuse_done(work, run.name)
         (out / STATE).unlink(missing_ok=True)
@@ -312,20 +317,25 @@ def repeat(run: TwinRun, work: Path) -> float:
         raise ValueError(f"{run.name} started from other weights of {run.start and run.start.name} than are there now")
     with tempfile.TemporaryDirectory() as scratch, distributed() as place:
         scores = train(recipe, scratch)
-        again = _again(scores, content, _made(run, place, time.perf_counter() - began))
+        again = _repeated(content, *_of(scores), _made(run, place, time.perf_counter() - began))
     write(run_file(run.name), _kept(run.name) | again)
     return float(again["repeated"][-1]["equal_predictions"])
 
 
-def _again(scores: Scores, content: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    """What the file of a run notes of training it once more: how equal the new scores are to what it holds.
+def _of(scores: Scores) -> tuple[NDArray[np.int64], float]:
+    """Predictions and accuracy."""
+    return scores.predictions, scores.accuracy()
+
+
+def _repeated(content: dict[str, Any], predicted: NDArray[Any], top1: float, made: dict[str, Any]) -> dict[str, Any]:
+    """What the file of a run notes of training it another time: how equal the predictions are to what it holds.
 
     One repeat is kept of each kind of machine, the last.
     """
-    equal = float((scores.predictions == decode(content["predictions"]["1x1"])).mean())
+    equal = float((predicted == decode(content["predictions"]["1x1"])).mean())
     kind = kind_of_machine(made)
     others = [noted for noted in content.get("repeated", ()) if kind_of_machine(noted["provenance"]) != kind]
-    return {"repeated": [*others, {"top1": scores.accuracy(), "equal_predictions": equal, "provenance": made}]}
+    return {"repeated": [*others, {"top1": top1, "equal_predictions": equal, "provenance": made}]}
 
 
 def _made(run: TwinRun, place: Place, seconds: float) -> dict[str, Any]:

@@ -299,10 +299,11 @@ def test_weights_that_are_made_again_leave_the_outcome_and_note_how_equal_it_is(
 
 
 def test_a_run_that_is_tested_with_more_views_is_of_one_network(done, monkeypatch):
-    """It is trained anew, and none of its older predictions stay."""
+    """It is trained anew, and none of its older predictions stay but for how equal they were."""
     runs, work = done
     run = list(runs.values())[-1]
-    write(run_file(run.name), content_of(run.name) | {"predictions": {"1x1": encode(np.full(25, 3))}})
+    before = content_of(run.name) | {"predictions": {"1x1": encode(np.full(25, 3))}, "metrics": {"1x1": {"top1": 0.5}}}
+    write(run_file(run.name), before)
     shutil.rmtree(work / run.name)
     monkeypatch.setattr("study.sweep.views_of", lambda run: ["1x1", "1x2"])
     content = execute(run, work)
@@ -310,10 +311,12 @@ def test_a_run_that_is_tested_with_more_views_is_of_one_network(done, monkeypatc
     for view in ("1x1", "1x2"):
         found = Scores.load(work / run.name / f"scores-{view}.npz").predictions
         assert decode(content["predictions"][view]).tolist() == found.tolist()
-    assert "repeated" not in content
+    equal = (decode(content["predictions"]["1x1"]) == 3).mean()
+    noted = {"top1": 0.5, "equal_predictions": equal, "provenance": before["provenance"]}
+    assert content["repeated"] == [noted]
 
 
-def test_weights_that_are_made_again_from_another_start_are_no_repeat(done):
+def test_weights_that_are_made_again_from_another_start_are_no_repeat(done, monkeypatch):
     runs, work = done
     run = list(runs.values())[-1]
     write(run_file(run.name), content_of(run.name) | {"init": "0" * 16})
@@ -321,6 +324,9 @@ def test_weights_that_are_made_again_from_another_start_are_no_repeat(done):
     assert "repeated" not in execute(run, work)
     with pytest.raises(ValueError, match="started from other weights of tsn_r50_twin-"):
         repeat(run, work)
+    shutil.rmtree(work / run.name)
+    monkeypatch.setattr("study.sweep.views_of", lambda run: ["1x1", "1x2"])
+    assert "repeated" not in execute(run, work)
 
 
 def test_what_is_written_while_weights_are_made_again_stays(done, monkeypatch):
