@@ -99,10 +99,12 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
 
     Args:
         frame: a published table with a column "method".
-        cost, accuracy: names of the columns; rows that lack one are left out.
+        cost: "clip_gflops" or "gflops", a column; rows that lack it are left out, as those that lack the accuracy.
+        accuracy: name of the column.
         ylabel: what the accuracy is and of which dataset.
         log: whether the cost axis is logarithmic.
     """
+    of = {"clip_gflops": "one clip", "gflops": "all views"}[cost]
     methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
     # so that a method looks the same in all figures of a table
     looks = dict(zip(methods, zip("osD^vP*Xh<>pd" * 2, PALETTE[1:] * 4, strict=False), strict=False))
@@ -125,6 +127,6 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
     if log:
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)
-    axes.set(xlabel="GFLOPs" + ", logarithmic" * log, ylabel=ylabel)
+    axes.set(xlabel=f"GFLOPs of {of}" + ", logarithmic" * log, ylabel=ylabel)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

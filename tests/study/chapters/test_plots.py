@@ -42,6 +42,15 @@ def test_a_curve_shows_measured_and_published_points():
     assert {text.get_text() for text in axes.get_legend().texts} == {"counted here", "printed", "TSN"}
 
 
+@pytest.mark.parametrize(
+    ("cost", "log", "label"),
+    [("clip_gflops", False, "GFLOPs of one clip"), ("gflops", True, "GFLOPs of all views, logarithmic")],
+)
+def test_tradeoff_tells_whose_cost_it_draws(cost, log, label):
+    axes = plots.plot_published_tradeoff(table("4").printed, cost, "top1", "top-1", log).axes[0]
+    assert axes.get_xlabel() == label
+
+
 def test_tradeoff_draws_every_method_that_prints_both_numbers():
     frame = table("4").printed
     figure = plots.plot_published_tradeoff(frame, "gflops", "top1", "top-1")
