@@ -1,7 +1,9 @@
 """The command line of the reproduction, `python -m study`: runs, results, verdicts."""
 
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -145,11 +147,14 @@ def repeat_runs(
 ) -> None:
     """Train finished runs once more, whole, and note in their files how equal the outcome is."""
     from study.runs import runs_of
-    from study.sweep import repeat
+    from study.sweep import ENVIRONMENT, repeat
 
     runs = runs_of()
     if unknown := [each for each in name if each not in runs]:
         raise ValueError(f"no run is called {', '.join(unknown)}; `python -m study list` has them")
+    if ENVIRONMENT.keys() - os.environ.keys():  # a process reads it when it starts
+        again = [sys.executable, "-m", "study", "repeat", *name, "--work", str(work)]
+        raise typer.Exit(subprocess.run(again, env=ENVIRONMENT | os.environ).returncode)
     for each in name:
         print(f"{each}: {repeat(runs[each], work):.2%} of the predictions are equal")
 

@@ -17,6 +17,7 @@ FILES = {name: f"table_{name}" for name in TABLES} | {
     "2a-sgd": "table_2a",
     "2g-sgd": "table_2g",
     "6-next": "table_6",
+    "7-next": "table_7",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
     "zoo": "zoo",

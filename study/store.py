@@ -137,7 +137,7 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
     from torch.backends.cpu import get_cpu_capability
 
     packages = ("ctnet", "torch", "torchvision", "fvcore", "numpy")
-    kernels = {name: os.environ[name] for name in KERNELS if name in os.environ}
+    kernels = {name: os.environ[name] for name in (*KERNELS, "MKL_CBWR") if name in os.environ}
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
@@ -154,8 +154,9 @@ def provenance(parts: Iterable[str], networks: Iterable[str], seconds: float) ->
     }
 
 
-KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR")
-"""Variables that let torch and its libraries compute as on an older processor; recorded where they are set."""
+KERNELS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""Variables that let torch and its libraries compute as on a processor with AVX2, bit for bit, also where there are
+wider vectors. They are read when a process first computes; recorded wherever they are set, also to other values."""
 
 
 def kind_of_machine(made: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -38,7 +38,18 @@ from ctnet.engine.run import Run as TrainingRun
 from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
 from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file, with_starts
-from study.store import behaviour, commit, decode, encode, is_stale, kind_of_machine, provenance, results_dir, write
+from study.store import (
+    KERNELS,
+    behaviour,
+    commit,
+    decode,
+    encode,
+    is_stale,
+    kind_of_machine,
+    provenance,
+    results_dir,
+    write,
+)
 
 PARTS = ("drawing", "data", "engine")
 """What the outcome of a run depends on besides its network."""
@@ -46,7 +57,8 @@ PROBE = 10  # first losses that a run's file keeps with all digits
 CURVE = 20  # parts of a run, of equal numbers of steps, whose mean losses its file keeps
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
 
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # two runs with a thread each are faster than one with two
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"} | KERNELS
+"""Of a run's process, unless it is set otherwise: two runs with a thread each are faster than one with two."""
 
 
 def _kept(name: str) -> dict[str, Any]:
@@ -299,7 +311,7 @@ def _confirmed(name: str, content: dict[str, Any], networks: list[str]) -> None:
 def repeat(run: TwinRun, work: Path) -> float:
     """Train a finished run once more, from its start to its end, and note in its file how equal the outcome is.
 
-    Machines of several kinds round otherwise, and so does this one with `study.store.KERNELS`: each is noted.
+    Machines of several kinds round otherwise, and so does this one with other `study.store.KERNELS`: each is noted.
 
     Returns:
         The share of validation clips for which both networks predict the same class.
@@ -434,7 +446,7 @@ def _begin(run: TwinRun, work: Path) -> subprocess.Popen[bytes]:
     (out / FAILED).unlink(missing_ok=True)
     with (out / LOG).open("a") as log:
         command = [sys.executable, "-m", "study.sweep", json.dumps(run.dump()), str(work)]
-        return subprocess.Popen(command, env=_ENVIRONMENT | os.environ, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=ENVIRONMENT | os.environ, stdout=log, stderr=log)
 
 
 def _end(run: TwinRun, work: Path, code: int) -> str | None:

@@ -187,7 +187,7 @@ def test_the_command_tells_what_rests_on_stale_results(own_results, edited, run_
 
 
 def test_a_number_is_kept_with_the_circumstances_it_was_made_in(monkeypatch):
-    for name in KERNELS:
+    for name in (*KERNELS, "MKL_CBWR"):
         monkeypatch.delenv(name, raising=False)
     kept = provenance(["cost"], [], 1.234)
     assert kept["seconds"] == 1.23

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,8 +20,9 @@ from ctnet.engine.checkpoint import read_tensors
 from ctnet.micro import MICRO_DATASETS, MicroSomething
 from study.chapters.protocol import repeats_table
 from study.runs import TwinRun, ensembles, run_file, runs_of, twins_of, weights_file, with_starts
-from study.store import behaviour, decode, encode, is_stale, read, results_dir, write
+from study.store import KERNELS, behaviour, decode, encode, is_stale, read, results_dir, write
 from study.sweep import (
+    ENVIRONMENT,
     PARTS,
     PROBE,
     STATES,
@@ -66,6 +68,7 @@ def swept(declare, runs, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTNET_RESULTS", str(folder))
         patch.delenv("OMP_NUM_THREADS", raising=False)
+        patch.setattr("study.sweep.ENVIRONMENT", {"OMP_NUM_THREADS": "1"})  # they compute as this process does
         assert sweep(runs, folder / "work") == {}
     return folder
 
@@ -507,8 +510,9 @@ from pathlib import Path
 run, work = sys.argv[-2], Path(sys.argv[-1])
 plan = json.loads((work / "plan.json").read_text())[run]
 events = work / "events"
+asked = (os.environ["OMP_NUM_THREADS"], os.environ["ONEDNN_MAX_CPU_ISA"])
 with events.open("a") as file:
-    file.write(f"begin {{plan['name']}} {{os.getpid()}} {{os.environ['OMP_NUM_THREADS']}}\\n")
+    file.write(f"begin {{plan['name']}} {{os.getpid()}} {{' '.join(asked)}}\\n")
 
 
 def fail(reason):
@@ -542,7 +546,8 @@ def planned(declare, changes, tmp_path, tmp_path_factory, monkeypatch):
     stand_in.write_text(STAND_IN.format(python=sys.executable))
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", *KERNELS):
+        monkeypatch.delenv(name, raising=False)
 
     def plan(*does, starts=None):
         twins = []
@@ -580,16 +585,47 @@ def test_runs_go_side_by_side_in_processes_of_their_own(planned, tmp_path):
     runs = planned(MEET.format(2) + stay, MEET.format(2) + stay, MEET.format(4), MEET.format(4))
     assert sweep(runs, tmp_path, jobs=2) == {}
     begun = [event for event in events_in(tmp_path) if event[0] == "begin"]
-    assert len({pid for _, _, pid, _ in begun} | {str(os.getpid())}) == 5
-    assert {threads for *_, threads in begun} == {"1"}
+    assert len({pid for _, _, pid, *_ in begun} | {str(os.getpid())}) == 5
+    assert {threads for *_, threads, _ in begun} == {"1"}
     under_way = np.cumsum([1 if event[0] == "begin" else -1 for event in events_in(tmp_path)])
     assert under_way.max() == 2
 
 
-def test_threads_are_those_of_the_environment_if_it_says(planned, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, ["1", "AVX2"]),
+        ({"OMP_NUM_THREADS": "3"}, ["3", "AVX2"]),
+        ({"ONEDNN_MAX_CPU_ISA": "SSE41"}, ["1", "SSE41"]),
+    ],
+)
+def test_threads_and_kernels_are_those_of_the_environment_if_it_says(planned, tmp_path, monkeypatch, variables, told):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     sweep(planned(""), tmp_path)
-    assert events_in(tmp_path)[0][3] == "3"
+    assert events_in(tmp_path)[0][3:] == told
+
+
+def test_a_run_is_repeated_with_the_kernels_of_runs(runs, run_study, monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    asked = []
+
+    def called(command, env):
+        asked.append((command[1:], {name: env[name] for name in ENVIRONMENT}))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", called)
+    name = next(iter(runs_of(["2g"])))
+    assert run_study("repeat", name, "--work", "here")[0] == 3
+    assert asked == [(["-m", "study", "repeat", name, "--work", "here"], ENVIRONMENT)]
+
+
+@pytest.mark.skipif("avx2" not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with AVX2")
+def test_a_wider_processor_computes_as_one_with_avx2():
+    show = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    done = subprocess.run([sys.executable, "-c", show], env=KERNELS | os.environ, capture_output=True, text=True)
+    assert done.stdout == "AVX2\n"
 
 
 def test_a_run_begins_as_soon_as_its_start_is_done_and_a_process_is_free(planned, tmp_path):
