@@ -179,11 +179,24 @@ def test_networks_are_found_by_what_they_are():
 # -- What cannot be used is named --------------------------------------------------------------------------------------
 
 
+WSD = {"recipe": "micro-something-wsd"}
+
+
 @pytest.mark.parametrize(
-    ("name", "other", "seeds", "recipe"),
-    [("2a", "sgd", 5, {}), ("2g", "sgd", 5, {}), ("6", "next", 6, {"recipe": "micro-something-wsd"})],
+    ("name", "other", "seeds", "twins"),
+    [
+        ("2a", "sgd", 5, {"top1": {}}),
+        ("2g", "sgd", 5, {"top1": {}}),
+        ("6", "next", 6, {"v1_top1": WSD}),
+        (
+            "7",
+            "next",
+            6,
+            {"mini_kinetics_top1": WSD | {"dataset": "MicroKinetics", "val_clips": 2000, "difficulty": None}},
+        ),
+    ],
 )
-def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, recipe):
+def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, twins):
     today, kept = table(name), table(f"{name}-{other}")
     assert kept.id == f"{name}-{other}"
     assert [(row.id, row.networks, row.printed, row.twin) for row in kept.rows.values()] == [
@@ -193,7 +206,8 @@ def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, ot
     assert not kept.orders
     assert not kept.leads
     assert kept.seeds == seeds
-    assert kept.twins == dict.fromkeys(today.twins, recipe)
+    assert kept.twins == twins
+    assert kept.twins.keys() <= today.twins.keys()
 
 
 def test_unknown_table_is_refused():
