@@ -231,10 +231,12 @@ def _machine(made: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """What a run was repeated on, in words, beside what it was made on."""
     if kind_of_machine(made) == kind_of_machine(before):
         return SAME
-    if kernels := made["hardware"].get("kernels"):
+    hardware = made["hardware"]
+    if kernels := hardware.get("kernels"):
         named = kernels.get("ONEDNN_MAX_CPU_ISA", ", ".join(kernels.values()))
         return f"kernels for {named.replace('SSE41', 'SSE4.1')}"
-    return f"{made['hardware']['cpu']}, {made['device']}"
+    vectors = f", {hardware['vectors'].replace('AVX512', 'AVX-512')}" if "vectors" in hardware else ""
+    return f"{hardware['cpu']}, {made['device']}{vectors}"
 
 
 def _seconds(run: TwinRun, seeds: Iterable[int]) -> float:
