@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ctnet.data.skipping import read_skip_list
+from ctnet.data.transforms import split_normalisation
 from ctnet.errors import some
 from ctnet.files import PathLike
 
@@ -103,6 +104,16 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        clip, label = self.pixels(index)
+        return self.normalised(clip), label
+
+    def normalised(self, clips: Tensor) -> Tensor:
+        """Clips from `pixels`, one or a batch (..., 3, T, H, W), as they are in items: float, on their own device."""
+        _, normalise = split_normalisation(self.transform)
+        return normalise(clips.transpose(-3, -4)).transpose(-3, -4)
+
+    def pixels(self, index: int) -> tuple[Tensor, int]:
+        """An item before it is normalised: uint8, if the transform ends with that, as `train_transform` does."""
         index = range(len(self))[index]
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
         shape: list[int] = []
@@ -115,6 +126,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         frames = self.videos.read(self.kept[index], sample, self.short_side)  # (clips * T, 3, H, W)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(generator.integers(2**63)))
-            clip, label = self.transform(frames.unflatten(0, shape), self.labels[index])
+            make, _ = split_normalisation(self.transform)
+            clip, label = make(frames.unflatten(0, shape), self.labels[index])
         views = clip.flatten(0, -5).transpose(-3, -4)  # (crops, clips, T, 3, H, W) -> (views, 3, T, H, W)
         return views[0] if len(views) == 1 else views, label

@@ -6,7 +6,7 @@ All frames of a clip are treated alike. Randomness comes from torch's generator.
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -120,6 +120,17 @@ def _mirrored(name: str, within_words: bool = False) -> str:
     if within_words:
         pattern = "left|right"
     return re.sub(pattern, lambda match: other[match[0]], name)
+
+
+def split_normalisation(transform: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[[Tensor], Tensor]]:
+    """Part a transform into what makes a clip, and the normalisation at its end, which a whole batch can get at once.
+
+    Between the two a clip is still uint8, a quarter as large. A transform without such an end gives finished clips.
+    """
+    steps = list(transform.transforms) if isinstance(transform, v2.Compose) else []
+    if len(steps) > 2 and isinstance(steps[-2], v2.ToDtype) and isinstance(steps[-1], v2.Normalize):
+        return v2.Compose(steps[:-2]), v2.Compose(steps[-2:])
+    return transform, nn.Identity()
 
 
 def train_transform(

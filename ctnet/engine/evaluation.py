@@ -216,7 +216,6 @@ def evaluate(
     bar = tqdm(loaded, desc="testing", unit="batch", disable=not (progress and place.first), leave=False)
     with closing(loaded), evaluating(model), torch.inference_mode():
         for clips, _ in bar:
-            clips = clips.to(place.device, non_blocking=True)
             with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
                 scores = model(clips.flatten(0, -5))  # (N * views, classes)
             if scores.shape[1] != len(dataset.classes):

@@ -204,6 +204,8 @@ class Batches(Sampler[list[int]]):
 class Loader:
     """Batches of clips from worker processes; an error in one of them is raised here, as it was there.
 
+    Clips travel as uint8, a quarter as large, and are normalised on the device of this process, where they come out.
+
     Args:
         dataset: what to read.
         batches: indices of each batch.
@@ -221,6 +223,7 @@ class Loader:
         place: Place,
         unreadable: Path | None = None,
     ) -> None:
+        self.dataset, self.device = dataset, place.device
         self.loader = DataLoader(
             _Items(dataset, unreadable),
             batch_sampler=batches,
@@ -251,7 +254,8 @@ class Loader:
             for batch in batches:
                 if isinstance(batch, _Failure):
                     raise batch.error from RuntimeError(f"in the process that loads data:\n{batch.trace}")
-                yield batch
+                clips, labels = (part.to(self.device, non_blocking=True) for part in batch)
+                yield self.dataset.normalised(clips), labels
         except Exception:
             self.close()  # they would live as long as somebody keeps the error
             raise
@@ -284,19 +288,20 @@ class _Items(Dataset[Any]):
         items = []
         for index in indices:
             try:
-                items.append(self.videos[index] if self.unreadable is None else self._readable(index, self.unreadable))
+                items.append(self._readable(index) if self.unreadable else self.videos.pixels(index))
             except Exception as error:
                 return [_Failure(_named(error, self.videos.names[index]), traceback.format_exc())]
         return items
 
-    def _readable(self, index: int, unreadable: Path) -> Any:
+    def _readable(self, index: int) -> Any:
         """The item, or the first readable one of some that follow from the seed and the index alone."""
         others = np.random.default_rng([self.videos.seed, index]).integers(len(self.videos), size=TRIES)
         for number in (index, *others.tolist()):
             try:
-                return self.videos[number]
+                return self.videos.pixels(number)
             except VideoError as error:
-                add_to_skip_list(unreadable, self.videos.names[number], str(error))
+                assert self.unreadable
+                add_to_skip_list(self.unreadable, self.videos.names[number], str(error))
                 last = error
         raise last
 

@@ -159,7 +159,7 @@ def train_step(run: Run, step: int, batches: Iterator[Any]) -> Tensor:
     loss = torch.zeros((), device=place.device)
     own = mixup_share(recipe.mixup)
     for piece in range(len(run.batches.pieces)):
-        clips, labels = (part.to(place.device, non_blocking=True) for part in next(batches))
+        clips, labels = next(batches)
         clips, others = (mixed(clips, own), labels.roll(1)) if own < 1 else (clips, labels)
         last = piece == len(run.batches.pieces) - 1
         with nullcontext() if last or place.world == 1 else run.forward.no_sync(), run.autocast():

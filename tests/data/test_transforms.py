@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from ctnet.data import (
     IMAGENET_MEAN,
@@ -12,6 +13,7 @@ from ctnet.data import (
     train_transform,
     unmatched_left_right,
 )
+from ctnet.data.transforms import split_normalisation
 from ctnet.micro import MicroSomething
 
 
@@ -188,3 +190,28 @@ def test_no_flip_unless_asked():
     transform = train_transform(64, 64, scales=(1,))
     plain, _ = eval_transform(64)(clip, 0)
     assert all(torch.equal(transform(clip, 0)[0], plain) for _ in range(20))
+
+
+@pytest.mark.parametrize("transform", [train_transform(64, 64, scales=(1,)), eval_transform(64, 72, crops=3)])
+def test_a_clip_can_be_normalised_later(transform):
+    make, normalise = split_normalisation(transform)
+    clip = clip_of(72, 72)
+    whole, label = transform(clip, 4)
+    cut, same = make(clip, 4)
+    assert (cut.dtype, label, same) == (torch.uint8, 4, 4)
+    assert torch.equal(normalise(cut), whole)
+    assert torch.equal(normalise(torch.stack([cut, cut]))[1], whole)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda clip, label: (clip.float(), label),
+        v2.Compose([v2.CenterCrop(64), v2.ToDtype(torch.float32, scale=True)]),
+        v2.Compose([v2.Normalize([0.5] * 3, [0.5] * 3), v2.Lambda(lambda clip: clip)]),
+    ],
+)
+def test_a_transform_of_ones_own_is_left_whole(transform):
+    make, normalise = split_normalisation(transform)
+    assert make is transform
+    assert normalise(clip := torch.rand(3, 4)) is clip

@@ -162,6 +162,22 @@ def test_clips_do_not_depend_on_the_number_of_workers(tiny):
     assert all(map(torch.equal, alone, shared))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("view", [None, "1x1", "3x2"])
+def test_clips_travel_as_pixels_and_come_out_as_the_items_are(view, workers, tiny):
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    dataset = eval_data(tiny, model, View.parse(view)) if view else train_data(tiny, model)
+    assert dataset.pixels(3)[0].dtype == torch.uint8
+    loader = Loader(dataset, [[0, 3], [2]], workers, Place(CPU))
+    (first, labels), (last, _) = loader
+    loader.close()
+    assert torch.equal(first, torch.stack([dataset[0][0], dataset[3][0]]))
+    assert torch.equal(last[0], dataset[2][0])
+    assert first.is_contiguous()
+    assert first.dtype == torch.float32
+    assert labels.tolist() == [dataset.labels[0], dataset.labels[3]]
+
+
 def test_other_classes_than_the_networks_are_refused(tiny):
     model = ctnet.create_model(tiny.model, num_classes=2)
     model.classes = ["a", "b"]
@@ -197,10 +213,13 @@ class Broken(torch.utils.data.Dataset):
     def __len__(self):
         return 3
 
-    def __getitem__(self, index):
+    def pixels(self, index):
         if index == 2:
             raise self.error
         return torch.zeros(1), index
+
+    def normalised(self, clips):
+        return clips
 
 
 class Unlike(Exception):
@@ -236,7 +255,7 @@ def test_an_error_that_cannot_be_sent_is_told_in_words(error, kind, message, wor
     with pytest.raises(kind) as raised:
         list(Loader(Broken(error), [[0], [1, 2]], workers, Place(CPU)))
     assert str(raised.value) == message
-    assert "__getitem__" in str(raised.value.__cause__)
+    assert "in pixels" in str(raised.value.__cause__)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -258,4 +277,4 @@ def test_an_error_in_any_process_is_one_line_with_the_name_of_the_file(error, ki
             list(batches)
         assert str(raised.value) == message
         assert set(multiprocessing.active_children()) <= others
-    assert "__getitem__" in str(raised.value.__cause__)  # where it happened, for those who debug
+    assert "in pixels" in str(raised.value.__cause__)  # where it happened, for those who debug
