@@ -14,17 +14,15 @@ from study.store import config_hash, damaged, read, results_dir, stamp
 TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
 """Tables of the paper."""
 FILES = {name: f"table_{name}" for name in TABLES} | {
-    "2a-sgd": "table_2a",
     "2g-sgd": "table_2g",
     "6-next": "table_6",
-    "7-next": "table_7",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
     "zoo": "zoo",
     "pilot": "pilot",
 }
 """What is declared in `results/published`: the tables, Figure 3, the zoo, and the pilots of protocols 2 and 3. Behind a
-"-" stand other twins of the same rows, on which no order is decided: two tables' by the paper's optimizer, larger ones
+"-" stand other twins of the same rows, on which no order is decided: Table 2g's by the paper's optimizer, larger ones
 of Figure 3 for its pictures, and what a table is being run with next: its verdicts rest on the runs of before until all
 of these are done. None is decided on the pilots either."""
 DATASET_NAMES = {

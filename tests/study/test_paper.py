@@ -185,15 +185,8 @@ WSD = {"recipe": "micro-something-wsd"}
 @pytest.mark.parametrize(
     ("name", "other", "seeds", "twins"),
     [
-        ("2a", "sgd", 5, {"top1": {}}),
         ("2g", "sgd", 5, {"top1": {}}),
         ("6", "next", 6, {"v1_top1": WSD}),
-        (
-            "7",
-            "next",
-            6,
-            {"mini_kinetics_top1": WSD | {"dataset": "MicroKinetics", "val_clips": 2000, "difficulty": None}},
-        ),
     ],
 )
 def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, twins):
