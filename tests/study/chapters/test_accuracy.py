@@ -67,7 +67,7 @@ def test_every_table_has_a_line_for_each_twin_and_direction(name):
 def test_twins_on_several_datasets_tell_on_which():
     shown = twin_table("7").data["Twin of"].tolist()
     assert "CT-Module, 2D R50, MicroKinetics" in shown
-    assert "CT-Module, 2D R50, MicroSomething with 8000 clips" in shown
+    assert "CT-Module, 2D R50, MicroSomething with 24000 clips" in shown
     assert twin_table("5").data["Twin of"].tolist()[0] == "TSN, MicroUCF", "and not its printed backbone"
 
 
