@@ -15,7 +15,6 @@ TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6
 """Tables of the paper."""
 FILES = {name: f"table_{name}" for name in TABLES} | {
     "2g-sgd": "table_2g",
-    "6-next": "table_6",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
     "zoo": "zoo",
@@ -23,8 +22,8 @@ FILES = {name: f"table_{name}" for name in TABLES} | {
 }
 """What is declared in `results/published`: the tables, Figure 3, the zoo, and the pilots of protocols 2 and 3. Behind a
 "-" stand other twins of the same rows, on which no order is decided: Table 2g's by the paper's optimizer, larger ones
-of Figure 3 for its pictures, and what a table is being run with next: its verdicts rest on the runs of before until all
-of these are done. None is decided on the pilots either."""
+of Figure 3 for its pictures, and "next", what a table is being run with: its verdicts rest on the runs of before until
+all of these are done. None is decided on the pilots either."""
 DATASET_NAMES = {
     "somethingv1": "SSv1",
     "somethingv2": "SSv2",

@@ -179,16 +179,7 @@ def test_networks_are_found_by_what_they_are():
 # -- What cannot be used is named --------------------------------------------------------------------------------------
 
 
-WSD = {"recipe": "micro-something-wsd"}
-
-
-@pytest.mark.parametrize(
-    ("name", "other", "seeds", "twins"),
-    [
-        ("2g", "sgd", 5, {"top1": {}}),
-        ("6", "next", 6, {"v1_top1": WSD}),
-    ],
-)
+@pytest.mark.parametrize(("name", "other", "seeds", "twins"), [("2g", "sgd", 5, {"top1": {}})])
 def test_what_else_a_table_is_run_with_has_its_rows_and_decides_nothing(name, other, seeds, twins):
     today, kept = table(name), table(f"{name}-{other}")
     assert kept.id == f"{name}-{other}"

@@ -139,7 +139,7 @@ def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
     by_protocol = {
         1: ("2g-sgd", "fig3-pictured"),
         2: ("2h",),
-        3: ("2a", "2b", "2c", "2d", "2f", "2g", "3", "5", "6-next", "7", "fig3", TRIALS),
+        3: ("2a", "2b", "2c", "2d", "2f", "2g", "3", "5", "7", "fig3", TRIALS),
     }
     for protocol, names in by_protocol.items():
         assert {protocol_of(name) for name in names} == {protocol}
@@ -165,7 +165,7 @@ def test_equal_configurations_are_one_run():
     )
     others = [name for name in trained_tables() if name != "5"]
     asked = sum(len(twin.runs) * len(seeds_of(name)) for name in others for twin in twins_of(name).values())
-    assert len(runs_of(others)) < 0.7 * asked
+    assert len(runs_of(others)) < 0.8 * asked
 
 
 def test_the_zoo_has_every_method_on_a_resnet_and_shares_the_runs_of_table_8():
@@ -282,8 +282,7 @@ def test_rows_of_several_networks_are_fused_and_folds_are_not():
     assert ensemble.names(1) == [ensemble.ensemble(1)]
     assert folds.names(1) == [run.seeded(1).name for run in folds.runs]
     assert ensembles()[ensemble.ensemble(1)] == (ensemble, 1)
-    tables = Counter(twin.row.table for twin, _ in ensembles().values())
-    assert tables == {"6": 2 * 3, "6-next": 2 * 6}
+    assert Counter(twin.row.table for twin, _ in ensembles().values()) == {"6": 2 * 3}
 
 
 def test_every_recipe_is_complete():
