@@ -360,5 +360,5 @@ def test_reading_one_file_opens_no_other(tmp_path):
     """A playlist in a folder of videos must reach neither the network nor its neighbours."""
     write_video(tmp_path / "video.ts")
     playlist = NO_VIDEOS["playlist of the network"](tmp_path)
-    done = Fork(count_frames, playlist).end(600)
+    done = Fork(count_frames, playlist).end(60)
     assert "not a video file" in done.stderr

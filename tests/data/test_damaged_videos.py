@@ -82,9 +82,9 @@ def test_damaged_bits(video, tmp_path):
         reach = min(len(data), 2000) if trial % 2 else len(data)  # every other time in the headers
         data[rng.integers(0, reach, 10)] ^= (1 << rng.integers(0, 8, 10)).astype(np.uint8)
         broken.write_bytes(data.tobytes())
-        begin = time.monotonic()
+        begin = time.process_time()  # other work on the machine does not count
         frames, error = attempt(broken)
-        assert time.monotonic() - begin < 300, "it hangs"
+        assert time.process_time() - begin < 10
         outcomes["read" if error is None else "error"] += 1
         assert len(frames) <= 2 * len(reference) if error is None else broken.name in error
     assert outcomes["error"] > 0
