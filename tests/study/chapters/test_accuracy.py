@@ -6,7 +6,7 @@ from study.chapters.accuracy import direction_table, directions_of, twin_table
 from study.chapters.verdicts import named
 from study.directions import directions
 from study.paper import table
-from study.runs import trained_tables, twins_of
+from study.runs import correct_by_seed, trained_tables, twins_of
 
 
 @pytest.fixture
@@ -74,3 +74,10 @@ def test_twins_on_several_datasets_tell_on_which():
 def test_measures_that_print_nothing_have_no_column_for_it():
     assert "Printed, points" not in direction_table("fig3").data
     assert (named("fig3"), named("2a")) == ("Figure 3", "Table 2a")
+
+
+@pytest.mark.parametrize(("name", "column", "apart"), [("7", "mini_kinetics_top1", 8.4), ("2a", "top1", 3.7)])
+def test_what_table_7_says_of_how_far_seeds_lie_apart_holds(name, column, apart):
+    twins = [twin for (_, of), twin in twins_of(name).items() if of == column]
+    found = [[100 * right.mean() for right in correct_by_seed(twin).values()] for twin in twins]
+    assert max(max(tops) - min(tops) for tops in found) == pytest.approx(apart, abs=0.05)
