@@ -43,10 +43,12 @@ def reap(number: int, frame: object) -> None:
 def become_kernel(parent: int, words: list[str], folder: str, variables: dict[str, str]) -> None:
     """Be what `python -m ipykernel_launcher`, with these words behind it, is in a folder and an environment.
 
-    It ends with its parent, also if that ended before this was reached.
+    It ends with its parent, also if that has ended already.
     """
     from ipykernel import kernelapp
 
+    if os.getppid() != parent:
+        os._exit(1)
     os.setsid()  # signals to the kernel reach what it starts, and not its siblings
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -58,8 +58,20 @@ from study.building import zygote
 sys.modules["sitecustomize"] = types.ModuleType("sitecustomize")
 kernelapp.launch_new_instance = lambda: None
 variables = {"PYTHONPATH": sys.argv[1], "CTNET_RECORD": sys.argv[2], "CTNET_RECORD_ROOTS": "/"}
-zygote.become_kernel(os.getpid(), [], ".", variables)
+zygote.become_kernel(os.getppid(), [], ".", variables)
 """
     log = tmp_path / "log"
     subprocess.run([sys.executable, "-c", code, str(RECORDING), str(log)], check=True)
     assert BEGUN in log.read_text().splitlines()
+
+
+def test_a_kernel_whose_parent_has_ended_does_not_begin():
+    code = """
+import os
+from ipykernel import kernelapp
+from study.building import zygote
+kernelapp.launch_new_instance = lambda: print("begun")
+zygote.become_kernel(os.getpid(), [], ".", {})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
