@@ -19,6 +19,8 @@ from ctnet.errors import did_you_mean
 from ctnet.models import VideoModel, create_model
 from ctnet.models.tensor_conv import OnClips
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def build_model(recipe: Recipe, classes: list[str], notes: list[str] | None = None) -> VideoModel:
     """The recipe's network with its initial weights; how much of another network's they are is added to the notes."""
@@ -73,23 +75,18 @@ def choose_precision(name: str, device: torch.device, testing: bool = False) -> 
         fast = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
         if name == "fp16":
             raise ValueError("precision fp16 needs a GPU: use bf16, fp32 or auto")
-    return {
-        "auto": torch.float32 if testing else fast,
-        "fp32": torch.float32,
-        "bf16": torch.bfloat16,
-        "fp16": torch.float16,
-    }[name]
+    return PRECISIONS[name] if name != "auto" else torch.float32 if testing else fast
 
 
 def where(place: Place, precision: torch.dtype) -> str:
     """A line on what trains and in which precision; it tells of GPUs of this machine that have nothing to do."""
-    kind = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
+    kind = next(name for name, dtype in PRECISIONS.items() if dtype == precision)
     together = f", {place.world} processes together" if place.world > 1 else ""
     if place.device.type != "cuda":
         return f"training on the CPU in {kind}{together}"
     line = f"training on {torch.cuda.get_device_name(place.device)} in {kind}{together}"
     count = torch.cuda.device_count()
-    idle = count - int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    idle = count - int(os.environ.get("LOCAL_WORLD_SIZE", place.world))
     return f"{line}; {idle} of {count} GPUs idle: torchrun --nproc-per-node {count} uses all" if idle > 0 else line
 
 

@@ -96,6 +96,7 @@ def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
             "training on Fast in bf16; 7 of 8 GPUs idle: torchrun --nproc-per-node 8 uses all",
         ),
         (8, "8", Place(torch.device("cuda", 3), 3, 16), "training on Fast in bf16, 16 processes together"),
+        (8, None, Place(torch.device("cuda", 3), 3, 8), "training on Fast in bf16, 8 processes together"),
     ],
 )
 def test_a_run_tells_what_it_trains_on(gpus, local, place, line, monkeypatch):
