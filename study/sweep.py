@@ -191,7 +191,9 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
         if is_done(run, work) and not is_stale(kept := _kept(run.name)):
             if anew and kept.get("init") == init:  # its weights were missing: what verdicts rest on stays
-                write(run_file(run.name), kept | _repeated(kept, *_of(scores["1x1"]), _made(run, place, trained)))
+                again = scores["1x1"]
+                noted = _repeated(kept, again.predictions, again.accuracy(), _made(run, place, trained))
+                write(run_file(run.name), kept | noted)
             (out / STATE).unlink(missing_ok=True)
             return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
@@ -329,14 +331,10 @@ def repeat(run: TwinRun, work: Path) -> float:
         raise ValueError(f"{run.name} started from other weights of {run.start and run.start.name} than are there now")
     with tempfile.TemporaryDirectory() as scratch, distributed() as place:
         scores = train(recipe, scratch)
-        again = _repeated(content, *_of(scores), _made(run, place, time.perf_counter() - began))
+        made = _made(run, place, time.perf_counter() - began)
+        again = _repeated(content, scores.predictions, scores.accuracy(), made)
     write(run_file(run.name), _kept(run.name) | again)
     return float(again["repeated"][-1]["equal_predictions"])
-
-
-def _of(scores: Scores) -> tuple[NDArray[np.int64], float]:
-    """Predictions and accuracy."""
-    return scores.predictions, scores.accuracy()
 
 
 def _repeated(content: dict[str, Any], predicted: NDArray[Any], top1: float, made: dict[str, Any]) -> dict[str, Any]:
