@@ -90,7 +90,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
             self.notes.append(f"{len(unmatched)} entries of {skip} match no video: {some(unmatched)}")
         self.videos = videos
         self.sampler = sampler
-        self.transform = transform
+        self.crop, self.normalise = split_normalisation(transform)
         self.train = train
         self.short_side = short_side
         self.seed = seed
@@ -109,8 +109,7 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
 
     def normalised(self, clips: Tensor) -> Tensor:
         """Clips from `pixels`, one or a batch (..., 3, T, H, W), as they are in items: float, on their own device."""
-        _, normalise = split_normalisation(self.transform)
-        return normalise(clips.transpose(-3, -4)).transpose(-3, -4)
+        return self.normalise(clips.transpose(-3, -4)).transpose(-3, -4)
 
     def pixels(self, index: int) -> tuple[Tensor, int]:
         """An item before it is normalised: uint8, if the transform ends with that, as `train_transform` does."""
@@ -126,7 +125,6 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         frames = self.videos.read(self.kept[index], sample, self.short_side)  # (clips * T, 3, H, W)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(generator.integers(2**63)))
-            make, _ = split_normalisation(self.transform)
-            clip, label = make(frames.unflatten(0, shape), self.labels[index])
+            clip, label = self.crop(frames.unflatten(0, shape), self.labels[index])
         views = clip.flatten(0, -5).transpose(-3, -4)  # (crops, clips, T, 3, H, W) -> (views, 3, T, H, W)
         return views[0] if len(views) == 1 else views, label

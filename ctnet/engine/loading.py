@@ -288,19 +288,20 @@ class _Items(Dataset[Any]):
         items = []
         for index in indices:
             try:
-                items.append(self._readable(index) if self.unreadable else self.videos.pixels(index))
+                items.append(self._item(index))
             except Exception as error:
                 return [_Failure(_named(error, self.videos.names[index]), traceback.format_exc())]
         return items
 
-    def _readable(self, index: int) -> Any:
-        """The item, or the first readable one of some that follow from the seed and the index alone."""
+    def _item(self, index: int) -> Any:
+        """The item; where unreadable ones are listed, the first readable of some that the seed and the index give."""
+        if self.unreadable is None:
+            return self.videos.pixels(index)
         others = np.random.default_rng([self.videos.seed, index]).integers(len(self.videos), size=TRIES)
         for number in (index, *others.tolist()):
             try:
                 return self.videos.pixels(number)
             except VideoError as error:
-                assert self.unreadable
                 add_to_skip_list(self.unreadable, self.videos.names[number], str(error))
                 last = error
         raise last
