@@ -170,7 +170,6 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
             return _kept(run.name)
         commit()  # is asked now, and so is that of the code which runs, whatever is committed meanwhile
         began = time.perf_counter()
-        exact_fp32()
         recipe = _started(run, work)
         init = _weights_hash(run, recipe)
         anew = _make_anew(run, out)
@@ -268,14 +267,8 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
     return new
 
 
-def exact_fp32() -> None:
-    """Let GPUs multiply fp32 in full, not in the 10 bits of TF32: machines then differ by rounding alone."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-
 def first_losses(run: TwinRun, work: Path, device: str = "cpu") -> list[float]:
     """The losses of a run's first `PROBE` steps, trained anew; nothing is written."""
-    exact_fp32()
     with tempfile.TemporaryDirectory() as scratch:
         training = TrainingRun(_started(run, work), Path(scratch), Place(torch.device(device)), resume=False)
         batches = training.start_epoch()
@@ -324,7 +317,6 @@ def repeat(run: TwinRun, work: Path) -> float:
     """
     content = _kept(run.name)
     commit()  # as in `execute`
-    exact_fp32()
     began = time.perf_counter()
     recipe = _started(run, work)
     if content.get("init") != _weights_hash(run, recipe):

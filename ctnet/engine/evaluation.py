@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ctnet.data import VideoDataset, VideoList
 from ctnet.engine.loading import Loader, View, eval_data
 from ctnet.engine.place import Place
+from ctnet.engine.preparation import exact_fp32
 from ctnet.engine.recipe import Recipe
 from ctnet.files import PathLike, replacing
 from ctnet.models import VideoModel
@@ -179,6 +180,7 @@ def check_average(average: str) -> None:
         raise ValueError(f"views are averaged by their {' or '.join(get_args(Average))}, not by {average!r}")
 
 
+@exact_fp32()
 def evaluate(
     model: VideoModel,
     dataset: VideoDataset,
@@ -197,7 +199,7 @@ def evaluate(
         dataset: whose items are clips (3, T, H, W), or views of a video (views, 3, T, H, W), which are averaged.
         place: of this process.
         batch_size: clips at once on a device.
-        precision: of autocast; torch.float32 for none.
+        precision: of autocast; torch.float32 for none, and then in full, not as TF32.
         workers: processes that load data.
         average: of a video's views: their probabilities, or their scores before the softmax, as the authors' code does.
         progress: show a bar.

@@ -3,7 +3,8 @@
 import ctypes
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -76,6 +77,24 @@ def choose_precision(name: str, device: torch.device, testing: bool = False) -> 
         if name == "fp16":
             raise ValueError("precision fp16 needs a GPU: use bf16, fp32 or auto")
     return PRECISIONS[name] if name != "auto" else torch.float32 if testing else fast
+
+
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let GPUs multiply fp32 in all of its 23 bits, not in the 10 of TF32, which torch lets convolutions take.
+
+    Machines then differ by rounding alone. What the process had set is put back.
+    """
+    backends: Any = torch.backends  # whose types lack cudnn.conv
+    operators = (backends.cudnn.conv, backends.cuda.matmul)
+    before = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
+        yield
+    finally:
+        for operator, precision in zip(operators, before, strict=True):
+            operator.fp32_precision = precision
 
 
 def where(place: Place, precision: torch.dtype) -> str:

@@ -17,7 +17,7 @@ from ctnet.data import VideoError, Videos
 from ctnet.engine import signals
 from ctnet.engine.evaluation import Scores
 from ctnet.engine.place import distributed
-from ctnet.engine.preparation import keep_freed_memory, seed_step, where
+from ctnet.engine.preparation import exact_fp32, keep_freed_memory, seed_step, where
 from ctnet.engine.recipe import Recipe
 from ctnet.engine.run import SCORES, Run
 from ctnet.files import check_folder, claimed
@@ -149,8 +149,12 @@ def summary(row: dict[str, float], epochs: int) -> str:
     return f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}{tested}; {speed}"
 
 
+@exact_fp32()
 def train_step(run: Run, step: int, batches: Iterator[Any]) -> Tensor:
-    """One step of the optimizer on the next batch, which comes in one or more pieces; returns its mean loss, ()."""
+    """One step of the optimizer on the next batch, which comes in one or more pieces; returns its mean loss, ().
+
+    What autocast leaves in fp32 is multiplied in full, not as TF32.
+    """
     recipe, place, scaler = run.recipe, run.place, run.scaler
     seed_step(recipe.seed, run.progress.epoch * run.batches.steps + step, place.rank)
     lr = recipe.lr_at(run.progress.epoch + (step + 1) / run.batches.steps)

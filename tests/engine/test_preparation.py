@@ -2,6 +2,8 @@ import re
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from trained import same, train_until, weights
 
 import ctnet
@@ -81,6 +83,29 @@ def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
     able = torch.cpu.get_capabilities()
     fast = able.get("avx512_bf16") or able.get("amx_bf16")
     assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_gpus_multiply_fp32_in_full_while_a_network_trains_and_is_tested(tiny, tmp_path):
+    """Seen by its forward passes and, after the backward pass, by the optimizer's steps."""
+    operators = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [operator.fp32_precision for operator in operators]
+    seen: dict[str, set[str]] = {"training": set(), "testing": set(), "a step": set()}
+
+    def note(what: str) -> None:
+        seen[what].update(operator.fp32_precision for operator in operators)
+
+    hooks = (
+        register_module_forward_hook(lambda module, *_: note("training" if module.training else "testing")),
+        register_optimizer_step_post_hook(lambda *_: note("a step")),
+    )
+    assert "tf32" in before, "convolutions lose 13 bits where nothing is said"
+    try:
+        train(tiny.override({"epochs": 1, "warmup_epochs": 1}), tmp_path, progress=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen == {key: {"ieee"} for key in seen}
+    assert [operator.fp32_precision for operator in operators] == before
 
 
 @pytest.mark.parametrize(
