@@ -136,7 +136,9 @@ def data_check(
     min_frames: Annotated[int, typer.Option(help="Report videos with fewer frames.")] = 8,
     every_frame: Annotated[bool, typer.Option(help="Decode whole videos, not a few frames of each.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; one for each core unless given.")] = None,
-    skip_list: Annotated[Path | None, typer.Option(help="Write the videos to skip to this file.")] = None,
+    skip_list: Annotated[
+        Path | None, typer.Option(help="Write the videos to skip to this file; run again to go on.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Report videos that take longer to read.")] = 300,
     as_json: Json = False,
 ) -> None:

@@ -1,7 +1,9 @@
 """What a dataset on disk holds, and which of its videos cannot be used."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,8 @@ def check(
         every_frame: decode whole videos, which finds damage anywhere but takes longer; otherwise a few frames of each.
         workers: number of processes, one per core unless given; 0 is 1, for nothing else could end a file that hangs.
         skip_list: file to write, one line for each bad video: its path under the root, a tab, the reason.
-            `VideoDataset(skip=...)` reads it. It is written at the end, whole or not at all.
+            `VideoDataset(skip=...)` reads it. It is written at the end, whole or not at all. Until then the good videos
+            are noted in a file beside it, FILE.checked: the same call after an interruption reads only the others.
         progress: show a progress bar.
         seconds: a video that takes longer is reported, and so is one that ends its process.
 
@@ -88,13 +91,44 @@ def check(
     if not paths:
         raise ValueError("none of the annotated videos is there; see `ctnet data info`")
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
-    count = min((os.cpu_count() or 1) if workers is None else max(workers, 1), len(paths))
-    found = results(examine, paths, count, seconds)
-    reasons = dict(tqdm(found, total=len(paths), unit="video", disable=not progress))
-    bad = {path: reason for path in paths if (reason := reasons[path])}
+    count = (os.cpu_count() or 1) if workers is None else max(workers, 1)
+    checked = None if skip_list is None else Path(f"{skip_list}.checked")
+    asked = {"root": str(root.resolve()), "dataset": dataset, "min_frames": min_frames, "every_frame": every_frame}
+    good = _noted(checked, asked) if checked else set()
+    left = [path for path in paths if str(path.relative_to(root)) not in good]
+    found = results(examine, left, count, seconds)
+    if checked:
+        found = _noting(found, checked, root)
+    reasons = dict(tqdm(found, total=len(paths), initial=len(paths) - len(left), unit="video", disable=not progress))
+    bad = {path: reason for path in left if (reason := reasons[path])}
     if skip_list is not None:
         write_skip_list(skip_list, {path.relative_to(root).as_posix(): reason for path, reason in bad.items()})
+    if checked:
+        checked.unlink(missing_ok=True)
     return bad
+
+
+def _noted(checked: Path, asked: dict[str, Any]) -> set[str]:
+    """The videos that an interrupted check of the same kind found good; without one, its notes begin."""
+    lines = checked.read_text(errors="replace").split("\n") if checked.exists() else []
+    if not lines or lines[0] != json.dumps(asked):
+        checked.write_text(json.dumps(asked))
+        return set()
+    good = set()
+    for line in lines[1:]:
+        with suppress(ValueError):  # cut off when the check ended
+            good.add(json.loads(line))
+    return good
+
+
+def _noting(found: Iterable[tuple[Path, str | None]], checked: Path, root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Note good videos as they are found: bad ones are looked at again, for somebody may mend them meanwhile."""
+    with open(checked, "a") as notes:
+        for path, reason in found:
+            if reason is None:
+                notes.write(f"\n{json.dumps(str(path.relative_to(root)))}")
+                notes.flush()
+            yield path, reason
 
 
 def _examine(path: Path, min_frames: int, every_frame: bool) -> str | None:

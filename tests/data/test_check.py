@@ -1,11 +1,13 @@
 import os
 import sys
+from importlib import import_module
 
 import pytest
 from PIL import Image
 from video_files import draw_frames, write_video
 
 from ctnet.data import DATASETS, VideoDataset, check, eval_transform, info, load_videos, sample_sparse
+from ctnet.data.workers import results
 
 
 @pytest.mark.parametrize("dataset", [dataset for dataset in DATASETS if dataset != "folders"])
@@ -65,6 +67,41 @@ def test_check_finds_bad_videos_and_training_can_skip_them(damaged, tmp_path, ca
         dataset = VideoDataset(load_videos(root, split), sample_sparse, eval_transform(), skip=skip_list)
         kept += dataset.names
     assert kept == [good]
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [({}, 3), ({"every_frame": True}, 4), ({"min_frames": 7}, 4)],
+    ids=lambda value: next(iter(value), "same") if isinstance(value, dict) else None,
+)
+def test_an_interrupted_check_goes_on_where_it_was(changes, read, damaged, tmp_path, monkeypatch, capfd):
+    """Bad videos are read again, one of which was mended; so is all, when something else is asked."""
+    root, bad, good = damaged
+    skip_list = tmp_path / "lists" / "skip.txt"
+
+    def interrupted(*args, **named):
+        for count, found in enumerate(results(*args, **named), 1):
+            yield found
+            if count == 4:
+                raise KeyboardInterrupt
+
+    module = import_module("ctnet.data.check")
+    monkeypatch.setattr(module, "results", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check(root, workers=1, skip_list=skip_list, progress=False)
+    assert not skip_list.exists()
+    (notes,) = skip_list.parent.iterdir()
+    notes.write_text(notes.read_text() + '\n"UCF-101/Fenc')  # what is left of a killed process's last line
+    mended = min(bad)
+    mended.write_bytes((root / good).read_bytes())
+    seen = []
+    monkeypatch.setattr(module, "results", lambda work, paths, *more: seen.extend(paths) or results(work, paths, *more))
+    reasons = check(root, workers=1, skip_list=skip_list, **changes)
+    assert len(seen) == read
+    assert "4/4" in capfd.readouterr().err
+    assert len(reasons) == len(skip_list.read_text().splitlines()) == 2 - ("min_frames" in changes)
+    assert set(reasons) <= bad - {mended}
+    assert [path.name for path in skip_list.parent.iterdir()] == [skip_list.name], "its notes are gone"
 
 
 @pytest.mark.parametrize("fold", [1, 2, 3])
