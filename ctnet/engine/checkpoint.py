@@ -186,6 +186,8 @@ def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, or shares less than half of its weights with the model.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path} to start from: give init=FILE of a run before, or init=none")
     tensors, about = read_tensors(path)
     tensors = _weights(tensors, about)
     ours = model.state_dict()

@@ -7,7 +7,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from trained import same, train_until, weights
 
 import ctnet
-from ctnet.engine import Place, load_model, preparation, train
+from ctnet.engine import Place, get_recipe, load_model, preparation, train
 from ctnet.engine.checkpoint import load_init, read_about, save_model
 from ctnet.engine.preparation import build_model, choose_precision, recompute_activations, seed_step, where
 from ctnet.models import CTModule
@@ -187,6 +187,13 @@ def test_weights_of_another_network_are_refused(tmp_path):
     saved(tmp_path / "source.safetensors", "tsn_r50")
     with pytest.raises(ValueError, match="is of tsn_r50 and shares only"):
         load_init(tmp_path / "source.safetensors", ctnet.create_model("tsn_r50_twin", num_classes=2), ["a", "b"])
+
+
+def test_weights_that_are_not_there_are_asked_for(tiny, tmp_path):
+    """As those of the recipes for UCF101 and HMDB51, which nobody but the user has."""
+    recipe = tiny.override({"init": get_recipe("ucf101").init})
+    with pytest.raises(FileNotFoundError, match="no weights at kinetics.safetensors to start from: give init=FILE"):
+        train(recipe, tmp_path, progress=False)
 
 
 def test_a_file_of_half_the_size_scores_almost_the_same(tmp_path):
