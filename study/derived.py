@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from study.claims import Claim
@@ -199,7 +200,7 @@ def _majorities() -> Iterator[Claim]:
         "A.7",
         "4",
         "better trade-off than most methods on Kinetics-400",
-        "Fig. 5: a better trade-off of GFLOPs per clip and accuracy than most methods",
+        "Fig. 5, over all rows of Table 4: a better trade-off of GFLOPs per clip and accuracy than most methods",
         f"more than half of {(~ours).sum()}",
         f"{len(beaten)} of {(~ours).sum()}",
         bool(2 * len(beaten) > (~ours).sum()),
@@ -239,17 +240,23 @@ def _frames_and_views(printed: pd.DataFrame) -> Iterator[Claim]:
         f"of the ensemble they do not: on V1 it has {printed.v1_top1[f'{_FUSED}x1x1']:g} throughout, on V2 a second "
         "clip adds nothing",
     )
-    gaps = {name: float(printed[column]["24"] - printed[column]["16"]) for name, column in columns.items()}
+    pairs = [
+        np.sign(printed[f"{dataset}_top{k}"][f"24{views}"] - printed[f"{dataset}_top{k}"][f"16{views}"])
+        for dataset in ("v1", "v2")
+        for views in ("", "x1x2", "x3x2")
+        for k in (1, 5)
+    ]
+    below, equal, above = (pairs.count(sign) for sign in (-1, 0, 1))
     yield _derived(
         "A.4",
         "6",
         "24 frames are worse than 16",
         "24 frames are worse than 16",
-        "less accurate",
-        ", ".join(f"{gap:+.1f} on {name}" for name, gap in gaps.items()),
-        max(gaps.values()) < 0,
-        f"{_ORDER}, one clip",
-        "with two clips 24 frames are below 16 on both, with six views on V2 only",
+        f"less accurate in more than half of {len(pairs)}",
+        f"less in {below}, equal in {equal}, more in {above}",
+        2 * below > len(pairs),
+        "printed top-1 and top-5 on V1 and V2 in every view, since the sentence names none",
+        "with one clip the top-1 is equal on V1, and that of 24 frames is 0.1 higher on V2",
     )
 
 

@@ -189,6 +189,13 @@ _BETTER = {
 }
 
 
+_CAUTION = {
+    "action_share": "the masks of the acting objects score no more than a uniform map: it rewards weight in certain "
+    "frames, not on what acts in them",
+    "scatter": 'it tells how wide a map is, not into how many places it falls; CT-Net\'s "larger area" would raise it',
+}
+
+
 def _saliency(measure: str, one: Row, other: Row) -> Direction:
     """What section 4.3 says of where networks look, as a difference of a measure in percentage points."""
     content = saliency.content()
@@ -228,7 +235,8 @@ def direction_claims() -> Iterator[Claim]:
         shares = same.table != direction.table
         shared = f"the same runs as {same.table}/{same.subject}/{same.column}" if shares else ""
         topics = ("shared runs",) if shares else ()
-        yield replace(claim, note="; ".join(filter(None, (direction.tendency, shared))), topics=topics)
+        notes = (direction.tendency, _CAUTION.get(direction.column), shared)
+        yield replace(claim, note="; ".join(filter(None, notes)), topics=topics)
 
 
 def _as_data(found: Difference) -> Mapping[str, float]:

@@ -93,8 +93,17 @@ def paired_difference(one: ArrayLike, other: ArrayLike) -> Difference:
 
 
 def difference_of_differences(first: Difference, second: Difference) -> Difference:
-    """How much larger the first difference is than the second, which is of other runs on other clips."""
-    error = float(np.hypot(first.error, second.error))
+    """How much larger the first difference is than the second, which is of other runs on other clips.
+
+    Where both have as many pairs of runs these are paired by seed, since a seed draws the same in both. What clips add
+    to the variance adds up, as all does where the numbers differ.
+    """
+    variance = first.error**2 + second.error**2
+    if len(first.by_seed) == len(second.by_seed) >= 2:
+        leads = np.array([first.by_seed, second.by_seed])
+        of_seeds = np.array([leads[0], leads[1], leads[0] - leads[1]]).var(1, ddof=1) / len(first.by_seed)
+        variance += of_seeds[2] - of_seeds[0] - of_seeds[1]
+    error = float(np.sqrt(variance))
     return Difference(first.mean - second.mean, error, min(first.seeds, second.seeds), min(first.clips, second.clips))
 
 

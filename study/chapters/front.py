@@ -11,6 +11,7 @@ from study.chapters.explorers import drawn, receptive_fields
 from study.chapters.verdicts import ANSWERS, verdict_bar
 from study.claims import HOLDS, Claim
 from study.directions import directions
+from study.paper import text_claims
 from study.runs import outcome, runs_of
 from study.statistics import decide
 
@@ -25,6 +26,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
     costs = [claim for claim in decided if claim.kind == "cost"]
     own = [claim for claim in costs if "other method" not in claim.topics]
     theirs = [claim for claim in costs if "other method" in claim.topics]
+    names = {claim.id for claim in kinds["direction"]}
     ordered = Counter(claim.verdict for claim in kinds["direction"])
     strictly = Counter(decide([asked.found if asked.is_complete else None for asked in directions()]))
     return {
@@ -35,9 +37,11 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "fitted": sum("fitted" in claim.topics and claim.verdict in HOLDS for claim in costs),
         "derived": len(kinds["derived"]),
         "derived_held": _held(kinds["derived"]),
+        "derived_products": sum(claim.column == "views" for claim in kinds["derived"]),
         "accuracies": len(kinds["full size"]),
         "accuracies_run": sum(claim.verdict != "not run here" for claim in kinds["full size"]),
         "directions": len(kinds["direction"]),
+        "directions_told": len({name for text in text_claims() for name in text["decided_by"]} & names),
         "supported": ordered["supported"],
         "contradicted": ordered["contradicted"],
         "equivalent": ordered["equivalent"],

@@ -15,6 +15,7 @@ from ctnet.engine.recipe import Recipe, get_recipe
 from ctnet.micro.drawing import MOTIONS
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
+from study.chapters.verdicts import named
 from study.directions import Direction
 from study.paper import Network, table
 from study.power import Plan, simulate
@@ -36,6 +37,7 @@ from study.store import decode, kind_of_machine, read, results_dir
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
 SAME = "same kind of machine"
+_NARROW = "a margin of 1 point"
 
 
 def protocol_table() -> BookTable:
@@ -138,16 +140,24 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         f"as here: corrected over a table, a margin of {MARGIN:g} points": (by_table, MARGIN),
         "not corrected": ([[direction] for direction in tested], MARGIN),
         "corrected over all directions at once": ([tested], MARGIN),
-        "a margin of 1 point": (by_table, 1.0),
+        _NARROW: (by_table, 1.0),
         "a margin of 3 points": (by_table, 3.0),
     }
-    rows = []
+    rows, alike = [], []
     for rule, (groups, margin) in rules.items():
-        found = (decide([d.found if d.is_complete else None for d in group], margin) for group in groups)
-        counts = Counter(verdict for verdicts in found for verdict in verdicts)
+        found = [
+            (direction, verdict)
+            for group in groups
+            for direction, verdict in zip(
+                group, decide([d.found if d.is_complete else None for d in group], margin), strict=True
+            )
+        ]
+        counts = Counter(verdict for _, verdict in found)
         rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in DECIDED})
+        if rule == _NARROW:
+            alike = [f"{d.label}, {named(d.table)}" for d, verdict in found if verdict == "equivalent"]
     caption = f"Verdicts on the {run} directions that are run, by other rules."
-    return BookTable(pd.DataFrame(rows), caption)
+    return BookTable(pd.DataFrame(rows), caption, notes=[f"Equivalent by {_NARROW}: {'; '.join(alike) or 'none'}."])
 
 
 def take_offs() -> pd.DataFrame:

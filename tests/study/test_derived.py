@@ -18,12 +18,9 @@ def turned(edited, name, change):
     return {name for name, verdict in verdicts().items() if verdict != before[name]}
 
 
-def test_two_statements_contradict_the_papers_own_numbers():
+def test_one_statement_contradicts_the_papers_own_numbers():
     found = list(derived_claims())
-    assert {claim.id for claim in found if claim.verdict != "consistent"} == {
-        "4.2/ensemble: very low computation",
-        "A.4/24 frames are worse than 16",
-    }
+    assert {claim.id for claim in found if claim.verdict != "consistent"} == {"4.2/ensemble: very low computation"}
     assert {claim.kind for claim in found} == {"derived"}
     assert {claim.table for claim in found} == {*SECTIONS, "4"}
     assert len({claim.id for claim in found}) == len(found)
@@ -94,18 +91,19 @@ def test_words_for_how_much_have_bounds(own_results, edited, name, row, column, 
     assert claim in turned(edited, name, change)
 
 
-@pytest.mark.parametrize("dataset", ["v1_top1", "v2_top1"])
-def test_24_frames_must_be_worse_on_both_datasets(own_results, edited, dataset):
+@pytest.mark.parametrize(("view", "column"), [("x1x2", "v1_top1"), ("x3x2", "v2_top5"), ("", "v2_top5")])
+def test_24_frames_are_worse_in_more_than_half_of_all_printed_pairs(own_results, edited, view, column):
+    """Seven of twelve: with one fewer they are not."""
     claim = "A.4/24 frames are worse than 16"
 
-    def worse(rows):
-        rows["24"][dataset] -= 1
+    def as_good(rows):
+        rows[f"24{view}"][column] = rows[f"16{view}"][column]
 
-    def both(rows):
-        rows["24"] |= {"v1_top1": 52.4, "v2_top1": 64.4}
+    def worse(rows):
+        rows[f"24{view}"][column] -= 1
 
     assert claim not in turned(edited, "6", worse)
-    assert claim in turned(edited, "6", both)
+    assert claim in turned(edited, "6", as_good)
 
 
 @pytest.mark.parametrize("step", [("8x1x2", "8"), ("24x3x2", "24x1x2")])

@@ -42,6 +42,15 @@ def test_every_direction_is_the_papers_own_and_measured_on_runs_that_exist():
     assert len({claim.id for claim in direction_claims()}) == len(asked)
 
 
+@pytest.mark.parametrize(("measure", "told"), [("action_share", "not on what acts"), ("scatter", "how wide a map is")])
+def test_what_a_measure_does_not_tell_stands_beside_its_verdicts(measure, told):
+    notes = {claim.column: [] for claim in direction_claims()}
+    for claim in direction_claims():
+        notes[claim.column].append(told in claim.note)
+    assert all(notes.pop(measure))
+    assert not any(any(of_others) for of_others in notes.values())
+
+
 def test_every_declared_order_is_a_direction():
     declared = {
         (name, f"{better} > {worse}", column)

@@ -83,6 +83,8 @@ def sentence(write_claims, decided_by):
         (("reproduced", "consistent"), "consistent"),
         (("consistent", "supported"), "supported"),
         (("supported", "not run yet"), "not run yet"),
+        (("equivalent", "inconclusive", "supported"), "inconclusive"),
+        (("supported", "equivalent"), "equivalent"),
         (("inconclusive", "contradicted", "supported"), "contradicted"),
     ],
 )

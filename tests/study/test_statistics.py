@@ -100,6 +100,22 @@ def test_a_difference_of_differences_is_as_unsure_as_both():
     assert both == Difference(7.0, 5.0, 3, 2000)
 
 
+@pytest.mark.parametrize("shared", [1, 0, -1])
+def test_differences_of_the_same_seeds_are_compared_seed_by_seed(shared):
+    """What a seed does to both at once falls out of their difference; what it does to each in its own way adds up."""
+    rng = np.random.default_rng(3)
+    luck, true = rng.normal(0, 0.1, (2, 6, 1)), np.array([0.6, 0.5, 0.55, 0.5])
+    rates = true[:, None, None] + np.stack([luck[0], -luck[0] * 0, shared * luck[0], 0 * luck[0]])
+    one, other, third, fourth = rng.random((4, 6, 4000)) < rates
+    first, second = paired_difference(one, other), paired_difference(third, fourth)
+    found = difference_of_differences(first, second)
+    assert found.mean == pytest.approx(first.mean - second.mean)
+    apart = float(np.hypot(first.error, second.error))
+    assert {1: found.error < apart / 2, 0: found.error == pytest.approx(apart, rel=0.4), -1: found.error > apart}[
+        shared
+    ]
+
+
 def test_seeds_that_disagree_widen_the_interval():
     steady, shaky = np.zeros((3, 600)), np.zeros((3, 600))
     steady[:, :60] = 1

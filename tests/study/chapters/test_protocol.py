@@ -148,7 +148,8 @@ def test_the_table_of_runs_counts_files(own_results):
 
 def test_rules_differ_in_what_they_ask():
     tested = directions()
-    frame = rules_table(tested).data.set_index("Rule").astype(int)
+    shown = rules_table(tested)
+    frame = shown.data.set_index("Rule").astype(int)
     assert (frame.sum(axis=1) == sum(direction.is_complete for direction in tested)).all()
     here, without, at_once, narrow, wide = (frame.loc[rule] for rule in frame.index)
     for verdict in frame.columns:
@@ -156,3 +157,8 @@ def test_rules_differ_in_what_they_ask():
     decided = ["supported", "contradicted"]
     assert at_once[decided].sum() <= here[decided].sum() <= without[decided].sum()
     assert narrow["equivalent"] <= here["equivalent"] <= wide["equivalent"]
+    (note,) = shown.notes
+    alike = [d for d in tested if d.verdict == "equivalent" and d.found.is_within(1)]
+    assert note.startswith("Equivalent by a margin of 1 point: ")
+    assert note.count(";") + 1 == narrow["equivalent"] == len(alike)
+    assert all(direction.label in note for direction in alike)

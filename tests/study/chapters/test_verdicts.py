@@ -110,6 +110,8 @@ def test_numbers_of_the_first_page_account_for_every_claim(decided):
     kinds = [claim.kind for claim in decided]
     assert told["accuracies"] == kinds.count("full size")
     assert told["derived"] == kinds.count("derived")
+    assert told["derived_products"] == table("4").printed["views"].count()
+    assert 0 < told["directions_told"] < told["directions"]
     assert 0 < told["own_held"] <= told["own"]
     assert 0 < told["theirs_held"] <= told["theirs"]
     assert told["accuracies_run"] == 0
