@@ -86,15 +86,22 @@ def exact_fp32() -> Iterator[None]:
     Machines then differ by rounding alone. What the process had set is put back.
     """
     backends: Any = torch.backends  # whose types lack cudnn.conv
-    operators = (backends.cudnn.conv, backends.cuda.matmul)
+    operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
     before = [operator.fp32_precision for operator in operators]
     try:
-        for operator in operators:
-            operator.fp32_precision = "ieee"
+        _allow_tf32(False, False)
         yield
     finally:
+        _allow_tf32(before[0] == "tf32", before[2] == "tf32")
         for operator, precision in zip(operators, before, strict=True):
-            operator.fp32_precision = precision
+            if operator.fp32_precision != precision:
+                operator.fp32_precision = precision
+
+
+def _allow_tf32(convolutions: bool, products: bool) -> None:
+    """By the switches that others read, such as `torch.backends.cudnn.flags`: they refuse ones set apart."""
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def where(place: Place, precision: torch.dtype) -> str:

@@ -85,14 +85,21 @@ def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
     assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
 
 
-def test_gpus_multiply_fp32_in_full_while_a_network_trains_and_is_tested(tiny, tmp_path):
+@pytest.mark.parametrize("set_apart", [False, True], ids=["as torch starts", "set apart"])
+def test_gpus_multiply_fp32_in_full_while_a_network_trains_and_is_tested(set_apart, tiny, tmp_path):
     """Seen by its forward passes and, after the backward pass, by the optimizer's steps."""
-    operators = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    backends = torch.backends
+    operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    first = [operator.fp32_precision for operator in operators]
+    if set_apart:
+        backends.cudnn.rnn.fp32_precision, backends.cuda.matmul.fp32_precision = "ieee", "tf32"
     before = [operator.fp32_precision for operator in operators]
-    seen: dict[str, set[str]] = {"training": set(), "testing": set(), "a step": set()}
+    seen: dict[str, set[bool]] = {"training": set(), "testing": set(), "a step": set()}
 
     def note(what: str) -> None:
-        seen[what].update(operator.fp32_precision for operator in operators)
+        with backends.cudnn.flags(allow_tf32=False):  # as a module may do, torch being able to tell the switches
+            pass
+        seen[what] |= {backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32}
 
     hooks = (
         register_module_forward_hook(lambda module, *_: note("training" if module.training else "testing")),
@@ -101,11 +108,13 @@ def test_gpus_multiply_fp32_in_full_while_a_network_trains_and_is_tested(tiny, t
     assert "tf32" in before, "convolutions lose 13 bits where nothing is said"
     try:
         train(tiny.override({"epochs": 1, "warmup_epochs": 1}), tmp_path, progress=False)
+        assert [operator.fp32_precision for operator in operators] == before
     finally:
         for hook in hooks:
             hook.remove()
-    assert seen == {key: {"ieee"} for key in seen}
-    assert [operator.fp32_precision for operator in operators] == before
+        for operator, precision in zip(operators, first, strict=True):
+            operator.fp32_precision = precision
+    assert seen == {key: {False} for key in seen}
 
 
 @pytest.mark.parametrize(
