@@ -211,6 +211,8 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         earlier = outcome(run.name)
         if anew and earlier and not is_stale(earlier) and earlier.get("init") == init:  # other views were asked for
             predicted, top1 = decode(earlier["predictions"]["1x1"]), earlier["metrics"]["1x1"]["top1"]
+            if np.array_equal(predicted, scores["1x1"].predictions):  # what it notes of others holds here too
+                content["repeated"] = earlier.get("repeated", [])
             content |= _repeated(content, predicted, top1, earlier["provenance"])
         write(run_file(run.name), content)
         fuse_done(work, run.name)

@@ -37,6 +37,7 @@ from study.store import decode, kind_of_machine, read, results_dir
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
 SAME = "same kind of machine"
+UNTOLD = "kernels not told"
 _NARROW = "a margin of 1 point"
 
 
@@ -223,7 +224,8 @@ def repeats_table() -> BookTable:
             }
             for again in content.get("repeated", ())
         ]
-    rows.sort(key=lambda row: (row["Again"] != SAME, row["Again"] != "kernels for AVX2"))
+    first = (SAME, "kernels for AVX2", UNTOLD)
+    rows.sort(key=lambda row: first.index(row["Again"]) if row["Again"] in first else len(first))
     columns = ["Run", "Again", "Equal predictions", "With another seed", "Difference in top-1, points"]
     return BookTable(pd.DataFrame(rows, columns=columns), "Finished runs that were made a second time, from nothing.")
 
@@ -245,8 +247,9 @@ def _machine(made: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     if kernels := hardware.get("kernels"):
         named = kernels.get("ONEDNN_MAX_CPU_ISA", ", ".join(kernels.values()))
         return f"kernels for {named.replace('SSE41', 'SSE4.1')}"
-    vectors = f", {hardware['vectors'].replace('AVX512', 'AVX-512')}" if "vectors" in hardware else ""
-    return f"{hardware['cpu']}, {made['device']}{vectors}"
+    if "vectors" in hardware:
+        return f"{hardware['cpu']}, {made['device']}, {hardware['vectors'].replace('AVX512', 'AVX-512')}"
+    return UNTOLD if hardware["cpu"] == before["hardware"]["cpu"] else f"{hardware['cpu']}, {made['device']}"
 
 
 def _seconds(run: TwinRun, seeds: Iterable[int]) -> float:

@@ -139,7 +139,7 @@ def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
     by_protocol = {
         1: ("2g-sgd", "fig3-pictured"),
         2: ("2h",),
-        3: ("2a", "2b", "2c", "2d", "2f", "2g", "3", "5", "7", "fig3", TRIALS),
+        3: ("2a", "2b", "2c", "2d", "2f", "2g", "3", "5", "6", "7", "fig3", TRIALS),
     }
     for protocol, names in by_protocol.items():
         assert {protocol_of(name) for name in names} == {protocol}
@@ -152,7 +152,9 @@ def test_a_table_follows_one_protocol_which_names_backbone_recipe_and_start():
 
 def test_equal_configurations_are_one_run():
     assert run_of("2d", "c2-sqrt").name == run_of("2a", "ct-module").name == run_of("2f", "kernels-3-3").name
-    assert run_of("6", "8").name == run_of("8", "ct-net-resnet-50").name
+    assert run_of("zoo", "ctnet").name == run_of("8", "ct-net-resnet-50").name
+    assert run_of("6", "8").name == run_of("3", "ct-net-8").name
+    assert run_of("6", "16").name == run_of("3", "ct-net-16").name
     assert run_of("2h", "train-256-test-256").name == run_of(TRIALS, "ct-net", "protocol_2").name
     assert run_of("2g", "ct-module-pwconv-te").name == run_of(TRIALS, "ct-net", "protocol_3").name
     assert run_of("3", "ct-net-8").name == run_of("2g", "ct-module-pwconv-te").name
@@ -272,7 +274,7 @@ def test_a_table_without_twins_is_refused():
 
 
 def test_a_run_is_looked_at_with_the_views_of_all_its_tables():
-    te = run_of("2g-sgd", "ct-module-pwconv-te")
+    te = run_of("2g", "ct-module-pwconv-te")
     assert views_of(te) == ["1x1", "1x2", "3x2"]
     assert views_of(te.seeded(7)) == views_of(te), "also with a seed that no table asks for"
     assert views_of(run_of("2h", "train-224-test-224")) == ["1x1", "1x1@32"]
@@ -289,7 +291,7 @@ def test_rows_of_several_networks_are_fused_and_folds_are_not():
     assert ensemble.names(1) == [ensemble.ensemble(1)]
     assert folds.names(1) == [run.seeded(1).name for run in folds.runs]
     assert ensembles()[ensemble.ensemble(1)] == (ensemble, 1)
-    assert Counter(twin.row.table for twin, _ in ensembles().values()) == {"6": 2 * 3}
+    assert Counter(twin.row.table for twin, _ in ensembles().values()) == {"6": 2 * 6}
 
 
 def test_every_recipe_is_complete():

@@ -317,6 +317,20 @@ def test_a_run_that_is_tested_with_more_views_is_of_one_network(done, monkeypatc
     assert content["repeated"] == [noted]
 
 
+def test_what_is_noted_of_a_run_holds_for_one_that_predicts_the_same(done, monkeypatch):
+    runs, work = done
+    run = list(runs.values())[-1]
+    before = content_of(run.name)
+    elsewhere = before["provenance"] | {"hardware": {"cpu": "Another"}}
+    noted = {"top1": 0.4, "equal_predictions": 0.7, "provenance": elsewhere}
+    write(run_file(run.name), before | {"repeated": [noted]})
+    shutil.rmtree(work / run.name)
+    monkeypatch.setattr("study.sweep.views_of", lambda run: ["1x1", "1x2"])
+    kept, own = execute(run, work)["repeated"]
+    assert kept == noted
+    assert (own["equal_predictions"], own["provenance"]) == (1.0, before["provenance"])
+
+
 def test_weights_that_are_made_again_from_another_start_are_no_repeat(done, monkeypatch):
     runs, work = done
     run = list(runs.values())[-1]
