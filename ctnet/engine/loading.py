@@ -5,6 +5,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import get_all_start_methods, get_start_method
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,7 +232,7 @@ class Loader:
             collate_fn=_collate,
             pin_memory=place.device.type == "cuda",
             persistent_workers=workers > 0,  # they stay between two passes
-            worker_init_fn=partial(_follow, os.getpid()),
+            worker_init_fn=partial(_follow, None if _served() else os.getpid()),
             generator=torch.Generator(),  # so that it draws nothing from the generator that dropout uses
         )
 
@@ -261,13 +262,18 @@ class Loader:
             raise
 
 
-def _follow(trainer: int, number: int) -> None:
+def _served() -> bool:
+    """Whether a server, and not this process, is the parent of the processes that are started."""
+    return (get_start_method(allow_none=True) or get_all_start_methods()[0]) == "forkserver"
+
+
+def _follow(trainer: int | None, number: int) -> None:
     """Have a process that loads data outlive signals to its group: the one that trains saves first, then ends it.
 
     But not that one's death: torch looks for it from here on only, and would take another process for it.
     """
     signals.ignore()
-    if os.getppid() != trainer:
+    if trainer is not None and os.getppid() != trainer:
         os._exit(1)
 
 

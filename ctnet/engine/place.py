@@ -71,7 +71,13 @@ def distributed() -> Iterator[Place]:
         yield Place(device)
         return
     dist.init_process_group("nccl" if gpu else "gloo")
+    together = False
     try:
         yield Place(device, dist.get_rank(), dist.get_world_size())
+        together = True
+    except SystemExit:  # all were asked to stop
+        together = True
+        raise
     finally:
-        dist.destroy_process_group()
+        if together or not gpu:  # nccl would wait for the others, who wait for this one in a step, and hide its error
+            dist.destroy_process_group()

@@ -26,9 +26,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def build_model(recipe: Recipe, classes: list[str], notes: list[str] | None = None) -> VideoModel:
     """The recipe's network with its initial weights; how much of another network's they are is added to the notes."""
     weights = "imagenet" if recipe.init == "imagenet" else None
-    model = create_model(
-        recipe.model, len(classes), recipe.frames, weights=weights, dropout=recipe.dropout, **recipe.options
-    )
+    try:
+        model = create_model(
+            recipe.model, len(classes), recipe.frames, weights=weights, dropout=recipe.dropout, **recipe.options
+        )
+    except TypeError as error:
+        raise ValueError(f"{recipe.model} cannot have options={recipe.options}: {error}") from error
     model.classes = classes
     if recipe.init not in ("imagenet", "none"):
         note = load_init(recipe.init, model, classes)

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,7 @@ class Run:
         self.scores: Scores | None = None
         self.asked: list[int] = []  # signals that ask to stop
         self.unreadable = 0  # training videos of the epoch
-        average = get_ema_multi_avg_fn(recipe.ema)
+        average = _mean_of(recipe.ema)
         self.mean = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if recipe.ema else None
         self._resume(resume)
         self.progress.notes += [note for note in self.notes if note not in self.progress.notes]
@@ -111,7 +112,14 @@ class Run:
             raise ValueError(f"a run of one step has rate 0: raise epochs, or lower batch_size={recipe.batch_size}")
 
     def _check_places(self) -> None:
-        """Refuse to go on from different states; a process that sees another disk than the first would begin anew."""
+        """Refuse to go on from different states or on different videos.
+
+        A process that sees another disk than the first would begin anew, or count on other videos than it has.
+        """
+        names = [zlib.crc32("\n".join(clips.names).encode()) for clips in (self.train_set, self.test_set)]
+        listed = self.place.interleave(torch.tensor([names], device=self.place.device), self.place.world).tolist()
+        if any(crc != listed[0] for crc in listed):
+            raise ValueError("the processes have different videos: give all of them the same dataset, whole")
         own = torch.tensor([[self.progress.epoch, self.progress.step]], device=self.place.device)
         found = self.place.interleave(own, self.place.world).tolist()
         if any(position != found[0] for position in found):
@@ -380,6 +388,20 @@ class Run:
         """What the run reads: for each use the number of clips, and what tells them from others."""
         used = {"training clips": self.train_set, "validation clips": self.test_set}
         return {use: f"{len(clips)} ({data_identity(clips)})" for use, clips in used.items()}
+
+
+def _mean_of(decay: float) -> Callable[..., None]:
+    """The moving mean for `AveragedModel`; what is counted in whole numbers, such as indices, is taken as it is."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(means: list[Tensor], values: list[Tensor], count: Any) -> None:  # of one type
+        if means[0].is_floating_point():
+            average(means, values, count)
+        else:
+            for mean, value in zip(means, values, strict=True):
+                mean.copy_(value)
+
+    return update
 
 
 def _check_videos(videos: Mapping[str, Videos]) -> None:

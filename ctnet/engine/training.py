@@ -139,6 +139,8 @@ def train_one_epoch(run: Run, progress: bool = True) -> None:
     bar.close()
     run.seconds = time.perf_counter() - began
     run.count_unreadable()
+    if stopped := run.is_stopped(steps - 1):  # asked while the last step was saved
+        raise SystemExit(128 + stopped)
 
 
 def summary(row: dict[str, float], epochs: int) -> str:

@@ -1,4 +1,6 @@
 import multiprocessing
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -278,3 +280,28 @@ def test_an_error_in_any_process_is_one_line_with_the_name_of_the_file(error, ki
         assert str(raised.value) == message
         assert set(multiprocessing.active_children()) <= others
     assert "in pixels" in str(raised.value.__cause__)  # where it happened, for those who debug
+
+
+SERVED = """
+import multiprocessing
+from functools import partial
+import torch
+from ctnet.data import VideoDataset, eval_transform, sample_sparse
+from ctnet.engine import Place
+from ctnet.engine.loading import Loader
+from ctnet.micro import MicroSomething
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("forkserver")
+    sampler, transform = partial(sample_sparse, length=2), eval_transform(size=32, short_side=32)
+    dataset = VideoDataset(MicroSomething(None, "val", count=3), sampler, transform)
+    print(sum(len(clips) for clips, _ in Loader(dataset, [[0, 1], [2]], 1, Place(torch.device("cpu")))))
+"""
+
+
+def test_processes_that_a_server_starts_load_data_too(tmp_path):
+    """As they are started by default from Python 3.14 on."""
+    script = tmp_path / "served.py"
+    script.write_text(SERVED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr

@@ -1,5 +1,7 @@
 """Which process this is, as `torchrun` says, or the group that the caller has joined."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -38,3 +40,23 @@ def test_a_group_that_the_caller_started_is_joined(tmp_path, world):
         done = process.end(120)
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{rank} {world} {rank == 0} {(world - 1) / 2}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("gpu", "error", "left"),
+    [(True, None, 1), (True, SystemExit, 1), (True, ValueError, 0), (False, ValueError, 1)],
+)
+def test_a_process_that_fails_on_a_gpu_waits_for_nobody(gpu, error, left, monkeypatch):
+    """NCCL's end of a group waits for all processes, and the others wait for this one in a step."""
+    ended = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: ended.append(True))
+    with pytest.raises(error) if error else nullcontext(), distributed():
+        if error:
+            raise error
+    assert len(ended) == left

@@ -198,6 +198,13 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_init(tmp_path / "source.safetensors", ctnet.create_model("tsn_r50_twin", num_classes=2), ["a", "b"])
 
 
+@pytest.mark.parametrize("options", [{"sizes": "abc"}, {"sizes": 2.5}, {"blocks": 3.5}, {"dropout": 0.3}])
+def test_options_that_a_network_cannot_have_are_named(options, tiny):
+    recipe = tiny.override({"model": "ctnet_r50_twin", "options": options})
+    with pytest.raises(ValueError, match=f"options={re.escape(str(options))}|sizes|blocks"):
+        build_model(recipe, ["a", "b"])
+
+
 def test_weights_that_are_not_there_are_asked_for(tiny, tmp_path):
     """As those of the recipes for UCF101 and HMDB51, which nobody but the user has."""
     recipe = tiny.override({"init": get_recipe("ucf101").init})

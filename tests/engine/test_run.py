@@ -12,6 +12,7 @@ import torch
 from forks import Fork
 from kills import kill_at_random
 from torch.amp import GradScaler
+from torch.optim.swa_utils import AveragedModel
 from trained import losses, same, train_until, weights
 
 from ctnet.data import VideoError, load_videos
@@ -486,6 +487,16 @@ def test_the_best_epoch_is_kept_beside_the_last(tiny, tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "metrics.json").read_text())["epochs"]
     assert [row.get("kept") for row in rows] == [1, 1, None]
     assert not same(best.state_dict(), load_model(tmp_path / "model.safetensors").state_dict())
+
+
+def test_the_mean_leaves_whole_numbers_as_they_are(tiny, tmp_path):
+    """An index rounded down leads elsewhere: 0.9 of 7 and 0.1 of 7 are 6 in whole numbers."""
+    run = Run(tiny.override({"ema": 0.9}), tmp_path, Place(torch.device("cpu")), resume=False)
+    run.model.register_buffer("places", torch.arange(256))
+    run.mean = AveragedModel(run.model, multi_avg_fn=run.mean.multi_avg_fn, use_buffers=True)
+    for _ in range(3):
+        run.mean.update_parameters(run.model)
+    assert torch.equal(run.trained.places, torch.arange(256))
 
 
 @pytest.mark.parametrize("stop", [None, 5])

@@ -321,6 +321,43 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_later(number, who
     assert same(weights(tmp_path), weights(whole))
 
 
+def test_a_run_that_is_asked_to_stop_while_an_epoch_is_saved_stops_there(whole, tiny, tmp_path):
+    save = runs.Run.save
+
+    def asks(run):
+        save(run)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs.Run, "save", asks)
+        with pytest.raises(SystemExit) as stop:
+            train(tiny, tmp_path, progress=False)
+    assert stop.value.code == 128 + signal.SIGTERM
+    progress = read_about(tmp_path / "state.safetensors")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 4)
+    train(tiny, tmp_path, progress=False)
+    assert same(weights(tmp_path), weights(whole))
+
+
+def main_that_lacks_a_video():
+    """`ctnet`, of which the second of two processes sees a training video less."""
+    load = runs.load_split
+
+    def lacks(recipe, split):
+        fewer = {"train_clips": recipe.train_clips - 1} if os.environ["RANK"] == "1" else {}
+        return load(recipe.override(fewer), split)
+
+    runs.load_split = lacks
+    cli.main()
+
+
+def test_processes_that_see_different_videos_go_no_further(tiny, tmp_path):
+    """As where each machine has a copy of the dataset, and one copy is not whole."""
+    for done in side_by_side(tiny, tmp_path, tmp_path, main=main_that_lacks_a_video):
+        assert done.returncode == 2, done
+        assert "the processes have different videos: give all of them the same dataset" in done.stderr
+
+
 @pytest.fixture
 def as_data_processes_start(monkeypatch):
     """Let one of the processes that load data call a function while it starts.
