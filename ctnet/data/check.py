@@ -110,9 +110,9 @@ def check(
 
 def _noted(checked: Path, asked: dict[str, Any]) -> set[str]:
     """The videos that an interrupted check of the same kind found good; without one, its notes begin."""
-    lines = checked.read_text(errors="replace").split("\n") if checked.exists() else []
+    lines = checked.read_text(encoding="utf-8", errors="replace").split("\n") if checked.exists() else []
     if not lines or lines[0] != json.dumps(asked):
-        checked.write_text(json.dumps(asked))
+        checked.write_text(json.dumps(asked), encoding="utf-8")
         return set()
     good = set()
     for line in lines[1:]:
@@ -123,7 +123,7 @@ def _noted(checked: Path, asked: dict[str, Any]) -> set[str]:
 
 def _noting(found: Iterable[tuple[Path, str | None]], checked: Path, root: Path) -> Iterator[tuple[Path, str | None]]:
     """Note good videos as they are found: bad ones are looked at again, for somebody may mend them meanwhile."""
-    with open(checked, "a") as notes:
+    with open(checked, "a", encoding="utf-8") as notes:
         for path, reason in found:
             if reason is None:
                 notes.write(f"\n{json.dumps(str(path.relative_to(root)))}")
