@@ -17,7 +17,7 @@ from study.chapters.explorers import drawn, explorer
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.directions import directions
-from study.runs import Twin, answers, correct_by_seed, labels_of, paired, seeds_of, twins_of
+from study.runs import Twin, answers, correct_by_seed, labels_of, paired, protocol_of, seeds_of, twins_of
 from study.statistics import LEVEL, corrected, paired_difference
 
 NETWORKS = {
@@ -220,16 +220,17 @@ def lead_table(network: str, hard: Sequence[str]) -> BookTable:
     return BookTable(pd.DataFrame(rows), caption)
 
 
-def rest_table(tables: Sequence[str], without: Sequence[str]) -> BookTable:
-    """Differences between the rows of tables on MicroSomething, with and without the clips of some motions.
+def rest_table(without: Sequence[str]) -> BookTable:
+    """Differences between rows that are tested as this chapter's networks, with and without the clips of some motions.
 
     Those of more than `LARGE` points are left out.
     """
-    rows = []
+    rows, tested = [], {_tested(twin_of(network)) for network in NETWORKS}
     for direction in directions():
-        if direction.table not in tables or direction.found is None or abs(direction.found.mean) > LARGE:
+        of_rows = (twins_of(direction.table).get((row, direction.column)) for row in direction.subject.split(" > "))
+        twins = [twin for twin in of_rows if twin and _tested(twin) in tested]
+        if direction.found is None or abs(direction.found.mean) > LARGE or len(twins) < 2:
             continue
-        twins = [twins_of(direction.table)[row, direction.column] for row in direction.subject.split(" > ")]
         right, rest = paired(twins), ~_is_of(without, twins[0])
         assert right, "the direction has been found"
         found = paired_difference(*(each[:, rest] for each in right))
@@ -243,6 +244,12 @@ def rest_table(tables: Sequence[str], without: Sequence[str]) -> BookTable:
     note = f"Differences of more than {LARGE:g} points are left out."
     caption = "What is left of differences. The 95 % intervals are not corrected for their number, and give no verdict."
     return BookTable(pd.DataFrame(rows), caption, notes=[note])
+
+
+def _tested(twin: Twin) -> tuple[int, str, int | None, float | None]:
+    """The protocol that a twin follows, and the clips that it is tested on."""
+    recipe = twin.runs[0].recipe
+    return protocol_of(twin.row.table), recipe.dataset, recipe.val_clips, recipe.difficulty
 
 
 def _is_of(motions: Sequence[str], twin: Twin) -> NDArray[np.bool_]:
