@@ -186,9 +186,10 @@ def load_init(path: PathLike, model: VideoModel, classes: Sequence[str]) -> str:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is damaged, or shares less than half of its weights with the model.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path} to start from: give init=FILE of a run before, or init=none")
-    tensors, about = read_tensors(path)
+    try:
+        tensors, about = read_tensors(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} to start from: give init=FILE of a run before, or init=none") from error
     tensors = _weights(tensors, about)
     ours = model.state_dict()
     known = {name: tensor for name, tensor in tensors.items() if name in ours and tensor.shape == ours[name].shape}

@@ -174,6 +174,15 @@ def data_identity(scored: Scores | VideoDataset) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
+def check_same_videos(dataset: VideoDataset, place: Place) -> None:
+    """Raise ValueError when processes that share out a dataset have different videos: they would count on others'."""
+    if place.world == 1:
+        return
+    own = torch.tensor([[int(data_identity(dataset)[:15], 16)]], device=place.device)
+    if len(set(place.interleave(own, place.world).flatten().tolist())) > 1:
+        raise ValueError("the processes have different videos: give all of them the same dataset, whole")
+
+
 def check_average(average: str) -> None:
     """Raise ValueError unless views can be averaged so."""
     if average not in get_args(Average):
@@ -205,10 +214,12 @@ def evaluate(
         progress: show a bar.
 
     Raises:
-        ValueError: when the model scores another number of classes, or the average is not known.
+        ValueError: when the model scores another number of classes, the average is not known, or the processes have
+            different videos.
     """
     check_average(average)
     place = place or Place(next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
+    check_same_videos(dataset, place)
     mine = range(len(dataset))[place.rank :: place.world]
     first = dataset[0][0] if len(dataset) else None
     views = len(first) if first is not None and first.dim() == 5 else 1

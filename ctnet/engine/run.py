@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +26,7 @@ from ctnet.engine.checkpoint import (
     save_model,
     write_tensors,
 )
-from ctnet.engine.evaluation import Scores, data_identity, evaluate
+from ctnet.engine.evaluation import Scores, check_same_videos, data_identity, evaluate
 from ctnet.engine.loading import Batches, Loader, eval_data, load_split, train_data
 from ctnet.engine.optimizers import build_optimizer
 from ctnet.engine.place import Place
@@ -112,14 +111,9 @@ class Run:
             raise ValueError(f"a run of one step has rate 0: raise epochs, or lower batch_size={recipe.batch_size}")
 
     def _check_places(self) -> None:
-        """Refuse to go on from different states or on different videos.
-
-        A process that sees another disk than the first would begin anew, or count on other videos than it has.
-        """
-        names = [zlib.crc32("\n".join(clips.names).encode()) for clips in (self.train_set, self.test_set)]
-        listed = self.place.interleave(torch.tensor([names], device=self.place.device), self.place.world).tolist()
-        if any(crc != listed[0] for crc in listed):
-            raise ValueError("the processes have different videos: give all of them the same dataset, whole")
+        """Refuse to go on from different states; a process that sees another disk than the first would begin anew."""
+        for clips in (self.train_set, self.test_set):
+            check_same_videos(clips, self.place)
         own = torch.tensor([[self.progress.epoch, self.progress.step]], device=self.place.device)
         found = self.place.interleave(own, self.place.world).tolist()
         if any(position != found[0] for position in found):

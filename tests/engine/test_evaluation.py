@@ -4,6 +4,7 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 import torch
+from forks import Fork
 
 import ctnet
 from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse, get_recipe, predict
@@ -176,3 +177,20 @@ def test_a_video_that_is_not_there_is_named_whichever_it_is(tmp_path):
             predict(model, recipe, [tmp_path / name for name in names])
     with pytest.raises(ValueError, match="name a video"):
         predict(model, recipe, [])
+
+
+def scores_in_two(file, rank, recipe):
+    """Score the clips of a process which has one less than the first."""
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=2)
+    model = ctnet.create_model("tsn_r50_twin", num_classes=24)
+    evaluate(
+        model,
+        eval_data(recipe.override({"val_clips": recipe.val_clips - rank}), model),
+        Place(torch.device("cpu"), rank, 2),
+    )
+
+
+def test_processes_with_different_videos_join_no_scores(tiny, tmp_path):
+    """Row i of process r would be taken for a video that only the first has there."""
+    for process in [Fork(scores_in_two, tmp_path / "group", rank, tiny) for rank in range(2)]:
+        assert "the processes have different videos" in process.end(120).stderr

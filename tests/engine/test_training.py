@@ -339,20 +339,17 @@ def test_a_run_that_is_asked_to_stop_while_an_epoch_is_saved_stops_there(whole, 
     assert same(weights(tmp_path), weights(whole))
 
 
-def main_that_lacks_a_video():
-    """`ctnet`, of which the second of two processes sees a training video less."""
-    load = runs.load_split
-
-    def lacks(recipe, split):
-        fewer = {"train_clips": recipe.train_clips - 1} if os.environ["RANK"] == "1" else {}
-        return load(recipe.override(fewer), split)
-
-    runs.load_split = lacks
-    cli.main()
-
-
-def test_processes_that_see_different_videos_go_no_further(tiny, tmp_path):
+@pytest.mark.parametrize("field", ["train_clips", "val_clips"])
+def test_processes_that_see_different_videos_go_no_further(field, tiny, tmp_path):
     """As where each machine has a copy of the dataset, and one copy is not whole."""
+
+    def main_that_lacks_a_video():
+        fewer = {field: getattr(tiny, field) - (os.environ["RANK"] == "1")}
+        read = {name: getattr(runs, name) for name in ("load_split", "eval_data")}
+        runs.load_split = lambda recipe, *more: read["load_split"](recipe.override(fewer), *more)
+        runs.eval_data = lambda recipe, *more, **named: read["eval_data"](recipe.override(fewer), *more, **named)
+        cli.main()
+
     for done in side_by_side(tiny, tmp_path, tmp_path, main=main_that_lacks_a_video):
         assert done.returncode == 2, done
         assert "the processes have different videos: give all of them the same dataset" in done.stderr
