@@ -144,21 +144,20 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         _NARROW: (by_table, 1.0),
         "a margin of 3 points": (by_table, 3.0),
     }
-    rows, alike = [], []
-    for rule, (groups, margin) in rules.items():
-        found = [
-            (direction, verdict)
-            for group in groups
-            for direction, verdict in zip(
-                group, decide([d.found if d.is_complete else None for d in group], margin), strict=True
-            )
-        ]
-        counts = Counter(verdict for _, verdict in found)
-        rows.append({"Rule": rule} | {verdict: str(counts[verdict]) for verdict in DECIDED})
-        if rule == _NARROW:
-            alike = [f"{d.label}, {named(d.table)}" for d, verdict in found if verdict == "equivalent"]
+    found = {
+        rule: [decided for group in groups for decided in zip(group, _verdicts(group, margin), strict=True)]
+        for rule, (groups, margin) in rules.items()
+    }
+    counts = {rule: Counter(verdict for _, verdict in decided) for rule, decided in found.items()}
+    rows = [{"Rule": rule} | {verdict: str(counts[rule][verdict]) for verdict in DECIDED} for rule in rules]
+    alike = [f"{asked.label}, {named(asked.table)}" for asked, verdict in found[_NARROW] if verdict == "equivalent"]
     caption = f"Verdicts on the {run} directions that are run, by other rules."
     return BookTable(pd.DataFrame(rows), caption, notes=[f"Equivalent by {_NARROW}: {'; '.join(alike) or 'none'}."])
+
+
+def _verdicts(asked: Sequence[Direction], margin: float) -> list[str]:
+    """On directions that are corrected together; "" for those that are not run."""
+    return decide([direction.found if direction.is_complete else None for direction in asked], margin)
 
 
 def take_offs() -> pd.DataFrame:
@@ -245,8 +244,8 @@ def _machine(made: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         return SAME
     hardware = made["hardware"]
     if kernels := hardware.get("kernels"):
-        named = kernels.get("ONEDNN_MAX_CPU_ISA", ", ".join(kernels.values()))
-        return f"kernels for {named.replace('SSE41', 'SSE4.1')}"
+        vectors = kernels.get("ONEDNN_MAX_CPU_ISA", ", ".join(kernels.values()))
+        return f"kernels for {vectors.replace('SSE41', 'SSE4.1')}"
     if "vectors" in hardware:
         return f"{hardware['cpu']}, {made['device']}, {hardware['vectors'].replace('AVX512', 'AVX-512')}"
     return UNTOLD if hardware["cpu"] == before["hardware"]["cpu"] else f"{hardware['cpu']}, {made['device']}"
