@@ -95,8 +95,8 @@ def paired_difference(one: ArrayLike, other: ArrayLike) -> Difference:
 def difference_of_differences(first: Difference, second: Difference) -> Difference:
     """How much larger the first difference is than the second, which is of other runs on other clips.
 
-    Where both have as many pairs of runs these are paired by seed, since a seed draws the same in both. What clips add
-    to the variance adds up, as all does where the numbers differ.
+    Where both have as many pairs of runs these are paired by seed, since a seed draws the same weights to begin from.
+    What clips add to the variance adds up, as all does where the numbers differ.
     """
     variance = first.error**2 + second.error**2
     if len(first.by_seed) == len(second.by_seed) >= 2:
