@@ -1,12 +1,14 @@
 """Tables and figures of twins show what runs have left, and say what was not run."""
 
+import numpy as np
 import pytest
 
 from study.chapters.accuracy import direction_table, directions_of, twin_table
 from study.chapters.verdicts import named
 from study.directions import directions
 from study.paper import table
-from study.runs import correct_by_seed, trained_tables, twins_of
+from study.runs import correct_by_seed, paired, trained_tables, twins_of
+from study.statistics import paired_difference
 
 
 @pytest.fixture
@@ -81,3 +83,15 @@ def test_what_table_7_says_of_how_far_seeds_lie_apart_holds(name, column, apart)
     twins = [twin for (_, of), twin in twins_of(name).items() if of == column]
     found = [[100 * right.mean() for right in correct_by_seed(twin).values()] for twin in twins]
     assert max(max(tops) - min(tops) for tops in found) == pytest.approx(apart, abs=0.05)
+
+
+def test_what_table_6_says_beyond_its_verdicts_holds():
+    """How far the ensembles are above 8 frames, the best of single twins, and the lowest seed of 16 frames."""
+    twins = {row: twin for (row, _), twin in twins_of("6").items()}
+    four, two, single = paired([twins[row] for row in ("8-12-16-24-x1x1", "8-16", "8")])
+    for ensemble, told in ((four, (2.2, 1.2, 3.1)), (two, (1.5, 0.7, 2.3))):
+        found = paired_difference(ensemble, single)
+        assert (found.mean, found.low, found.high) == pytest.approx(told, abs=0.05)
+    tops = {row: [100 * right.mean() for right in correct_by_seed(twin).values()] for row, twin in twins.items()}
+    assert max(("8", "12", "16", "24"), key=lambda row: np.mean(tops[row])) == "8"
+    assert min(tops["16"]) == pytest.approx(87.4, abs=0.05)
