@@ -176,6 +176,23 @@ class CostOrder:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class SecondLook:
+    """More seeds for orders that a table's own number left open, named before the first of these runs.
+
+    Attributes:
+        seeds: that the rows of these orders are trained with, the first ones included.
+        orders: column -> pairs of rows, some of the table's.
+    """
+
+    seeds: int
+    orders: Mapping[str, Sequence[tuple[str, str]]]
+
+    def has(self, row: str, column: str) -> bool:
+        """Whether a row is trained with more seeds in a column."""
+        return any(row in pair for pair in self.orders.get(column, ()))
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table of the paper, as `results/published` declares it.
@@ -189,6 +206,7 @@ class Table:
         orders: column, or measure -> pairs of rows of which the paper says that the first is better.
         leads: what it says of several orders together.
         costs: what it says of how the cost moves from row to row.
+        second_look: which orders are given more seeds.
     """
 
     id: str
@@ -201,6 +219,7 @@ class Table:
     orders: Mapping[str, list[tuple[str, str]]]
     leads: Sequence[Lead] = ()
     costs: CostOrder | None = None
+    second_look: SecondLook | None = None
 
     @cached_property
     def printed(self) -> pd.DataFrame:
@@ -239,7 +258,7 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     try:
         if other := name.partition("-")[2]:
             kept = {"table": name, "claim": "", "orders": {}, "leads": []}
-            content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
+            content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs", "second_look")} | kept
             content |= content["others"][other]
         return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -259,6 +278,7 @@ def _declared(
     orders: dict[str, list[list[str]]] | None = None,
     leads: list[dict[str, Any]] | None = None,
     costs: dict[str, Any] | None = None,
+    second_look: dict[str, Any] | None = None,
     others: dict[str, dict[str, Any]] | None = None,
 ) -> Table:
     about = {name: Column(**told) for name, told in columns.items()}
@@ -267,13 +287,22 @@ def _declared(
         raise ValueError("two rows have one id")
     if wrong := [name for name, row in found.items() if row.printed.keys() != about.keys()]:
         raise ValueError(f"rows print other columns than the table has: {', '.join(wrong)}")
-    pairs = {column: [(a, b) for a, b in listed] for column, listed in (orders or {}).items()}
+    pairs = _pairs(orders or {})
+    again = SecondLook(second_look["seeds"], _pairs(second_look["orders"])) if second_look else None
+    if again and any(pair not in pairs.get(column, ()) for column, listed in again.orders.items() for pair in listed):
+        raise ValueError("the second look names orders that the table does not have")
+    if again and again.seeds <= seeds:
+        raise ValueError(f"the second look takes more seeds than {seeds}, got {again.seeds}")
     order = CostOrder(**costs) if costs else None
     compared = [*(pair for listed in pairs.values() for pair in listed), *(order.dearer if order else ())]
     if unknown := {row for pair in compared for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
     together = [Lead(**told) for told in leads or ()]
-    return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together, order)
+    return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together, order, again)
+
+
+def _pairs(orders: dict[str, list[list[str]]]) -> dict[str, list[tuple[str, str]]]:
+    return {column: [(better, worse) for better, worse in listed] for column, listed in orders.items()}
 
 
 def _row(

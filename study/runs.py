@@ -5,7 +5,7 @@ options, other backbone, other clips. What all rows of a table share is in one o
 before any two rows were compared by them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -190,8 +190,14 @@ def protocol_of(name: str) -> int:
 
 
 def seeds_of(name: str) -> range:
-    """The seeds that a table's rows are trained with."""
+    """The seeds that all rows of a table are trained with."""
     return range(table(name).seeds)
+
+
+def all_seeds_of(twin: Twin) -> range:
+    """The seeds that a twin is trained with: its table's, and those of a second look at one of its orders."""
+    again = table(twin.row.table).second_look
+    return range(again.seeds) if again and again.has(twin.row.id, twin.column) else seeds_of(twin.row.table)
 
 
 def all_twins() -> list[Twin]:
@@ -214,15 +220,16 @@ def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[s
     known = trained_tables()
     if unknown := [name for name in tables or () if name not in (*known, TRIALS)]:
         raise ValueError(f"no twins are trained for {', '.join(unknown)}; there are some for {', '.join(known)}")
-    most = max((len(seeds_of(name)) for name in tables or known), default=0)
+    twins = {name: list(twins_of(name).values()) for name in tables or known}
+    most = max((len(all_seeds_of(twin)) for listed in twins.values() for twin in listed), default=0)
     if seeds and seeds > most:
         raise ValueError(f"no verdict reads more than {most} seeds of these tables, and {seeds} were asked for")
     return with_starts(
         run.seeded(seed)
         for name in tables or sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
         for seed in range(seeds or most)
-        if seed in seeds_of(name)
-        for twin in twins_of(name).values()
+        for twin in twins[name]
+        if seed in all_seeds_of(twin)
         for run in twin.runs
     )
 
@@ -316,18 +323,18 @@ def correct(twin: Twin, seed: int) -> NDArray[np.bool_] | None:
     return None if found is None else found[0] == found[1]
 
 
-def correct_by_seed(twin: Twin) -> dict[int, NDArray[np.bool_]]:
-    """`correct` for every seed of the table that was run."""
-    found = {seed: correct(twin, seed) for seed in seeds_of(twin.row.table)}
+def correct_by_seed(twin: Twin, seeds: Sequence[int] | None = None) -> dict[int, NDArray[np.bool_]]:
+    """`correct` for every seed that was run, of some; of the table's unless given."""
+    found = {seed: correct(twin, seed) for seed in (seeds_of(twin.row.table) if seeds is None else seeds)}
     return {seed: right for seed, right in found.items() if right is not None}
 
 
-def paired(twins: list[Twin]) -> list[NDArray[np.bool_]] | None:
-    """For each of some twins whether it was right, (seeds, clips), with the seeds that all were run with.
+def paired(twins: list[Twin], seeds: Sequence[int] | None = None) -> list[NDArray[np.bool_]] | None:
+    """For each of some twins whether it was right, (seeds, clips), with the seeds that all were run with, of some.
 
-    None when these are fewer than two.
+    These are the tables' unless given. None when fewer than two were run.
     """
-    found = [correct_by_seed(twin) for twin in twins]
+    found = [correct_by_seed(twin, seeds) for twin in twins]
     seeds = sorted(set.intersection(*(set(right) for right in found)))
     _check_alike([run.seeded(seed) for twin in twins for run in twin.runs for seed in seeds])
     return [np.stack([right[seed] for seed in seeds]) for right in found] if len(seeds) >= 2 else None
