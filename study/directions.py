@@ -1,6 +1,6 @@
 """Directions: what the paper says is better than what, held against trained twins."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -18,17 +18,20 @@ from study.statistics import (
     LEVEL,
     MARGIN,
     Difference,
-    corrected,
-    decide,
+    decide_in_looks,
     difference_of_differences,
     paired_difference,
 )
 from study.store import read, results_dir, stamp
 
-_RULE = (
-    "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions; "
-    f"equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points"
-)
+_RULES = {
+    1: "the 95 % interval of the {} excludes 0, and p < 5 % after Holm's correction over the table's directions; "
+    f"equivalent if not, and its 90 % interval lies within ±{MARGIN:g} points",
+    2: "open after the table's own seeds; with more, p of the {} < 2.5 % after Holm's correction over the directions "
+    "that these neither supported nor contradicted; equivalent if not, and its 95 % interval lies within "
+    f"±{MARGIN:g} points",
+}
+"""Of verdicts, by the look that decided."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,11 @@ class Direction:
         is_complete: whether that is of all seeds. Fewer tell where a difference tends, and may still turn.
         files: under `results`, that it is measured on.
         compared: what the interval is of.
-        tested: directions of the table.
-        p: corrected for all that is tested on the table.
+        look: 1, or 2 where more seeds were looked at; all above and below is then of these.
+        tested: directions of the table; in a second look, those that the first neither supported nor contradicted.
+        p: corrected for all that is tested together, and doubled in a second look.
         verdict: likewise.
+        before: the twins' difference in the first look, where this is a second.
     """
 
     table: str
@@ -61,9 +66,11 @@ class Direction:
     is_complete: bool
     files: tuple[str, ...]
     compared: str = "paired difference"
+    look: int = 1
     tested: int = 1
     p: float = 1.0
     verdict: str = ""
+    before: Difference | None = None
 
     @property
     def id(self) -> str:
@@ -73,7 +80,7 @@ class Direction:
     @property
     def visible(self) -> float:
         """The smallest true difference that it could have shown, as the first of its table, with 80 % power."""
-        return self.found.detectable(LEVEL / self.tested) if self.found else float("nan")
+        return self.found.detectable(LEVEL / self.look / self.tested) if self.found else float("nan")
 
     @property
     def tendency(self) -> str:
@@ -94,28 +101,51 @@ def directions() -> list[Direction]:
 
 @lru_cache(maxsize=2)
 def _directions(files: tuple[tuple[Path, tuple[int, int, int]], ...]) -> list[Direction]:
-    decided: list[Direction] = []
-    for _, group in groupby(_asked(), key=lambda direction: direction.table):
-        together = list(group)
-        found = [d.found if d.is_complete else None for d in together]
-        decided += [
-            replace(d, tested=len(together), p=p, verdict=verdict or ("under way" if d.found else "not run yet"))
-            for d, p, verdict in zip(together, corrected(found), decide(found), strict=True)
-        ]
+    return [
+        decided for _, group in groupby(_asked(), key=lambda looks: looks[0].table) for decided in _decided(list(group))
+    ]
+
+
+def _decided(asked: list[tuple[Direction, Direction | None]]) -> list[Direction]:
+    """The directions of a table with their verdicts, of the look that decided."""
+    first, second = ([_whole(direction) for direction in look] for look in zip(*asked, strict=True))
+    decided = []
+    for (own, more), made in zip(asked, decide_in_looks(first, second), strict=True):
+        verdict = made.verdict or ("under way" if own.found else "not run yet")
+        seen = replace(more, look=2, before=own.found) if more and made.look == 2 else own
+        decided.append(replace(seen, tested=made.tested, p=made.p, verdict=verdict))
     return decided
 
 
-def _asked() -> Iterator[Direction]:
+def _whole(direction: Direction | None) -> Difference | None:
+    """What a direction shows once all its seeds are there."""
+    return direction.found if direction and direction.is_complete else None
+
+
+def decide_together(asked: Sequence[Direction], margin: float = MARGIN) -> list[str]:
+    """The verdicts on directions if they were corrected together, or had another margin; "" for what is not run."""
+    first = [direction.before or _whole(direction) for direction in asked]
+    second = [direction.found if direction.before else None for direction in asked]
+    return [made.verdict for made in decide_in_looks(first, second, margin)]
+
+
+def _asked() -> Iterator[tuple[Direction, Direction | None]]:
+    """Every direction, and with the seeds of a second look where it is given one."""
     for name in trained_tables():
         declared = table(name)
         for column, pairs in declared.orders.items():
             for pair in pairs:
                 better, worse = (declared.rows[row] for row in pair)
-                yield _saliency(column, better, worse) if name == "fig3" else _accuracy(column, better, worse)
-        yield from (_smaller_lead(name, lead) for lead in declared.leads)
+                if name == "fig3":
+                    yield _saliency(column, better, worse), None
+                else:
+                    again = declared.second_look if pair in declared.asked_again(column) else None
+                    own = _accuracy(column, better, worse, seeds_of(name))
+                    yield own, _accuracy(column, better, worse, range(again.seeds)) if again else None
+        yield from ((_smaller_lead(name, lead), None) for lead in declared.leads)
 
 
-def _accuracy(column: str, better: Row, worse: Row) -> Direction:
+def _accuracy(column: str, better: Row, worse: Row, seeds: Sequence[int]) -> Direction:
     """One row of a table is more accurate than another in one column."""
     name, about = better.table, table(better.table)
     twins = [twins_of(name)[row.id, column] for row in (better, worse)]
@@ -130,17 +160,17 @@ def _accuracy(column: str, better: Row, worse: Row) -> Direction:
         " − ".join(names) + (f" ({several})" if several else shared),
         f"Table {name}: accuracy is higher with {names[0]} than with {names[1]}{where}",
         None if None in values else round(float(values[0] - values[1]), 1),
-        *_difference(twins, lambda right: right[1]),
-        _files(twins),
+        *_difference(twins, lambda right: right[1], seeds),
+        _files(twins, seeds),
     )
 
 
 def _difference(
-    twins: list[Twin], rest: Callable[[list[NDArray[Any]]], NDArray[Any]]
+    twins: list[Twin], rest: Callable[[list[NDArray[Any]]], NDArray[Any]], seeds: Sequence[int]
 ) -> tuple[Difference | None, bool]:
     """How much more accurate the first of some twins is than what `rest` makes of all; whether with all seeds."""
-    right = paired(twins)
-    whole = right is not None and len(right[0]) == len(seeds_of(twins[0].row.table))
+    right = paired(twins, seeds)
+    whole = right is not None and len(right[0]) == len(seeds)
     return paired_difference(right[0], rest(right)) if right else None, whole
 
 
@@ -156,7 +186,10 @@ def _smaller_lead(name: str, lead: Lead) -> Direction:
     """A row leads the mean of others by less in one place than in another, as appendix A.5 says of Mini-Kinetics."""
     rows, places = (lead.row, *lead.over), (lead.larger, lead.smaller)
     twins = [[twins_of(of)[row, column] for row in rows] for of, column in places]
-    (larger, whole), (smaller, also) = (_difference(each, lambda right: np.mean(right[1:], axis=0)) for each in twins)
+    (larger, whole), (smaller, also) = (
+        _difference(each, lambda right: np.mean(right[1:], axis=0), seeds_of(of))
+        for each, (of, _) in zip(twins, places, strict=True)
+    )
     printed = [[table(of).rows[row].printed[column] for row in rows] for of, column in places]
     first, second = (own - float(np.mean(others)) for own, *others in printed)
     return Direction(
@@ -168,14 +201,14 @@ def _smaller_lead(name: str, lead: Lead) -> Direction:
         round(first - second, 1),
         difference_of_differences(larger, smaller) if larger and smaller else None,
         whole and also,
-        _files(twins[0] + twins[1]),
+        tuple(file for each, (of, _) in zip(twins, places, strict=True) for file in _files(each, seeds_of(of))),
         compared="difference of the two leads",
     )
 
 
-def _files(twins: list[Twin]) -> tuple[str, ...]:
-    """The files of some twins' runs, and of their ensembles, for all seeds of their tables."""
-    seeded = [(twin, seed) for twin in twins for seed in seeds_of(twin.row.table)]
+def _files(twins: list[Twin], seeds: Sequence[int]) -> tuple[str, ...]:
+    """The files of some twins' runs, and of their ensembles, for some seeds."""
+    seeded = [(twin, seed) for twin in twins for seed in seeds]
     names = [name for twin, seed in seeded for name in twin.names(seed)]
     names += [run.seeded(seed).name for twin, seed in seeded if twin.fused for run in twin.runs]
     return tuple(dict.fromkeys(map(run_file, names)))
@@ -229,7 +262,7 @@ def direction_claims() -> Iterator[Claim]:
             direction.published,
             direction.found and _as_data(direction.found),
             direction.verdict,
-            rule=_RULE.format(direction.compared),
+            rule=_RULES[direction.look].format(direction.compared),
             evidence=tuple(file for file in direction.files if read(file)),
         )
         shares = same.table != direction.table

@@ -188,10 +188,6 @@ class SecondLook:
     seeds: int
     orders: Mapping[str, Sequence[tuple[str, str]]]
 
-    def has(self, row: str, column: str) -> bool:
-        """Whether a row is trained with more seeds in a column."""
-        return any(row in pair for pair in self.orders.get(column, ()))
-
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -227,6 +223,10 @@ class Table:
         frame = pd.DataFrame([row.printed for row in self.rows.values()], list(self.rows), dtype=object)
         return frame.where(frame.notna(), None)
 
+    def asked_again(self, column: str) -> Sequence[tuple[str, str]]:
+        """The orders of a column that have a second look."""
+        return self.second_look.orders.get(column, ()) if self.second_look else ()
+
     @property
     def accuracies(self) -> dict[str, Column]:
         """The columns of accuracies."""
@@ -257,8 +257,8 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
         if other := name.partition("-")[2]:
-            kept = {"table": name, "claim": "", "orders": {}, "leads": []}
-            content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs", "second_look")} | kept
+            kept = {"table": name, "claim": "", "orders": {}, "leads": [], "second_look": None}
+            content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
             content |= content["others"][other]
         return _declared(**content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from study.statistics import MARGIN, decide, paired_difference
+from study.statistics import MARGIN, decide_in_looks, paired_difference
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,14 @@ class Plan:
         clips: that each run is tested on.
         deviation: standard deviation of accuracy from seed to seed of one row, in points.
         hard: how much clips differ in difficulty, which all runs share: its standard deviation on the probit scale.
+        later: runs of each row in a second look at all orders that are open, the first ones included; 0 without one.
     """
 
     seeds: int
     clips: int
     deviation: float
     hard: float = 1.0
+    later: int = 0
 
 
 def simulate(
@@ -41,21 +43,28 @@ def simulate(
         seed: of everything random.
 
     Returns:
-        For each order the verdicts of `study.statistics.decide` and their numbers.
+        For each order the verdicts of `study.statistics.decide_in_looks` and their numbers.
     """
     rng = np.random.default_rng(seed)
     counts: list[Counter[str]] = [Counter() for _ in orders]
     for _ in range(studies):
         right = _runs(rng, plan, np.asarray(accuracies))
-        found = [paired_difference(right[better], right[worse]) for better, worse in orders]
-        for count, verdict in zip(counts, decide(found, MARGIN), strict=True):
-            count[verdict] += 1
+        first, second = (
+            [
+                paired_difference(right[better, :seeds], right[worse, :seeds]) if seeds else None
+                for better, worse in orders
+            ]
+            for seeds in (plan.seeds, plan.later)
+        )
+        for count, decision in zip(counts, decide_in_looks(first, second, MARGIN), strict=True):
+            count[decision.verdict] += 1
     return counts
 
 
 def _runs(rng: np.random.Generator, plan: Plan, accuracies: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether each row's runs are right on the clips, (rows, seeds, clips)."""
-    of_seeds = accuracies[:, None, None] + plan.deviation * rng.standard_normal((len(accuracies), plan.seeds, 1))
+    shape = len(accuracies), max(plan.seeds, plan.later), 1
+    of_seeds = accuracies[:, None, None] + plan.deviation * rng.standard_normal(shape)
     own = ndtri((of_seeds / 100).clip(0.001, 0.999)) * np.hypot(1, plan.hard)  # so that clips leave the mean as it is
     chance = ndtr(own + plan.hard * rng.standard_normal((1, 1, plan.clips)))
     drawn: NDArray[np.bool_] = rng.random(chance.shape) < chance

@@ -196,8 +196,9 @@ def seeds_of(name: str) -> range:
 
 def all_seeds_of(twin: Twin) -> range:
     """The seeds that a twin is trained with: its table's, and those of a second look at one of its orders."""
-    again = table(twin.row.table).second_look
-    return range(again.seeds) if again and again.has(twin.row.id, twin.column) else seeds_of(twin.row.table)
+    about = table(twin.row.table)
+    again = any(twin.row.id in pair for pair in about.asked_again(twin.column))
+    return range(about.second_look.seeds) if about.second_look and again else seeds_of(about.id)
 
 
 def all_twins() -> list[Twin]:

@@ -52,11 +52,11 @@ class Difference:
         reach = _quantile(0.1, self.seeds - 1) * self.error
         return self.mean - reach, self.mean + reach
 
-    def is_within(self, margin: float) -> bool:
-        """Whether the true difference is shown to be smaller than a margin, either way: two one-sided tests at 5 %
-        (Schuirmann, 1987)."""
-        low, high = self.likely
-        return -margin < low and high < margin
+    def is_within(self, margin: float, level: float = LEVEL) -> bool:
+        """Whether the true difference is shown to be smaller than a margin, either way: two one-sided tests at a level
+        each (Schuirmann, 1987)."""
+        reach = _quantile(2 * level, self.seeds - 1) * self.error
+        return -margin < self.mean - reach and self.mean + reach < margin
 
     def detectable(self, level: float = 0.05) -> float:
         """The smallest true difference that such a comparison finds four times out of five, at a level of p."""
@@ -113,7 +113,7 @@ def mean_accuracy(correct: ArrayLike) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
 
 
-def decide(found: Sequence[Difference | None], margin: float = MARGIN) -> list[str]:
+def decide(found: Sequence[Difference | None], margin: float = MARGIN, level: float = LEVEL) -> list[str]:
     """The verdicts on all differences that a table claims to be positive.
 
     A difference is "supported" or "contradicted", by its sign, when p < 5 % after Holm's correction over the table.
@@ -123,8 +123,52 @@ def decide(found: Sequence[Difference | None], margin: float = MARGIN) -> list[s
         found: None for what is not known yet. It counts in the correction: what is supported or contradicted stays so
             when more is known, and what is neither may become it.
         margin: in points.
+        level: in the place of 5 %; the interval is then the one that leaves out twice as much.
     """
-    return ["" if one is None else _verdict(one, p, margin) for one, p in zip(found, corrected(found), strict=True)]
+    known = zip(found, corrected(found), strict=True)
+    return ["" if one is None else _verdict(one, p, margin, level) for one, p in known]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is made of a difference.
+
+    Attributes:
+        verdict: of `decide`; "" of what is not known.
+        p: corrected for all that is tested together, and for there being a second look where it is of that.
+        look: 1, or 2 where more seeds decided.
+        tested: differences that were tested together.
+    """
+
+    verdict: str
+    p: float
+    look: int
+    tested: int
+
+
+def decide_in_looks(
+    first: Sequence[Difference | None], second: Sequence[Difference | None], margin: float = MARGIN
+) -> list[Decision]:
+    """What `decide` says of a table; and once more, at half the level, of what is inconclusive and was given seeds.
+
+    The second look corrects for every difference that the first left neither supported nor contradicted: if the first
+    was wrong of none, all that are truly zero are among these. So both looks together are wrong of even one with a
+    probability of at most 5 + 2.5 %.
+
+    Args:
+        first: by the table's own seeds; None for what is not known yet.
+        second: by these and more; None where there are no more.
+        margin: in points.
+    """
+    once = zip(decide(first, margin), corrected(first), strict=True)
+    decided = [Decision(verdict, p, 1, len(first)) for verdict, p in once]
+    left = [place for place, found in enumerate(decided) if found.verdict not in ("supported", "contradicted")]
+    again = [second[place] if decided[place].verdict == "inconclusive" else None for place in left]
+    twice = zip(left, decide(again, margin, LEVEL / 2), corrected(again), strict=True)
+    for place, verdict, p in twice:
+        if verdict:
+            decided[place] = Decision(verdict, min(1.0, 2 * p), 2, len(left))
+    return decided
 
 
 def corrected(found: Sequence[Difference | None]) -> list[float]:
@@ -132,10 +176,10 @@ def corrected(found: Sequence[Difference | None]) -> list[float]:
     return holm([one.p if one else 1.0 for one in found])
 
 
-def _verdict(found: Difference, adjusted_p: float, margin: float) -> str:
-    if adjusted_p < LEVEL:
+def _verdict(found: Difference, adjusted_p: float, margin: float, level: float) -> str:
+    if adjusted_p < level:
         return "supported" if found.mean > 0 else "contradicted"
-    return "equivalent" if found.is_within(margin) else "inconclusive"
+    return "equivalent" if found.is_within(margin, level) else "inconclusive"
 
 
 def _quantile(p: float, freedom: int) -> float:

@@ -10,10 +10,9 @@ from study.chapters.diagrams import draw_tensorization
 from study.chapters.explorers import drawn, receptive_fields
 from study.chapters.verdicts import ANSWERS, verdict_bar
 from study.claims import HOLDS, Claim
-from study.directions import directions
+from study.directions import decide_together, directions
 from study.paper import text_claims
 from study.runs import outcome, runs_of
-from study.statistics import decide
 
 
 def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
@@ -28,7 +27,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
     theirs = [claim for claim in costs if "other method" in claim.topics]
     names = {claim.id for claim in kinds["direction"]}
     ordered = Counter(claim.verdict for claim in kinds["direction"])
-    strictly = Counter(decide([asked.found if asked.is_complete else None for asked in directions()]))
+    strictly = Counter(decide_together(directions()))
     return {
         "own": len(own),
         "own_held": _held(own),

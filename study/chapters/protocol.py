@@ -16,7 +16,7 @@ from ctnet.micro.drawing import MOTIONS
 from study.chapters.markup import BookTable
 from study.chapters.style import COLORS, WIDTH, BookFigure
 from study.chapters.verdicts import named
-from study.directions import Direction
+from study.directions import Direction, decide_together
 from study.paper import Network, table
 from study.power import Plan, simulate
 from study.runs import (
@@ -32,7 +32,7 @@ from study.runs import (
     twin_run,
     twins_of,
 )
-from study.statistics import MARGIN, decide
+from study.statistics import MARGIN
 from study.store import decode, kind_of_machine, read, results_dir
 
 DECIDED = ("supported", "contradicted", "equivalent", "inconclusive")
@@ -145,7 +145,7 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
         "a margin of 3 points": (by_table, 3.0),
     }
     found = {
-        rule: [decided for group in groups for decided in zip(group, _verdicts(group, margin), strict=True)]
+        rule: [decided for group in groups for decided in zip(group, decide_together(group, margin), strict=True)]
         for rule, (groups, margin) in rules.items()
     }
     counts = {rule: Counter(verdict for _, verdict in decided) for rule, decided in found.items()}
@@ -153,11 +153,6 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
     alike = [f"{asked.label}, {named(asked.table)}" for asked, verdict in found[_NARROW] if verdict == "equivalent"]
     caption = f"Verdicts on the {run} directions that are run, by other rules."
     return BookTable(pd.DataFrame(rows), caption, notes=[f"Equivalent by {_NARROW}: {'; '.join(alike) or 'none'}."])
-
-
-def _verdicts(asked: Sequence[Direction], margin: float) -> list[str]:
-    """On directions that are corrected together; "" for those that are not run."""
-    return decide([direction.found if direction.is_complete else None for direction in asked], margin)
 
 
 def take_offs() -> pd.DataFrame:

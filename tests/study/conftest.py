@@ -125,7 +125,7 @@ def results(tmp_path, monkeypatch):
 
     def write(table, row_id, accuracy, seeds=None, spread=0.0, column=None):
         (twin,) = (each for (row, of), each in twins_of(table).items() if row == row_id and column in (None, of))
-        deviations = np.random.default_rng([len(row_id), ord(row_id[0])]).standard_normal(8)
+        deviations = np.random.default_rng([len(row_id), ord(row_id[0])]).standard_normal(12)
         deviations = spread * (deviations - deviations[:3].mean()) / deviations[:3].std(ddof=1)
         for seed in seeds_of(table) if seeds is None else seeds:
             for name, run in zip(twin.names(seed), twin.runs, strict=False):

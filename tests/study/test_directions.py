@@ -3,7 +3,7 @@
 import pytest
 
 from study import saliency
-from study.directions import direction_claims, directions
+from study.directions import decide_together, direction_claims, directions
 from study.paper import table
 from study.runs import ensembles, run_file, runs_of, seeds_of, twins_of
 from study.statistics import LEVEL, MARGIN
@@ -151,6 +151,50 @@ def test_a_change_of_two_seeds_turns_a_verdict(results):
     assert found("2b", "k2 > k1").verdict == "inconclusive"
 
 
+def twice(results, later, seeds=range(6, 12)):
+    """Table 2c with an order that six seeds leave open, and what it is when more have other accuracies."""
+    results("2c", "serial", 0.6)
+    results("2c", "parallel", 0.6, spread=0.006)
+    results("2c", "coupling", 0.3)
+    first = found("2c", "parallel > serial")
+    assert (first.verdict, first.look) == ("inconclusive", 1)
+    results("2c", "serial", 0.6, seeds=seeds)
+    results("2c", "parallel", later, seeds=seeds)
+    return first, found("2c", "parallel > serial")
+
+
+@pytest.mark.parametrize(("later", "verdict"), [(0.7, "supported"), (0.5, "contradicted"), (0.6, "equivalent")])
+def test_what_six_seeds_leave_open_is_judged_once_more_over_twelve(results, later, verdict):
+    """By the declared second look; the other order stays as six seeds of it decided it, and so does its correction."""
+    first, decided = twice(results, later)
+    assert (decided.verdict, decided.look, decided.found.seeds, decided.tested) == (verdict, 2, 12, 1)
+    assert decided.before == first.found
+    assert decided.found.by_seed[:6] == first.found.by_seed
+    assert decided.found.by_seed[6:] == pytest.approx([100 * (later - 0.6)] * 6, abs=0.1)
+    assert (len(first.files), len(decided.files)) == (12, 24)
+    other = found("2c", "parallel > coupling")
+    assert (other.look, other.found.seeds, other.tested, other.before) == (1, 6, 3, None)
+    (claim,) = [claim for claim in direction_claims() if claim.id == decided.id]
+    assert "2.5 %" in claim.rule
+    assert claim.measured["seeds"] == 12
+    assert len(claim.evidence) == 24
+
+
+def test_a_second_look_takes_all_its_seeds(results):
+    first, decided = twice(results, 0.7, seeds=range(6, 11))
+    assert decided == first
+
+
+def test_other_rules_judge_both_looks(results):
+    twice(results, 0.6)
+    asked = [direction for direction in directions() if direction.table == "2c"]
+    verdicts = [direction.verdict for direction in asked]
+    assert decide_together(asked) == verdicts
+    assert verdicts.count("equivalent") == 1
+    narrow = decide_together(asked, margin=1e-9)
+    assert narrow == [verdict.replace("equivalent", "inconclusive") for verdict in verdicts]
+
+
 def test_many_directions_together_ask_for_more(results, edited):
     """What a single comparison would just resolve is not enough among all those of its table."""
     for row, accuracy in (("ct-net-8", 0.62), ("tsn-8", 0.55)):
@@ -159,7 +203,7 @@ def test_many_directions_together_ask_for_more(results, edited):
     assert LEVEL / 4 < among.found.p < LEVEL
     assert among.verdict == "inconclusive"
     with edited("published/table_3.json") as content:
-        content["orders"] = {"v1_top1": [["ct-net-8", "tsn-8"]]}
+        content |= {"orders": {"v1_top1": [["ct-net-8", "tsn-8"]]}, "second_look": None}
     alone = found("3", "ct-net-8 > tsn-8", "v1_top1")
     assert alone.found == among.found
     assert alone.verdict == "supported"

@@ -211,6 +211,12 @@ def row_of(content):
         (lambda content: content["columns"]["top1"].update(datset="somethingv1"), "datset"),
         (lambda content: content["orders"]["top1"].append(["ct-module", "ct-modul"]), "ct-modul"),
         (lambda content: content["orders"]["top1"].append(["ct-module"]), "not enough values"),
+        (
+            lambda content: content["second_look"]["orders"]["top1"].append(["ct-module-pwconv", "ct-modul"]),
+            "second look",
+        ),
+        (lambda content: content["second_look"].update(seeds=6), "more seeds than 6, got 6"),
+        (lambda content: content["second_look"].pop("seeds"), "seeds"),
         (lambda content: row_of(content).update(id="baseline-tsn"), "two rows have one id"),
         (lambda content: row_of(content)["printed"].pop("top5"), "ct-module"),
         (lambda content: row_of(content)["printed"].update(top55=1.0), "ct-module"),

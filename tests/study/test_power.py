@@ -1,5 +1,7 @@
 """Error rates of the whole analysis: Holm's correction, two one-sided tests and all, on studies that are made up."""
 
+from dataclasses import replace
+
 import pytest
 
 from study.power import Plan, simulate
@@ -18,6 +20,25 @@ def test_where_nothing_differs_at_most_one_table_in_twenty_says_otherwise(deviat
     """Of the verdicts on one order the share of false ones is far smaller: five are asked together."""
     counts = simulate(Plan(8, 1000, deviation), [70.0] * 4, FIVE, studies=300)
     assert sum(share(count, *WRONG) for count in counts) < 0.075
+
+
+@pytest.mark.parametrize("accuracies", [[70.0] * 4, [70.0, 70.0, 70.0, 40.0]])
+def test_a_second_look_adds_at_most_half_as_many_errors(accuracies):
+    """At most 7.5 % of tables, whether or not the first look settles some of their orders."""
+    plan = Plan(6, 500, 2.0)
+    once, twice = (simulate(each, accuracies, FIVE, studies=300) for each in (plan, replace(plan, later=12)))
+    real = [accuracies[better] == accuracies[worse] for better, worse in FIVE]
+    wrong = [
+        sum(share(count, *WRONG) for count, same in zip(counts, real, strict=True) if same) for counts in (once, twice)
+    ]
+    assert wrong[0] <= wrong[1] < 0.1
+    assert all(share(b, *WRONG) >= share(a, *WRONG) for a, b in zip(once, twice, strict=True)), "what is decided stays"
+
+
+def test_a_second_look_finds_more():
+    plan = Plan(6, 2000, 1.5)
+    once, twice = (simulate(each, [72.5, 70.0], [(0, 1)], 200)[0] for each in (plan, replace(plan, later=12)))
+    assert share(twice, "supported") > share(once, "supported") + 0.15
 
 
 def test_equal_accuracies_are_called_equivalent_where_runs_are_steady_and_undecided_where_not():

@@ -6,7 +6,9 @@ from study.statistics import (
     LEVEL,
     MARGIN,
     Difference,
+    corrected,
     decide,
+    decide_in_looks,
     difference_of_differences,
     holm,
     mean_accuracy,
@@ -174,6 +176,37 @@ def test_one_difference_is_decided(mean, error, verdict):
     assert decide([found, None, None, None]) == [{"5.0": "inconclusive"}.get(str(mean), verdict), "", "", ""]
 
 
+SURE, OPEN, SMALL = (Difference(mean, error, 6, 4000) for mean, error in ((9.0, 0.5), (2.0, 0.8), (0.1, 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict", "p"),
+    [
+        (Difference(2.0, 0.5, 12, 4000), "supported", 2 * 2 * Difference(2.0, 0.5, 12, 4000).p),
+        (Difference(-2.0, 0.5, 12, 4000), "contradicted", 2 * 2 * Difference(-2.0, 0.5, 12, 4000).p),
+        (Difference(2.0, 0.76, 12, 4000), "inconclusive", 2 * 2 * Difference(2.0, 0.76, 12, 4000).p),  # p < 2.5 % alone
+        (Difference(0.2, 0.8, 12, 4000), "equivalent", 1),
+        (Difference(0.4, 0.8, 12, 4000), "inconclusive", 1),  # 90 % of it, but not 95 %, lie within the margin
+    ],
+)
+def test_a_second_look_judges_what_is_open_at_half_the_level(more, verdict, p):
+    """Beside it in the correction is what was equivalent, but not what was supported."""
+    decided = decide_in_looks([SURE, OPEN, SMALL], [Difference(0.0, 1.0, 12, 4000), more, SURE])
+    assert [found.verdict for found in decided] == ["supported", verdict, "equivalent"]
+    assert [found.look for found in decided] == [1, 2, 1]
+    assert [found.tested for found in decided] == [3, 2, 3]
+    assert decided[1].p == pytest.approx(p)
+    assert (decided[1].p < LEVEL) == (verdict in ("supported", "contradicted"))
+
+
+def test_without_more_seeds_there_is_no_second_look():
+    first = [SURE, OPEN, None]
+    decided = decide_in_looks(first, [None] * 3)
+    assert [found.verdict for found in decided] == decide(first) == ["supported", "inconclusive", ""]
+    assert [found.p for found in decided] == corrected(first)
+    assert decide_in_looks([], []) == []
+
+
 def test_the_margin_is_held_against_two_one_sided_tests():
     rng = np.random.default_rng(10)
     for _ in range(50):
@@ -184,6 +217,7 @@ def test_the_margin_is_held_against_two_one_sided_tests():
             ttest_1samp(gains, MARGIN, alternative="less").pvalue,
         ]
         assert found.is_within(MARGIN) == (max(known) < LEVEL)
+        assert found.is_within(MARGIN, 0.01) == (max(known) < 0.01)
 
 
 @pytest.mark.parametrize(("mean", "p"), [(3.0, 0), (-3.0, 0), (0.0, 1)])
