@@ -15,7 +15,6 @@ TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6
 """Tables of the paper."""
 FILES = {name: f"table_{name}" for name in TABLES} | {
     "2g-sgd": "table_2g",
-    "2h-next": "table_2h",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
     "zoo": "zoo",
