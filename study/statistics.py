@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
 LEVEL = 0.05
-"""Chance of even one false "supported" or "contradicted" on a table; and of each "equivalent" that is none."""
+"""Chance of even one false "supported" or "contradicted" on a table, in one look; of each "equivalent" that is none."""
 MARGIN = 2.0
 """Accuracies, or shares of saliency, that differ by less are as good as equal, in points."""
 

@@ -31,7 +31,10 @@ def twin_table(table: str) -> BookTable:
             }
         )
     caption = f"Twins of {named(table)} on drawn clips of 32×32, by protocol {protocol_of(table)}."
-    return BookTable(pd.DataFrame(rows), caption, notes=["Not to be compared with the printed accuracies."])
+    notes = ["Not to be compared with the printed accuracies."]
+    if any(direction.look == 2 for direction in directions_of(table)):
+        notes.append("All are of the seeds that every row has; the second look below takes more of some rows.")
+    return BookTable(pd.DataFrame(rows), caption, notes=notes)
 
 
 def _clips(twin: Twin) -> str:
@@ -63,14 +66,22 @@ def direction_table(table: str) -> BookTable:
         for direction in asked
     ]
     frame = pd.DataFrame(rows)
-    if all(direction.published is None for direction in asked):
-        del frame["Printed, points"]
-    notes = (
+    notes = [
         "Smallest visible difference: a true one of this size would be found four times out of five, corrected for "
         "the number of directions here.",
         "p is that of a true difference of 0. Corrected for the directions here (Holm) it decides: below 0.05 an order "
         "is supported or contradicted. So an interval that excludes 0 is not always enough.",
-    )
+    ]
+    if before := [(direction.label, first) for direction in asked if (first := direction.before)]:
+        frame["Seeds"] = [f"{found.seeds}" if (found := direction.found) else "–" for direction in asked]
+        told = "; ".join(f"{label} {d.mean:+z.1f} ({d.low:+z.1f} to {d.high:+z.1f})" for label, d in before)
+        notes.append(
+            f"Seen a second time, at half the level, as they were open after {before[0][1].seeds} seeds: {told}. Their "
+            "p is corrected for the directions that the first look neither supported nor contradicted, and doubled; "
+            "then it decides below 0.05 too."
+        )
+    if all(direction.published is None for direction in asked):
+        del frame["Printed, points"]
     return BookTable(frame, f"Directions of {named(table)}.", "directions", notes)
 
 

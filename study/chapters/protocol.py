@@ -106,14 +106,15 @@ def _pilot(protocol: int) -> dict[str, list[float]]:
     return {twin.row.id: [100 * float(right.mean()) for right in correct_by_seed(twin).values()] for twin in twins}
 
 
-def power_table(deviation: float, studies: int = 200) -> BookTable:
+def power_table(deviation: float, studies: int = 200, later: int = 0) -> BookTable:
     """What a table of four orders will be able to see: its whole analysis on runs that are made up.
 
     Args:
         deviation: of accuracy from seed to seed, in points, as the pilot tells it.
         studies: how many are made up for each true difference.
+        later: seeds of a second look at all orders that are open, the first ones included; 0 without one.
     """
-    plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[3]).val_clips or 0, deviation)
+    plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[3]).val_clips or 0, deviation, later=later)
     rows = []
     for gap in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
         counts = simulate(plan, [70.0 + gap, 70.0, 70.0, 70.0], [(0, 1), (0, 2), (0, 3), (1, 2)], studies)
@@ -125,7 +126,8 @@ def power_table(deviation: float, studies: int = 200) -> BookTable:
     return BookTable(
         pd.DataFrame(rows),
         f"How often an order gets each verdict, in {studies} made-up studies of a table of four orders, with "
-        f"{plan.seeds} seeds that scatter by {deviation:.1f} points and {plan.clips} clips.",
+        f"{plan.seeds} seeds that scatter by {deviation:.1f} points and {plan.clips} clips"
+        + (f", and {later} seeds for all that {plan.seeds} leave open." if later else "."),
     )
 
 
@@ -256,7 +258,7 @@ def runs_table() -> BookTable:
     """How many runs each table takes, with those it shares with others, how many are done, and how long they took."""
     rows = []
     for each in trained_tables():
-        runs = runs_of([each])
+        runs, again = runs_of([each]), table(each).second_look
         done = sum(outcome(name) is not None for name in runs)
         spent = [_seconds(run, seeds_of(each)) for run in runs_of([each], seeds=1).values()]
         rows.append(
@@ -264,7 +266,7 @@ def runs_table() -> BookTable:
                 "Table": each,
                 "Protocol": str(protocol_of(each)),
                 "Rows": str(len(twins_of(each))),
-                "Seeds": str(len(seeds_of(each))),
+                "Seeds": f"{len(seeds_of(each))}" + (f"; {again.seeds} of some rows" if again else ""),
                 "Runs": str(len(runs)),
                 "Done": str(done),
                 "Minutes for one seed": f"{sum(spent) / 60:.0f}" if all(spent) else "–",

@@ -58,6 +58,23 @@ def test_p_is_shown_as_it_is_and_corrected_for_all_directions_of_the_table(resul
         assert shown == pytest.approx([p, min(1, expected[p])], abs=0.006)
 
 
+def test_a_second_look_is_shown_with_its_seeds_and_what_the_first_saw(results):
+    for row, spread in (("serial", 0.0), ("parallel", 0.006), ("coupling", 0.0)):
+        results("2c", row, 0.6, spread=spread)
+    first, accuracies = direction_table("2c"), twin_table("2c")
+    assert "Seeds" not in first.data
+    assert len(first.notes) == 2
+    for row, accuracy in (("serial", 0.6), ("parallel", 0.7)):
+        results("2c", row, accuracy, seeds=range(6, 12))
+    shown = direction_table("2c")
+    assert shown.data["Seeds"].tolist() == ["6", "12", "6"]
+    assert twin_table("2c").data.equals(accuracies.data)
+    assert [len(made.notes) for made in (accuracies, twin_table("2c"))] == [1, 2]
+    before = first.data.loc[1]
+    told = f"{before['Twins, points']} ({before['95 % interval']})"
+    assert f"open after 6 seeds: parallel − serial {told}. Their" in shown.notes[2]
+
+
 @pytest.mark.parametrize("name", [name for name in trained_tables() if "-" not in name and name not in ("fig3", "zoo")])
 def test_every_table_has_a_line_for_each_twin_and_direction(name):
     assert len(twin_table(name).data) == len(twins_of(name))

@@ -73,6 +73,9 @@ def test_what_the_plan_can_see_grows_with_the_difference_and_falls_with_scatter(
     shares = [[float(text.rstrip("%")) for text in frame["supported"]] for frame in (steady, shaky)]
     assert shares[0][0] < 10
     assert shares[0][-1] == 100 > shares[1][-1]
+    again = power_table(5.0, studies=30, later=12)
+    assert float(again.data["supported"].iloc[-1].rstrip("%")) > shares[1][-1]
+    assert again.caption.endswith("and 12 seeds for all that 6 leave open.")
 
 
 def test_runs_that_learn_early_end_high():
@@ -137,7 +140,7 @@ def test_the_table_of_runs_counts_files(own_results):
     assert frame.loc["all, once each"].tolist()[3:5] == [str(len(runs_of())), str(done)]
     assert frame.loc["2g"].tolist()[1:4] == [
         str(len(twins_of("2g"))),
-        str(len(seeds_of("2g"))),
+        "6; 12 of some rows",
         str(len(runs_of(["2g"]))),
     ]
     (own_results / run_file(next(iter(runs_of(["2g"], seeds=1))))).unlink()
