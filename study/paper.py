@@ -256,7 +256,7 @@ def _table(name: str, path: Path, stamp: tuple[int, int, int]) -> Table:
     content = read(f"published/{path.name}") or {}
     try:
         if other := name.partition("-")[2]:
-            kept = {"table": name, "claim": "", "orders": {}, "leads": [], "second_look": None}
+            kept: dict[str, Any] = {"table": name, "claim": "", "orders": {}, "leads": [], "second_look": None}
             content = {key: value for key, value in content.items() if key not in ("seeds", "twins", "costs")} | kept
             content |= content["others"][other]
         return _declared(**content)
