@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 Tables = Annotated[list[str] | None, typer.Option("--table", help="Only runs of this table, such as 2g; may repeat.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds; each table's own unless given.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds; all that verdicts read unless given.")]
 Work = Annotated[Path, typer.Option(help="Directory for the states, weights and logs of runs.")]
 WORK = Path("runs/study")
 

@@ -49,11 +49,10 @@ class Direction:
         is_complete: whether that is of all seeds. Fewer tell where a difference tends, and may still turn.
         files: under `results`, that it is measured on.
         compared: what the interval is of.
-        look: 1, or 2 where more seeds were looked at; all above and below is then of these.
         tested: directions of the table; in a second look, those that the first neither supported nor contradicted.
         p: corrected for all that is tested together, and doubled in a second look.
         verdict: likewise.
-        before: the twins' difference in the first look, where this is a second.
+        before: the twins' difference in the first look, where all else is of a second, with more seeds.
     """
 
     table: str
@@ -66,7 +65,6 @@ class Direction:
     is_complete: bool
     files: tuple[str, ...]
     compared: str = "paired difference"
-    look: int = 1
     tested: int = 1
     p: float = 1.0
     verdict: str = ""
@@ -76,6 +74,11 @@ class Direction:
     def id(self) -> str:
         """Of its claim in the ledger."""
         return claim_id(self.table, self.subject, self.column)
+
+    @property
+    def look(self) -> int:
+        """Which look at the twins it is of: 1, or 2."""
+        return 2 if self.before else 1
 
     @property
     def visible(self) -> float:
@@ -112,7 +115,7 @@ def _decided(asked: list[tuple[Direction, Direction | None]]) -> list[Direction]
     decided = []
     for (own, more), made in zip(asked, decide_in_looks(first, second), strict=True):
         verdict = made.verdict or ("under way" if own.found else "not run yet")
-        seen = replace(more, look=2, before=own.found) if more and made.look == 2 else own
+        seen = replace(more, before=own.found) if more and made.look == 2 else own
         decided.append(replace(seen, tested=made.tested, p=made.p, verdict=verdict))
     return decided
 
@@ -141,7 +144,7 @@ def _asked() -> Iterator[tuple[Direction, Direction | None]]:
                 else:
                     again = declared.second_look if pair in declared.asked_again(column) else None
                     own = _accuracy(column, better, worse, seeds_of(name))
-                    yield own, _accuracy(column, better, worse, range(again.seeds)) if again else None
+                    yield own, _accuracy(column, better, worse, again.seeds) if again else None
         yield from ((_smaller_lead(name, lead), None) for lead in declared.leads)
 
 

@@ -184,7 +184,7 @@ class SecondLook:
         orders: column -> pairs of rows, some of the table's.
     """
 
-    seeds: int
+    seeds: range
     orders: Mapping[str, Sequence[tuple[str, str]]]
 
 
@@ -287,17 +287,23 @@ def _declared(
     if wrong := [name for name, row in found.items() if row.printed.keys() != about.keys()]:
         raise ValueError(f"rows print other columns than the table has: {', '.join(wrong)}")
     pairs = _pairs(orders or {})
-    again = SecondLook(second_look["seeds"], _pairs(second_look["orders"])) if second_look else None
+    again = None if second_look is None else _second_look(**second_look)
     if again and any(pair not in pairs.get(column, ()) for column, listed in again.orders.items() for pair in listed):
         raise ValueError("the second look names orders that the table does not have")
-    if again and again.seeds <= seeds:
-        raise ValueError(f"the second look takes more seeds than {seeds}, got {again.seeds}")
+    if again and not again.orders.keys() <= (twins or {}).keys():
+        raise ValueError(f"the second look is at columns for which no twins are trained: {', '.join(again.orders)}")
+    if again and len(again.seeds) <= seeds:
+        raise ValueError(f"the second look takes more seeds than {seeds}, got {len(again.seeds)}")
     order = CostOrder(**costs) if costs else None
     compared = [*(pair for listed in pairs.values() for pair in listed), *(order.dearer if order else ())]
     if unknown := {row for pair in compared for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
     together = [Lead(**told) for told in leads or ()]
     return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together, order, again)
+
+
+def _second_look(*, seeds: int, orders: dict[str, list[list[str]]]) -> SecondLook:
+    return SecondLook(range(seeds), _pairs(orders))
 
 
 def _pairs(orders: dict[str, list[list[str]]]) -> dict[str, list[tuple[str, str]]]:

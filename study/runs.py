@@ -198,7 +198,7 @@ def all_seeds_of(twin: Twin) -> range:
     """The seeds that a twin is trained with: its table's, and those of a second look at one of its orders."""
     about = table(twin.row.table)
     again = any(twin.row.id in pair for pair in about.asked_again(twin.column))
-    return range(about.second_look.seeds) if about.second_look and again else seeds_of(about.id)
+    return about.second_look.seeds if about.second_look and again else seeds_of(about.id)
 
 
 def all_twins() -> list[Twin]:
@@ -213,7 +213,7 @@ def runs_of(tables: list[str] | None = None, seeds: int | None = None) -> dict[s
 
     Args:
         tables: ids such as "2g"; all but `TRIALS` unless given, by `ORDER`.
-        seeds: how many; each table's own number unless given, and at most.
+        seeds: how many; each table's own number, and those of second looks, unless given, and at most.
 
     Raises:
         ValueError: for a table that has no twins, or for more seeds than a verdict reads.
@@ -246,7 +246,7 @@ def with_starts(runs: Iterable[TwinRun]) -> dict[str, TwinRun]:
 def ensembles() -> dict[str, tuple[Twin, int]]:
     """The twins whose runs' scores are fused, once for every seed: name of the ensemble -> twin and seed."""
     fused = [twin for twin in all_twins() if twin.fused]
-    return {twin.ensemble(seed): (twin, seed) for twin in fused for seed in seeds_of(twin.row.table)}
+    return {twin.ensemble(seed): (twin, seed) for twin in fused for seed in all_seeds_of(twin)}
 
 
 def unused() -> list[str]:

@@ -156,7 +156,7 @@ def decide_in_looks(
     probability of at most 5 + 2.5 %.
 
     Args:
-        first: by the table's own seeds; None for what is not known yet.
+        first: by the table's own seeds; None for what is not known yet, and then there is no second look.
         second: by these and more; None where there are no more.
         margin: in points.
     """
@@ -164,6 +164,8 @@ def decide_in_looks(
     decided = [Decision(verdict, p, 1, len(first)) for verdict, p in once]
     left = [place for place, found in enumerate(decided) if found.verdict not in ("supported", "contradicted")]
     again = [second[place] if decided[place].verdict == "inconclusive" else None for place in left]
+    if None in first:
+        return decided
     twice = zip(left, decide(again, margin, LEVEL / 2), corrected(again), strict=True)
     for place, verdict, p in twice:
         if verdict:

@@ -78,7 +78,7 @@ def direction_table(table: str) -> BookTable:
         notes.append(
             f"Seen a second time, at half the level, as they were open after {before[0][1].seeds} seeds: {told}. Their "
             "p is corrected for the directions that the first look neither supported nor contradicted, and doubled; "
-            "then it decides below 0.05 too."
+            "then it decides below 0.05 too. Their smallest visible difference is by that number and level."
         )
     if all(direction.published is None for direction in asked):
         del frame["Printed, points"]

@@ -231,7 +231,8 @@ def rest_table(without: Sequence[str]) -> BookTable:
         twins = [twin for twin in of_rows if twin and _tested(twin) in tested]
         if direction.found is None or abs(direction.found.mean) > LARGE or len(twins) < 2:
             continue
-        right, rest = paired(twins), ~_is_of(without, twins[0])
+        seeds = range(direction.found.seeds) if direction.look == 2 else None
+        right, rest = paired(twins, seeds), ~_is_of(without, twins[0])
         assert right, "the direction has been found"
         found = paired_difference(*(each[:, rest] for each in right))
         rows.append(

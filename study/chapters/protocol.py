@@ -266,7 +266,7 @@ def runs_table() -> BookTable:
                 "Table": each,
                 "Protocol": str(protocol_of(each)),
                 "Rows": str(len(twins_of(each))),
-                "Seeds": f"{len(seeds_of(each))}" + (f"; {again.seeds} of some rows" if again else ""),
+                "Seeds": f"{len(seeds_of(each))}" + (f"; {len(again.seeds)} of some rows" if again else ""),
                 "Runs": str(len(runs)),
                 "Done": str(done),
                 "Minutes for one seed": f"{sum(spent) / 60:.0f}" if all(spent) else "–",

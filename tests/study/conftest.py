@@ -97,7 +97,7 @@ def declare():
         for file in dict.fromkeys(FILES.values()):
             content = json.loads((results_dir() / "published" / f"{file}.json").read_text())
             others = {key: {"twins": {}} for key in content.get("others", {})}
-            content |= {"twins": {}, "others": others} | tables.get(file, {})
+            content |= {"twins": {}, "second_look": None, "others": others} | tables.get(file, {})
             (folder / "published" / f"{file}.json").write_text(json.dumps(content))
         (folder / "checkpoints").mkdir()
         weights = weights_file(before)

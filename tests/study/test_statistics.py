@@ -202,6 +202,7 @@ def test_a_second_look_judges_what_is_open_at_half_the_level(more, verdict, p):
 def test_without_more_seeds_there_is_no_second_look():
     first = [SURE, OPEN, None]
     decided = decide_in_looks(first, [None] * 3)
+    assert decided == decide_in_looks(first, [None, SURE, None]), "nor before the first is whole"
     assert [found.verdict for found in decided] == decide(first) == ["supported", "inconclusive", ""]
     assert [found.p for found in decided] == corrected(first)
     assert decide_in_looks([], []) == []

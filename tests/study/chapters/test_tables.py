@@ -111,7 +111,7 @@ def test_what_is_shown_as_measured_is_counted_and_not_read(own_results, edited, 
     monkeypatch.setenv("CTNET_MEASURED", str(tmp_path / "measured"))
     with edited("published/table_3.json") as content:
         content["rows"] = [row for row in content["rows"] if row["id"] in ("tsn-8", "tsm-8")]
-        content |= {"twins": {}, "orders": {}}
+        content |= {"twins": {}, "orders": {}, "second_look": None}
     for row in table("3").rows.values():
         with edited(cost_file(row.networks[0])) as content:
             content["cost"]["gmacs"] = 1.0
