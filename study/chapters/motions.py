@@ -242,7 +242,7 @@ def rest_table(without: Sequence[str]) -> BookTable:
                 f"Without {' and '.join(without)}": f"{found.mean:+z.1f} ({found.low:+z.1f} to {found.high:+z.1f})",
             }
         )
-    note = f"Differences of more than {LARGE:g} points are left out."
+    note = f"Differences of more than {LARGE:g} points are left out. Those with a second look are over all its seeds."
     caption = "What is left of differences. The 95 % intervals are not corrected for their number, and give no verdict."
     return BookTable(pd.DataFrame(rows), caption, notes=[note])
 

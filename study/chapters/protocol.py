@@ -154,7 +154,11 @@ def rules_table(tested: Sequence[Direction]) -> BookTable:
     rows = [{"Rule": rule} | {verdict: str(counts[rule][verdict]) for verdict in DECIDED} for rule in rules]
     alike = [f"{asked.label}, {named(asked.table)}" for asked, verdict in found[_NARROW] if verdict == "equivalent"]
     caption = f"Verdicts on the {run} directions that are run, by other rules."
-    return BookTable(pd.DataFrame(rows), caption, notes=[f"Equivalent by {_NARROW}: {'; '.join(alike) or 'none'}."])
+    notes = [
+        f"Equivalent by {_NARROW}: {'; '.join(alike) or 'none'}.",
+        "What a rule decides after the first seeds has no second look by it, not even where more seeds say otherwise.",
+    ]
+    return BookTable(pd.DataFrame(rows), caption, notes=notes)
 
 
 def take_offs() -> pd.DataFrame:

@@ -20,6 +20,7 @@ from study.chapters.protocol import (
 )
 from study.directions import directions
 from study.runs import PROTOCOLS, outcome, run_file, runs_of, seeds_of, trained_tables, twins_of
+from study.statistics import LEVEL
 from study.store import decode, read
 
 
@@ -160,8 +161,9 @@ def test_rules_differ_in_what_they_ask():
     decided = ["supported", "contradicted"]
     assert at_once[decided].sum() <= here[decided].sum() <= without[decided].sum()
     assert narrow["equivalent"] <= here["equivalent"] <= wide["equivalent"]
-    (note,) = shown.notes
-    alike = [d for d in tested if d.verdict == "equivalent" and d.found.is_within(1)]
+    note, looks = shown.notes
+    assert "no second look" in looks
+    alike = [d for d in tested if d.verdict == "equivalent" and d.found.is_within(1, LEVEL / d.look)]
     assert note.startswith("Equivalent by a margin of 1 point: ")
     assert note.count(";") + 1 == narrow["equivalent"] == len(alike)
     assert all(direction.label in note for direction in alike)
