@@ -34,12 +34,12 @@ class Difference:
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval."""
-        return self.mean - _quantile(0.05, self.seeds - 1) * self.error
+        return self.interval(0.05)[0]
 
     @property
     def high(self) -> float:
         """Upper end of the 95 % interval."""
-        return self.mean + _quantile(0.05, self.seeds - 1) * self.error
+        return self.interval(0.05)[1]
 
     @property
     def p(self) -> float:
@@ -49,14 +49,18 @@ class Difference:
     @property
     def likely(self) -> tuple[float, float]:
         """The 90 % interval, which two one-sided tests at 5 % each look at."""
-        reach = _quantile(0.1, self.seeds - 1) * self.error
+        return self.interval(0.1)
+
+    def interval(self, left_out: float) -> tuple[float, float]:
+        """The interval that leaves out a share of Student's distribution, half of it on either side."""
+        reach = _quantile(left_out, self.seeds - 1) * self.error
         return self.mean - reach, self.mean + reach
 
     def is_within(self, margin: float, level: float = LEVEL) -> bool:
         """Whether the true difference is shown to be smaller than a margin, either way: two one-sided tests at a level
         each (Schuirmann, 1987)."""
-        reach = _quantile(2 * level, self.seeds - 1) * self.error
-        return -margin < self.mean - reach and self.mean + reach < margin
+        low, high = self.interval(2 * level)
+        return -margin < low and high < margin
 
     def detectable(self, level: float = 0.05) -> float:
         """The smallest true difference that such a comparison finds four times out of five, at a level of p."""
@@ -162,12 +166,11 @@ def decide_in_looks(
     """
     once = zip(decide(first, margin), corrected(first), strict=True)
     decided = [Decision(verdict, p, 1, len(first)) for verdict, p in once]
-    left = [place for place, found in enumerate(decided) if found.verdict not in ("supported", "contradicted")]
-    again = [second[place] if decided[place].verdict == "inconclusive" else None for place in left]
     if None in first:
         return decided
-    twice = zip(left, decide(again, margin, LEVEL / 2), corrected(again), strict=True)
-    for place, verdict, p in twice:
+    left = [place for place, found in enumerate(decided) if found.verdict not in ("supported", "contradicted")]
+    again = [second[place] if decided[place].verdict == "inconclusive" else None for place in left]
+    for place, verdict, p in zip(left, decide(again, margin, LEVEL / 2), corrected(again), strict=True):
         if verdict:
             decided[place] = Decision(verdict, min(1.0, 2 * p), 2, len(left))
     return decided
