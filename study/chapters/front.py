@@ -46,6 +46,7 @@ def numbers(decided: Sequence[Claim]) -> dict[str, int | str]:
         "equivalent": ordered["equivalent"],
         "strictly_supported": strictly["supported"],  # corrected over all directions at once
         "strictly_contradicted": strictly["contradicted"],
+        "second_looks": sum(direction.look == 2 for direction in directions()),
         "undecided": sum(ordered[verdict] for verdict in ANSWERS["undecided"]),
         "runs": sum(outcome(name) is not None for name in runs_of()),
         "version": version("ctnet"),

@@ -123,6 +123,7 @@ def test_the_first_page_tells_what_stays_decided_when_all_directions_are_correct
     assert {verdict: int(strict[verdict]) for verdict in ("supported", "contradicted")} == {
         verdict: told[f"strictly_{verdict}"] for verdict in ("supported", "contradicted")
     }
+    assert told["second_looks"] == len({claim.id for claim in decided if "more, p of the" in claim.rule}) > 0
     assert told["strictly_supported"] < told["supported"]
 
 
