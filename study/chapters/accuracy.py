@@ -56,7 +56,7 @@ def direction_table(table: str) -> BookTable:
     rows = [
         {
             "The paper's order": _sentence(direction.statement.partition(": ")[2].removeprefix("accuracy is "))
-            + (f", {direction.found.seeds} seeds" if direction.found and direction.look == 2 else ""),
+            + (f" ({direction.found.seeds} seeds)" if direction.found and direction.look == 2 else ""),
             "Verdict": ledger_link(direction.verdict, direction.id),
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
             "Twins, points": f"{found.mean:+z.1f}" if (found := direction.found) else "–",
@@ -74,7 +74,7 @@ def direction_table(table: str) -> BookTable:
         "is supported or contradicted. So an interval that excludes 0 is not always enough.",
     ]
     if before := [(direction.label, first) for direction in asked if (first := direction.before)]:
-        told = "; ".join(f"{label} {d.mean:+z.1f} ({d.low:+z.1f} to {d.high:+z.1f})" for label, d in before)
+        told = "; ".join(f"{label}: {d.mean:+z.1f} ({d.low:+z.1f} to {d.high:+z.1f})" for label, d in before)
         notes.append(
             f"Seen a second time, at half the level, as they were open after {before[0][1].seeds} seeds: {told}. Their "
             "p is corrected for the directions that the first look neither supported nor contradicted, and doubled; "

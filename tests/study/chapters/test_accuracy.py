@@ -68,12 +68,12 @@ def test_a_second_look_is_shown_with_its_seeds_and_what_the_first_saw(results):
         results("2c", row, accuracy, seeds=range(6, 12))
     shown = direction_table("2c")
     orders = first.data["The paper's order"].tolist()
-    assert shown.data["The paper's order"].tolist() == [orders[0], f"{orders[1]}, 12 seeds", orders[2]]
+    assert shown.data["The paper's order"].tolist() == [orders[0], f"{orders[1]} (12 seeds)", orders[2]]
     assert twin_table("2c").data.equals(accuracies.data)
     assert [len(made.notes) for made in (accuracies, twin_table("2c"))] == [1, 2]
     before = first.data.loc[1]
     told = f"{before['Twins, points']} ({before['95 % interval']})"
-    assert f"open after 6 seeds: parallel − serial {told}. Their" in shown.notes[2]
+    assert f"open after 6 seeds: parallel − serial: {told}. Their" in shown.notes[2]
 
 
 @pytest.mark.parametrize("name", [name for name in trained_tables() if "-" not in name and name not in ("fig3", "zoo")])
