@@ -101,6 +101,7 @@ def train_data(recipe: Recipe, model: VideoModel, videos: Videos | None = None) 
     )
     if recipe.flip and (unmatched := unmatched_left_right(videos.class_names)):
         clips.notes.append(f"flip=true gives clips of these classes a wrong label: {some(unmatched)}")
+    clips.notes += _without_effect(recipe, "train_clips", "difficulty")
     return _not_empty(clips, recipe, "train")
 
 
@@ -124,7 +125,16 @@ def eval_data(
     transform, short_side = _eval_transform(recipe, model, view)
     clips = sampler(recipe, view.clips)
     dataset = VideoDataset(videos, clips, transform, short_side=short_side, skip=recipe.skip or None)
+    dataset.notes += _without_effect(recipe, "val_clips")
     return _not_empty(dataset, recipe, "test")
+
+
+def _without_effect(recipe: Recipe, *names: str) -> list[str]:
+    """A note on each field of a Micro dataset that is set for another one, whose videos are all read."""
+    if recipe.dataset in MICRO_DATASETS:
+        return []
+    given = {name: value for name in names if (value := getattr(recipe, name)) is not None}
+    return [f"{name}={value} has no effect: only a Micro dataset has it" for name, value in given.items()]
 
 
 def _not_empty(dataset: VideoDataset, recipe: Recipe, use: str) -> VideoDataset:

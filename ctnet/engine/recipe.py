@@ -116,6 +116,10 @@ class Recipe:
             raise ValueError(f"{self.warmup_epochs:g} epochs of warm-up{decay} do not fit into {self.epochs} epochs")
         if self.scales is None and self.size > min(self.sides):
             raise ValueError(f"size={self.size} cannot be cropped from short_side={self.short_side}")
+        if self.scales is not None and min(self.scales) * min(self.sides) < 1:
+            raise ValueError(f"scales={self.scales} crop less than a pixel of short_side={self.short_side}")
+        if self.sampling == "dense" and self.window < self.frames:
+            raise ValueError(f"window={self.window} cannot hold frames={self.frames}: raise window, or lower frames")
 
     def override(self, changes: Mapping[str, Any]) -> "Recipe":
         """A recipe with other values in some fields.

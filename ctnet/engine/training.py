@@ -49,7 +49,8 @@ def train(
         progress: show a bar, and what to know before the run begins; that stands in `metrics.json` too.
         on_epoch: called behind every epoch, by the first process, when the state is saved: with the epoch's row of
             `metrics.csv`, and the network in evaluation mode. It may log, test or look at the network; what it raises
-            ends the run, which can go on later.
+            ends the run, which can go on later. Other processes wait meanwhile: on GPUs for ten minutes at most, the
+            limit that torch sets NCCL.
 
     Returns:
         Scores of the validation clips at the end, one clip and one crop each.

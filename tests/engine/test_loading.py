@@ -199,6 +199,19 @@ def test_missing_and_skipped_videos_are_left_out_and_counted(tiny, tmp_path):
     assert (len(dataset), dataset.left_out) == (22, 2)
 
 
+def test_fields_of_drawn_datasets_are_told_to_have_no_effect_on_videos(tiny, tmp_path):
+    root = make("MicroSomething", tmp_path / "v2", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
+    model = ctnet.create_model(tiny.model, num_classes=24)
+    assert not train_data(tiny, model).notes
+    recipe = tiny.override({"dataset": "somethingv2", "root": str(root), "train_clips": 12, "difficulty": 0.0})
+    clips = train_data(recipe, model)
+    assert len(clips) == 24
+    assert [note.partition(" ")[0] for note in clips.notes] == ["train_clips=12", "difficulty=0.0"]
+    assert [note.partition("=")[0] for note in eval_data(recipe, model).notes] == ["val_clips"]
+    of_its_own = recipe.override({"train_clips": None, "val_clips": None, "difficulty": None})
+    assert not train_data(of_its_own, model).notes + eval_data(of_its_own, model).notes
+
+
 def test_a_dataset_without_a_place_is_asked_for():
     with pytest.raises(ValueError, match="root=DIRECTORY"):
         ctnet.engine.train(ctnet.engine.get_recipe("somethingv2"), "/nowhere", progress=False)

@@ -171,6 +171,7 @@ def test_no_number_is_infinite_or_none(value):
         ("short_side=[]", "a whole number from 1 or a list of such is expected"),
         ("epochs=5", "10 epochs of warm-up do not fit into 5"),
         ("scales=null", "size=256 cannot be cropped from short_side=128"),
+        ("scales=[1, 0.007]", "crop less than a pixel of short_side=128"),
         ("epochs", "write field=value"),
         ("options={", "cannot read the value"),
         ("options=" + "[" * 5000, "cannot read the value"),
@@ -182,6 +183,13 @@ def test_a_wrong_change_is_refused_in_one_line(text, message):
     with pytest.raises(ValueError, match=message) as refused:
         Recipe(short_side=128).parse([text])
     assert "\n" not in str(refused.value)
+
+
+def test_a_dense_clip_fits_into_its_window_or_is_refused():
+    dense = Recipe(sampling="dense", frames=16, window=16)
+    with pytest.raises(ValueError, match="window=15 cannot hold frames=16: raise window"):
+        dense.override({"window": 15})
+    assert dense.override({"window": 15, "sampling": "sparse"}).window == 15
 
 
 def test_an_unknown_recipe_suggests_the_nearest():
