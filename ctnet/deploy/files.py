@@ -21,22 +21,25 @@ from ctnet.models import VideoModel
 
 Format = Literal["onnx", "openvino", "torch"]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "torch": (),
-}
+READERS: dict[str, tuple[str, ...]] = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "torch": ()}
+"""Packages that run files of a format."""
+WRITERS = ("onnx", "onnxscript")
+"""Packages that writing these takes besides."""
 KEY = "ctnet"
 """Under which a file's metadata hold what `load_exported` needs."""
 
 
-def require(format: str, int8: bool = False) -> None:
-    """Raise ValueError unless a format is known, has 8 bits if they are asked for, and its packages are installed."""
+def require(format: str, int8: bool = False, reading: bool = False) -> None:
+    """Raise ValueError unless a format is known, has 8 bits if they are asked for, and its packages are installed.
+
+    For reading alone fewer are needed than for writing.
+    """
     if format not in get_args(Format):
         raise ValueError(f"unknown format {format!r}; there are {', '.join(get_args(Format))}")
     if int8 and format != "onnx":
         raise ValueError(f"int8 is ONNX Runtime's: export to onnx, not to {format}")
-    if missing := [package for package in PACKAGES[format] if find_spec(package) is None]:
+    needed = READERS[format] if reading or not READERS[format] else WRITERS + READERS[format]
+    if missing := [package for package in needed if find_spec(package) is None]:
         raise ValueError(f"{format} needs {', '.join(missing)}: pip install 'ctnet[deploy]'")
 
 

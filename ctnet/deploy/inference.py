@@ -40,14 +40,17 @@ def optimize(model: Model) -> Model:
     """A copy of a network for inference, in evaluation mode and without gradients; the same scores to rounding.
 
     It takes clips of any T and size, as the network does, and it can be moved to a GPU or cast. The process keeps the
-    memory that it frees from now on: on a CPU, fresh pages for every feature took a quarter of the time.
+    memory that it frees from now on: on a CPU, fresh pages for every feature took a quarter of the time. A network that
+    holds parts of such a copy is copied as it is.
 
     Returns:
         The copy. Its attribute `left` lists what was left as it was: names of batch normalisations that no convolution
         took in, and "kernels" where no compiler could build them.
     """
     keep_freed_memory()
-    optimized = _rewritten(copy.deepcopy(model).eval().requires_grad_(False))
+    optimized: nn.Module = copy.deepcopy(model).eval().requires_grad_(False)
+    if not any(isinstance(module, Packed | GatedBranches) for module in optimized.modules()):
+        optimized = _rewritten(optimized)
     left = [name for name, module in optimized.named_modules() if isinstance(module, NORMS)]
     if kernels.library() is None:
         left.append("kernels")
@@ -85,17 +88,14 @@ class FusedConv(Packed):
         bn: what follows it.
     """
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, conv: nn.Conv2d | nn.Conv3d, bn: nn.Module | None = None) -> None:
         super().__init__()
         weight, bias = conv.weight, conv.bias
         if bn is not None:
             statistics = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
             weight, bias = fuse_conv_bn_weights(weight, bias, *statistics)  # type: ignore[arg-type]
-        self.register_buffer("weight", weight.detach())
-        self.register_buffer("bias", torch.zeros_like(weight[:, 0].flatten(1)[:, 0]) if bias is None else bias.detach())
+        bias = torch.zeros_like(weight[:, 0].flatten(1)[:, 0]) if bias is None else bias
+        self.weight, self.bias = (nn.Parameter(each.detach(), requires_grad=False) for each in (weight, bias))
         self.convolve = nn.functional.conv3d if isinstance(conv, nn.Conv3d) else nn.functional.conv2d
         self.padding = [0] * (weight.dim() - 2) if conv.padding == "valid" else [int(p) for p in conv.padding]
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups

@@ -57,7 +57,8 @@ def _processor() -> str:
     """What the compiler can tell apart: the architecture and the processor's features."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
-    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(("flags", "model name"))}))
+    told = ("flags", "model name", "Features", "CPU ")  # the last two on ARM: "CPU implementer", "CPU part", ...
+    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(told)}))
 
 
 def usable(x: Tensor) -> bool:

@@ -13,6 +13,7 @@ from ctnet.engine.checkpoint import load_model, load_recipe, recipe_of
 from ctnet.engine.recipe import Recipe
 from ctnet.files import PathLike
 from ctnet.models import VideoModel
+from ctnet.models.tsn import check_clips
 
 Run = Callable[[Tensor], Tensor]
 
@@ -32,11 +33,16 @@ class ExportedModel(VideoModel):
         self.config, self.classes = about["config"], about["classes"]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips (N, 3, T, H, W) -> scores (N, classes); raises ValueError for clips of another shape."""
+        """Clips (N, 3, T, H, W) -> scores (N, classes), float32, on the clips' device; it is computed on the CPU.
+
+        Raises:
+            ValueError: for clips of another shape, or that are not normalised.
+        """
         shape = (3, self.num_frames, self.size, self.size)
         if x.dim() != 5 or tuple(x.shape[1:]) != shape:
             raise ValueError(f"this program was exported for clips of shape (N, {', '.join(map(str, shape))})")
-        return self.run(x)
+        check_clips(x)
+        return self.run(x.detach().to("cpu", torch.float32)).to(x.device)
 
 
 def load_exported(path: PathLike, threads: int | None = None) -> ExportedModel:
@@ -80,14 +86,13 @@ def _load(path: PathLike, threads: int | None) -> tuple[Run, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no exported network at {path}")
     (format,) = (name for name, suffix in SUFFIXES.items() if suffix == path.suffix)
-    require(format)
+    require(format, reading=True)
     try:
         run, text = loaders[path.suffix](path, threads)
         about = json.loads(text)
     except Exception as error:  # each runtime has errors of its own
-        raise ValueError(
-            f"{path} is damaged, or no network that ctnet exported ({str(error).splitlines()[0]})"
-        ) from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is damaged, or no network that ctnet exported ({reason})") from error
     return run, about
 
 

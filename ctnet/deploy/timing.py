@@ -25,6 +25,8 @@ from ctnet.models import VideoModel, create_model
 
 BACKENDS = ("eager", "optimized", "compiled", "onnxruntime", "openvino", "int8")
 """Where networks run; "int8" is ONNX Runtime with weights and activations rounded to 8 bits."""
+OWN = Path("/proc/self")
+"""Where Linux tells a process what memory it has in use."""
 RUNTIMES: dict[str, Format] = {"onnxruntime": "onnx", "openvino": "openvino", "int8": "onnx"}
 
 
@@ -203,13 +205,16 @@ def _memory(call: Callable[[], object], device: str) -> float | None:
         return None
     if hasattr(trim := ctypes.CDLL(None), "malloc_trim"):
         trim.malloc_trim(0)  # what earlier calls freed is not in use
-    held = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
-    call()
-    return (_status("VmHWM") - held) / 1e3
+    try:
+        held = _status("VmRSS")
+        (OWN / "clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew
+        call()
+        return (_status("VmHWM") - held) / 1e3
+    except (OSError, KeyError):  # a kernel that has none of it
+        return None
 
 
 def _status(field: str) -> int:
-    """A line of /proc/self/status, in kilobytes."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
+    """A line of the kernel's account, in kilobytes; raises KeyError where it is not there."""
+    lines = (OWN / "status").read_text(encoding="utf-8").splitlines()
+    return int(dict(line.split(":", 1) for line in lines)[field].split()[0])

@@ -54,6 +54,26 @@ def test_the_runtime_scores_any_number_of_clips_as_the_network_does(trained, exp
         program(torch.randn(1, 3, 5, 32, 32))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_clips_of_any_precision_are_scored_in_float32(trained, exported, dtype):
+    program, clips = load_exported(exported), torch.randn(2, 3, 4, 32, 32).to(dtype)
+    scores = program(clips.requires_grad_())
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, trained[1](clips.float()).detach(), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match=r"normalised by input_mean and input_std, got torch\.uint8"):
+        program(torch.zeros(1, 3, 4, 32, 32, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino")])
+def test_reading_a_file_takes_its_runtime_alone(tmp_path, monkeypatch, suffix, package):
+    monkeypatch.setattr("ctnet.deploy.files.find_spec", lambda name: None)
+    (tmp_path / f"network{suffix}").touch()
+    with pytest.raises(ValueError, match=f"needs {package}: pip install"):
+        load_exported(tmp_path / f"network{suffix}")
+    with pytest.raises(ValueError, match=f"needs onnx, onnxscript, {package}: pip install"):
+        export(None, tmp_path / f"network{suffix}", {".xml": "openvino"}.get(suffix, "onnx"), size=32)
+
+
 def test_the_file_knows_classes_normalisation_and_recipe(trained, exported):
     _, model = trained
     program, recipe = load_network(exported)

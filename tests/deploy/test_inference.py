@@ -60,6 +60,26 @@ def test_every_form_of_the_module_scores_the_same_optimized(options):
         assert relative(optimized(clips), model(clips)) < 1e-5
 
 
+@pytest.mark.parametrize("options", [{}, {"excitation": "none"}], ids=str)
+@torch.inference_mode()
+def test_a_network_that_is_optimized_already_is_copied(options):
+    model = shaken(ctnet.create_model("ctnet_r26_twin", num_classes=5, **options))
+    optimized, clips = ctnet.optimize(model), torch.randn(1, 3, 8, 32, 32)
+    again = ctnet.optimize(optimized)
+    assert again is not optimized
+    assert again.left == optimized.left
+    assert torch.equal(again(clips), optimized(clips))
+    within = ctnet.optimize(nn.Sequential(optimized, nn.Linear(5, 5)))
+    assert torch.equal(within[0](clips), optimized(clips))
+
+
+def test_an_optimized_network_has_the_parameters_that_it_computes_with():
+    model = ctnet.create_model("ctnet_r26_twin", num_classes=5)
+    plain, optimized = (ctnet.count_cost(each, size=32) for each in (model, ctnet.optimize(model)))
+    assert optimized.params_m == pytest.approx(plain.params_m, rel=0.02)
+    assert not any(parameter.requires_grad for parameter in ctnet.optimize(model).parameters())
+
+
 @torch.inference_mode()
 def test_a_network_of_ones_own_is_optimized_and_left_as_it_was():
     model = shaken(ctnet.tensorize(torchvision.models.resnet18(weights=None), num_classes=5))

@@ -38,6 +38,16 @@ def test_networks_of_ones_own_are_measured_by_their_names_and_stay_as_they_are()
     assert network.training
 
 
+@pytest.mark.parametrize("status", ["VmSize:\t5 kB\n", "VmRSS:\t5 kB\n"])
+def test_a_system_that_does_not_tell_the_memory_in_use_leaves_it_out(status, tmp_path, monkeypatch):
+    (tmp_path / "status").write_text(status)
+    (tmp_path / "clear_refs").touch()
+    monkeypatch.setattr(module, "OWN", tmp_path)
+    (found,) = bench(["tsn_r26_twin"], ["eager"], frames=2, size=32, threads=1, rounds=1)
+    assert found.memory_mb is None
+    assert found.latency_ms > 0
+
+
 def test_the_command_prints_what_was_measured():
     command = ["bench", "tsn_r50_twin", "--frames", "2", "--size", "32", "--rounds", "2", "--backend", "eager"]
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
