@@ -64,6 +64,7 @@ def count_cost(
 
     from ctnet.analysis.shapes import without_data
 
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
     if shape is None:
         height, width = (size, size) if isinstance(size, int) else size
         frames = int(getattr(model, "num_frames", 8)) if frames is None else frames

@@ -43,10 +43,11 @@ def receptive_field(module: nn.Module, channels: int, size: int = 15, channel: i
         module: maps (1, channels, T, H, W) to the same T, H, W. It is not changed.
         channels: of the input.
         size: T, H and W of the probe; odd, and larger than the field.
-        channel: the output channel.
+        channel: the output channel, from 0.
 
     Raises:
-        ValueError: when the field touches the border of the probe, so that it may be larger.
+        ValueError: when the field touches the border of the probe, so that it may be larger, when nothing reaches the
+            output, or when there is no such channel.
     """
     probe = copy.deepcopy(module).eval()
     with torch.no_grad():
@@ -55,14 +56,21 @@ def receptive_field(module: nn.Module, channels: int, size: int = 15, channel: i
     for part in probe.modules():
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):  # a large mean would stop a ReLU
             part.reset_running_stats()
-    x = torch.ones(1, channels, size, size, size, requires_grad=True)
+    like = next(probe.parameters(), torch.empty(()))
+    x = torch.ones(1, channels, size, size, size, dtype=like.dtype, device=like.device, requires_grad=True)
     middle = size // 2
-    (gradient,) = torch.autograd.grad(probe(x)[0, channel, middle, middle, middle], x)
+    outputs = probe(x)[0]
+    if not 0 <= channel < len(outputs):
+        raise ValueError(f"there is no output channel {channel}: there are 0 to {len(outputs) - 1}")
+    (gradient,) = torch.autograd.grad(outputs[channel, middle, middle, middle], x)
     reached = gradient[0] != 0  # (C, T, H, W)
     positions = reached.any(0)
-    spans = [int(index.max() - index.min()) + 1 for index in positions.nonzero(as_tuple=True)]
-    if max(spans) == size:
-        raise ValueError(f"the field fills the probe of {size} positions: measure with a larger odd size")
+    if not positions.any():
+        raise ValueError(f"no input reaches output channel {channel}")
+    ends = [(int(index.min()), int(index.max())) for index in positions.nonzero(as_tuple=True)]
+    if any(first == 0 or last == size - 1 for first, last in ends):
+        raise ValueError(f"the field touches the border of the probe, {size} positions: measure with a larger odd size")
+    spans = [last - first + 1 for first, last in ends]
     return ReceptiveField(reached.flatten(1).any(1), (spans[0], spans[1], spans[2]), positions)
 
 

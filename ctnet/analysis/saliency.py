@@ -50,12 +50,13 @@ def grad_cam(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool = True
     maps agree. By default only evidence for the class counts, as in Selvaraju et al.
     """
     _check(model, clips, labels)
-    with evaluating(model):
+    with torch.inference_mode(False), evaluating(model):
         with torch.no_grad():
             features = model.forward_features(clips)
         with torch.enable_grad():
             scores = model.forward_head(features.requires_grad_().clone())  # a head may write over its input
-            (gradient,) = torch.autograd.grad(scores.gather(1, labels[:, None]).sum(), features)
+            wanted = labels.to(scores.device)[:, None]
+            (gradient,) = torch.autograd.grad(scores.gather(1, wanted).sum(), features)
     weights = gradient.mean((2, 3, 4))  # (N, C)
     return upsample_evidence(torch.einsum("nc,ncthw->nthw", weights, features.detach()), clips.shape[2:], relu)
 

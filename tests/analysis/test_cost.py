@@ -46,6 +46,11 @@ def test_full_size_network_costs_what_the_paper_prints():
     assert (round(cost.gmacs, 2), round(cost.conv_linear_gmacs, 2), round(cost.params_m, 2)) == (37.32, 37.04, 20.96)
 
 
+def test_a_compiled_network_costs_what_it_does_uncompiled():
+    model = ctnet.create_model("ctnet_r26_twin", **TINY)
+    assert ctnet.count_cost(torch.compile(model), size=32) == ctnet.count_cost(model, size=32)
+
+
 def test_operators_sum_to_the_total_and_batch_norm_is_the_difference():
     cost = ctnet.count_cost(ctnet.create_model("ctnet_r50_twin", **TINY), size=32)
     assert sum(cost.by_operator.values()) == cost.gmacs

@@ -44,6 +44,35 @@ def test_excitation_reaches_the_whole_probe_and_is_refused():
         receptive_field(CTModule(16), 16)
 
 
+class Delay(torch.nn.Module):
+    """Frame t of the output is frame t - `frames` of the input."""
+
+    def __init__(self, frames):
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x):
+        return torch.cat([torch.zeros_like(x[:, :, : self.frames]), x[:, :, : -self.frames]], 2)
+
+
+def test_a_field_on_one_side_that_may_go_on_beyond_the_probe_is_refused():
+    assert receptive_field(Delay(3), 2, size=9).extent == (1, 1, 1)
+    with pytest.raises(ValueError, match="touches the border"):
+        receptive_field(Delay(4), 2, size=9)
+    with pytest.raises(ValueError, match="no input reaches output channel 1"):
+        receptive_field(Delay(5), 2, size=9, channel=1)
+
+
+@pytest.mark.parametrize("channel", [-1, 16])
+def test_a_channel_that_is_not_there_is_refused(channel):
+    with pytest.raises(ValueError, match=f"no output channel {channel}: there are 0 to 15"):
+        receptive_field(CTModule(16, **PLAIN), 16, channel=channel)
+
+
+def test_a_field_is_measured_in_the_modules_own_precision():
+    assert receptive_field(CTModule(16, **PLAIN).double(), 16).extent == (5, 5, 5)
+
+
 def test_the_module_is_left_as_it_was():
     module = CTModule(16, **PLAIN)
     before = {key: value.clone() for key, value in module.state_dict().items()}

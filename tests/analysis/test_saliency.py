@@ -115,6 +115,15 @@ def test_a_head_that_is_not_linear_needs_grad_cam():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("explain", [saliency_tubes, grad_cam])
+def test_maps_are_the_same_where_no_gradients_are_kept(explain):
+    model = Small()
+    expected = explain(model, CLIPS, LABELS)
+    with torch.inference_mode():
+        assert torch.equal(explain(model, CLIPS, LABELS), expected)
+        assert torch.is_inference_mode_enabled()
+
+
 def test_every_modules_mode_is_left_as_it_is():
     model = Small(hidden=6).train()
     model.stem.eval()
