@@ -99,6 +99,11 @@ class MicroSplit:
             raise ValueError(f"{self.name} has folds 1 to {kind.folds}, not {self.fold}")
         if min(self.count, self.frames) < 1 or self.size < 16:
             raise ValueError("there must be at least 1 clip, of at least 1 frame, of at least 16 pixels a side")
+        if not self.members:
+            raise ValueError(
+                f"{self.count} clips of {self.name} leave none for {self.split} of fold {self.fold}: "
+                f"ask for more than {(kind.folds - 1) * len(kind.classes)}"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -164,7 +169,7 @@ class MicroDataset:
         progress: whether drawing shows a progress bar.
 
     Raises:
-        ValueError: for a split, fold, size or difficulty that does not exist.
+        ValueError: for a split, fold, size or difficulty that does not exist, or fewer clips than the split takes.
     """
 
     classes: ClassVar[Sequence[MicroClass]]
@@ -219,7 +224,7 @@ class MicroDataset:
             split,
             cls.counts[split] if count is None else count,
             difficulty=difficulty or cls.difficulty,
-            frames=frames or cls.frames,
+            frames=cls.frames if frames is None else frames,
             **rest,
         )
 

@@ -40,7 +40,12 @@ def write_video(path: Path, frames: NDArray[np.uint8], rate: int = RATE) -> None
     """Encode frames (T, H, W, RGB) of even height and width as the file's suffix asks: .webm, .mp4, .avi.
 
     Without a suffix, `path` becomes a folder of pictures 00001.jpg, 00002.jpg, ...
+
+    Raises:
+        ValueError: for another suffix.
     """
+    if path.suffix not in CODECS:
+        raise ValueError(f"{path} cannot be written: videos end in {', '.join(filter(None, CODECS))}")
     codec, pixels, options = CODECS[path.suffix]
     file = path if path.suffix else path / "%05d.jpg"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,9 @@ def test_folds_divide_the_clips_by_groups(kind):
         (MicroSomething, {"fold": 2}, "folds 1 to 1"),
         (MicroSomething, {"size": 4}, "16 pixels"),
         (MicroSomething, {"count": 0}, "at least 1"),
+        (MicroSomething, {"frames": 0}, "at least 1 frame"),
+        (MicroUCF, {"count": 5}, "5 clips of MicroUCF leave none for train of fold 1: ask for more than 2"),
+        (MicroUCF, {"count": 5, "split": "val", "fold": 2}, "none for val of fold 2"),
         (MicroSomething, {"difficulty": 2.0}, "between 0 and 1"),
     ],
 )
@@ -150,7 +153,7 @@ def test_every_part_of_the_definition_changes_the_fingerprint():
     base = {"count": 10, "frames": 4, "size": 32, "seed": 0, "difficulty": None}
     others = [{"count": 11}, {"frames": 5}, {"size": 48}, {"seed": 1}, {"difficulty": Difficulty(pan=0.1)}]
     splits = [MicroSomething.split("train", **(base | other)) for other in ({}, *others)]
-    splits += [MicroUCF.split("train", **base, fold=fold) for fold in (1, 2)]
+    splits += [MicroUCF.split("train", **(base | {"count": 30}), fold=fold) for fold in (1, 2)]
     assert len({split.fingerprint for split in splits}) == len(splits)
     assert splits[0].fingerprint == MicroSomething.split("train", **base).fingerprint
 

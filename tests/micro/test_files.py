@@ -167,6 +167,7 @@ def test_an_interrupted_making_leaves_nothing(interruption, tmp_path, monkeypatc
         ("MicroSomething", "kinetics", {"size": 33}, "even"),
         ("MicroSomething", "kinetics", {"counts": {"trian": 3}}, "no split 'trian'"),
         ("MicroUCF", "ucf101", {"counts": {"val": 12}}, "count them all as 'train'"),
+        ("MicroUCF", "kinetics", {"counts": {"train": 5}}, "5 clips of MicroUCF leave none for train"),
     ],
 )
 def test_what_does_not_go_is_refused_in_one_line(name, layout, options, message, tmp_path):
@@ -174,6 +175,11 @@ def test_what_does_not_go_is_refused_in_one_line(name, layout, options, message,
         make(name, tmp_path / "root", layout, progress=False, **options)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_video_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.mkv cannot be written: videos end in \.webm, \.mp4, \.avi"):
+        write_video(tmp_path / "a.mkv", np.zeros((2, 32, 32, 3), np.uint8))
 
 
 def test_clips_are_drawn_with_the_seed_and_the_difficulty_that_are_asked_for(tmp_path, monkeypatch):
