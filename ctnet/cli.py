@@ -39,6 +39,8 @@ def begin(modules: Modules = None) -> None:
             import_module(name)
         except ModuleNotFoundError as error:
             raise ValueError(f"--import {name}: {error}") from error
+        except Exception as error:  # a mistake in the user's own module
+            raise ValueError(f"--import {name}: {type(error).__name__}: {error}") from error
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
@@ -84,7 +86,7 @@ def flops(
 
     chosen = read_assignments(options or [], "option of a network", "name=value, such as sizes=3", {})
     try:
-        network = create_model(model, num_classes=classes, **chosen)
+        network = create_model(model, classes, frames, **chosen)
     except TypeError as error:
         raise ValueError(f"{model} cannot be built with {', '.join(options or [])}: {error}") from error
     cost = count_cost(network, size=size, frames=frames)
@@ -293,9 +295,11 @@ def predict(
     from ctnet.deploy import load_network
     from ctnet.engine import View
     from ctnet.engine import predict as score
+    from ctnet.engine.place import device_named
 
+    place = device_named(device)
     network, recipe = load_network(checkpoint)
-    scores = score(network.to(device), recipe, videos, View.parse(view), workers=workers, progress=len(videos) > 1)
+    scores = score(network.to(place), recipe, videos, View.parse(view), workers=workers, progress=len(videos) > 1)
     found = []
     for video, labels, row in zip(videos, scores.top(5), scores.probabilities, strict=True):
         best = [{"class": scores.classes[label], "probability": round(float(row[label]), 4)} for label in labels]
@@ -493,7 +497,7 @@ def describe_error(error: Exception) -> str:
         message = f"not enough memory ({error})"
     elif type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be imported yet
         message = (
-            f"{str(error).partition('. ')[0]}: lower clips_per_device; "
+            f"{str(error).partition('. ')[0]}: lower clips_per_device (of predict --view, of bench --clips); "
             "in training activation_checkpointing=true saves memory too"
         )
     elif isinstance(error, ValueError | OSError | RuntimeError):

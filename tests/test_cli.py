@@ -36,6 +36,12 @@ def test_flops_of_an_ablation(run):
     assert "ctnet_r50_twin, blocks=1, 8 x 32 x 32" in run("flops", "ctnet_r50_twin", "blocks=1", "--size", "32")[1]
 
 
+def test_flops_are_of_a_network_for_as_many_frames(run):
+    code, out, err = run("flops", "corrnet_r50", "--frames", "16", "--size", "64")
+    assert (code, err) == (0, "")
+    assert "16 x 64 x 64" in out
+
+
 def test_flops_for_people(run):
     code, out, _ = run("flops", "tsn_r50_twin", "--size", "32", "--frames", "2")
     assert code == 0
@@ -213,7 +219,8 @@ def test_a_mistake_in_the_program_is_one_line_and_can_be_found(error, capsys, mo
         (MemoryError("1 TB"), "not enough memory (1 TB)"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB"),
-            "CUDA out of memory: lower clips_per_device; in training activation_checkpointing=true saves memory too",
+            "CUDA out of memory: lower clips_per_device (of predict --view, of bench --clips); "
+            "in training activation_checkpointing=true saves memory too",
         ),
         (ValueError(), "ValueError"),
     ],
@@ -233,6 +240,10 @@ def test_errors_are_told_in_one_line(error, message):
         ("train micro-something dataset=MicroSomethin --out x", "did you mean 'MicroSomething'?"),
         ("test c.safetensors --veiw 3x2", "Possible options: --view"),
         ("predict notes.txt", "Missing option '--checkpoint'"),
+        ("predict notes.txt --checkpoint c.safetensors --device cuda:99", "there is no device 'cuda:99' here"),
+        ("predict notes.txt --checkpoint c.safetensors --device gpu", "there is no device 'gpu' here: take one of cpu"),
+        ("--import broken models", "--import broken: SyntaxError: "),
+        ("--import failing models", "--import failing: NameError: name 'undefined' is not defined"),
         ("convert notes.txt --recipe somethingv1 --out .", "is a folder: give the name of a file"),
         ("convert page.html --recipe somethingv1 --out c.safetensors", "it is a web page"),
         ("train micro-something --out notes.txt", "notes.txt is no folder"),
@@ -243,6 +254,8 @@ def test_slips_are_answered_in_one_line(words, message, run, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").touch()
     (tmp_path / "page.html").write_text("<html>")
+    (tmp_path / "broken.py").write_text("def")
+    (tmp_path / "failing.py").write_text("undefined")
     code, out, err = run(*words.split())
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err

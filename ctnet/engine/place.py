@@ -54,6 +54,20 @@ class Place:
         return torch.stack(gathered, 1).flatten(0, 1)[:total]
 
 
+def device_named(name: str) -> torch.device:
+    """The device of a name, such as "cpu", "cuda" or "cuda:1"; raises ValueError where this machine has none."""
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if (device.index or 0) >= counts.get(device.type, 0):
+        raise ValueError(
+            f"there is no device {name!r} here: take one of {', '.join(k for k, n in counts.items() if n)}"
+        )
+    return device
+
+
 @contextmanager
 def distributed() -> Iterator[Place]:
     """Join the processes that `torchrun` started (nccl on GPUs, gloo on CPUs); a single process without it.

@@ -59,8 +59,12 @@ def select_convs(cnn: nn.Module, rule: Rule) -> list[str]:
         except (KeyError, IndexError):
             counts = {stage: len(convs) for stage, convs in stages.items()}
             raise ValueError(f"{dict(rule)} names convolutions that are not there: the stages have {counts}") from None
+        except TypeError:
+            raise ValueError(f"{dict(rule)} is no rule: give each stage a list of numbers, such as [0, 2]") from None
     else:
         picked = list(rule)
+    if len(set(picked)) < len(picked):
+        raise ValueError(f"{rule} names a convolution twice")
     unfit = [name for name in picked if not replaceable.get(name)]
     if unfit:
         needed = "a dense convolution in this network, of stride and dilation 1, whose map has its input's size"

@@ -102,7 +102,8 @@ def create_model(
     if "*" not in entry.options and (unknown := [option for option in options if option not in entry.options]):
         there = f"there are {', '.join(entry.options)}" if entry.options else "there are none"
         raise ValueError(f"{name} has no option {', '.join(unknown)}; {there}")
-    trained = find_weights(name, weights) if weights not in (None, "imagenet") else None
+    others = ("imagenet",) if entry.pretrained else ()
+    trained = find_weights(name, weights, others) if weights not in (None, "imagenet") else None
     new_head = num_classes is not None
     if num_classes is None:
         num_classes = len(trained.classes) if trained else 174

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,13 @@ def list_weights(model: str) -> dict[str, Path]:
     return found
 
 
-def find_weights(model: str, name: str) -> Weights:
+def find_weights(model: str, name: str, others: Sequence[str] = ()) -> Weights:
     """A network's weights by their name.
+
+    Args:
+        model: name of the network.
+        name: of its weights.
+        others: names of weights that it has from elsewhere, for errors.
 
     Raises:
         ValueError: when they are not here or damaged; it tells how to come by them.
@@ -58,7 +64,8 @@ def find_weights(model: str, name: str) -> Weights:
 
     known = list_weights(model)
     if name not in known:
-        here = f'there are "imagenet", {", ".join(known)}' if known else f"none of {model} lie in {weights_folder()}"
+        here = f"there are {', '.join([*others, *known])}" if others or known else "there are none"
+        here += "" if known else f", and none lie in {weights_folder()}"
         raise ValueError(
             f"no weights {name!r} for {model}: {here}; a clone of the repository has some in results/checkpoints, and "
             "`python -m study run --weights` trains others (CTNET_RESULTS tells where results lie)"

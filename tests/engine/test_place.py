@@ -8,6 +8,7 @@ import torch.distributed as dist
 from forks import Fork
 
 from ctnet.engine import distributed
+from ctnet.engine.place import device_named
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,17 @@ def join(file, rank, world):
                 print(place.rank, place.world, place.first, place.mean(torch.tensor([float(place.rank)])).item())
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("gpus", "names"), [(0, ["cpu"]), (2, ["cpu", "cuda", "cuda:1"])])
+def test_devices_that_a_machine_has_are_found_by_name(gpus, names, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert [device_named(name) for name in names] == list(map(torch.device, names))
+    for missing in ("cuda:2", "cuda" if not gpus else "cuda:9", "gpu", "meta", "cpu:1"):
+        with pytest.raises(
+            ValueError, match=f"no device '{missing}' here: take one of {'cpu, cuda' if gpus else 'cpu'}"
+        ):
+            device_named(missing)
 
 
 def test_without_a_group_a_process_is_alone():

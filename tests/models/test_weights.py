@@ -39,12 +39,14 @@ def test_every_file_of_weights_has_a_name():
 
 
 def test_weights_that_are_not_here_are_refused_in_a_line_that_helps(monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match='there are "imagenet", micro-something; a clone'):
+    with pytest.raises(ValueError, match="for ctnet_r50_twin: there are micro-something; a clone"):
         ctnet.create_model("ctnet_r50_twin", weights="micro-somethign")
+    with pytest.raises(ValueError, match="for ctnet_r50: there are imagenet, and none lie in"):
+        ctnet.create_model("ctnet_r50", weights="imagnet")
     with pytest.raises(ValueError, match="other options"):
         ctnet.create_model("ctnet_r50_twin", weights="micro-something", excitation="se")
     monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
-    with pytest.raises(ValueError, match=r"none of ctnet_r50_twin lie in .*study run --weights"):
+    with pytest.raises(ValueError, match=r"there are none, and none lie in .*study run --weights"):
         ctnet.create_model("ctnet_r50_twin", weights="micro-something")
 
 
