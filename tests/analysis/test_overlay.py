@@ -120,6 +120,7 @@ def test_pictures_of_each_kind(count, tmp_path):
         assert (film.n_frames, film.info["duration"], film.info["loop"]) == (4, 250, 0)
         first, width = np.asarray(film.convert("RGB")).astype(int), film.width
     with av.open(str(tmp_path / "a.mp4")) as file:
+        assert file.streams.video[0].average_rate == 4
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     assert len(frames) == 4
     assert frames[0].shape == first.shape

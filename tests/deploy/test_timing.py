@@ -109,12 +109,29 @@ def test_a_product_of_matrices_has_a_rate(given):
 def test_every_backend_runs_what_it_is_called(monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
-    loaded, compiled, load = [], [], module.load_exported
+    loaded, compiled, rounded, timed = [], [], [], []
+    load, export, in_turn = module.load_exported, module.export, module.in_turn
+
+    def exporting(*arguments, int8=None, **options):
+        rounded.append(int8 is not None)
+        return export(*arguments, int8=int8, **options)
+
+    def timing(calls, *options):
+        timed.extend(call.func for call in calls)
+        return in_turn(calls, *options)
+
     monkeypatch.setattr(module, "load_exported", lambda path: loaded.append(path.suffix) or load(path))
+    monkeypatch.setattr(module, "export", exporting)
+    monkeypatch.setattr(module, "in_turn", timing)
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
-    backends = ["onnxruntime", "openvino", "compiled", "int8"]
-    found = bench(["tsn_r50_twin"], backends, frames=2, size=32, rounds=1)
+    backends = ["eager", "optimized", "onnxruntime", "openvino", "compiled", "int8"]
+    found = bench(["tsn_r26_twin"], backends, frames=2, size=32, rounds=1)
     assert [each.backend for each in found] == backends
     assert all(each.latency_ms > 0 and each.spread_ms == 0 for each in found)
     assert loaded == [".onnx", ".xml", ".onnx"]
-    assert len(compiled) == 1
+    assert rounded == [False, False, True]
+    assert [hasattr(model, "left") for model in compiled] == [True]  # what `optimize` made
+    eager, optimized, *exported = timed
+    assert not hasattr(eager, "left")
+    assert hasattr(optimized, "left")
+    assert len(exported) == 4

@@ -1,4 +1,3 @@
-import contextlib
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -86,13 +85,19 @@ def test_a_file_of_another_kind_is_refused(content, tmp_path):
 def test_a_damaged_file_is_refused_wherever_the_damage_is(tmp_path):
     EXAMPLE.save(tmp_path / "whole.npz")
     content, path = (tmp_path / "whole.npz").read_bytes(), tmp_path / "scores.npz"
-    generator = np.random.default_rng(0)
+    generator, refused = np.random.default_rng(0), 0
     for _ in range(150):
         damaged = bytearray(content)
         damaged[int(generator.integers(len(content)))] ^= int(generator.integers(1, 256))
         path.write_bytes(damaged)
-        with contextlib.suppress(ValueError):  # some bytes tell nothing
-            Scores.load(path)
+        try:
+            loaded = Scores.load(path)
+        except ValueError:
+            refused += 1
+        else:  # some bytes tell nothing
+            assert data_identity(loaded) == data_identity(EXAMPLE)
+            np.testing.assert_array_equal(loaded.probabilities, EXAMPLE.probabilities)
+    assert refused > 75
 
 
 def test_an_ensemble_averages_and_can_beat_its_members():
@@ -134,6 +139,17 @@ def test_views_are_averaged_behind_the_softmax_or_before_it(tiny, view, average)
     torch.testing.assert_close(torch.from_numpy(measured.probabilities[7]), expected, rtol=1e-4, atol=1e-6)
     assert len(measured.labels) == 25
     np.testing.assert_allclose(measured.probabilities.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(10, 6), (12, 12), (4, 6)])
+def test_no_more_clips_are_on_a_device_at_once_than_asked(tiny, batch_size, most):
+    """A video of six views is whole: 10 leave room for one, and so do 4."""
+    seen = []
+    model = ctnet.create_model("tsn_r26_twin", num_classes=24)
+    model.register_forward_pre_hook(lambda module, clips: seen.append(len(clips[0])))
+    evaluate(model, eval_data(tiny, model, View.parse("3x2")), batch_size=batch_size)
+    assert max(seen) == most
+    assert sum(seen) == 25 * 6
 
 
 def test_a_network_with_another_number_of_classes_is_refused(tiny):

@@ -199,6 +199,18 @@ def test_missing_and_skipped_videos_are_left_out_and_counted(tiny, tmp_path):
     assert (len(dataset), dataset.left_out) == (22, 2)
 
 
+@pytest.mark.parametrize("view", ["1x1", "3x1"])
+def test_videos_are_tested_at_full_resolution_in_every_view(view, tmp_path):
+    """Section 4: a shorter side of 256 and crops of 256, which frames that are no squares leave room for."""
+    folder = tmp_path / "v2"
+    root = make("MicroSomething", folder, "somethingv2", counts={"train": 1, "val": 24, "test": 1}, size=32)
+    changes = {"root": str(root), "size": 32, "short_side": 32, "frames": 2}
+    recipe = get_recipe("somethingv2").override(changes)
+    model, crops = ctnet.create_model("tsn_r26_twin", num_classes=24), View.parse(view).crops
+    by_hand = VideoDataset(load_videos(root, "val"), partial(sample_sparse, length=2), eval_transform(32, 32, crops))
+    assert torch.equal(eval_data(recipe, model, View.parse(view))[3][0], by_hand[3][0])
+
+
 def test_fields_of_drawn_datasets_are_told_to_have_no_effect_on_videos(tiny, tmp_path):
     root = make("MicroSomething", tmp_path / "v2", "somethingv2", counts={"train": 24, "val": 24, "test": 1}, size=32)
     model = ctnet.create_model(tiny.model, num_classes=24)

@@ -79,10 +79,23 @@ def test_testing_is_in_full_precision_unless_told_otherwise():
     assert choose_precision("bf16", cpu, testing=True) == torch.bfloat16
 
 
-def test_the_fastest_precision_is_one_that_the_cpu_multiplies():
-    able = torch.cpu.get_capabilities()
-    fast = able.get("avx512_bf16") or able.get("amx_bf16")
-    assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+@pytest.mark.parametrize(
+    ("device", "able", "expected"),
+    [
+        ("cuda", {"bf16": True}, torch.bfloat16),
+        ("cuda", {"bf16": False}, torch.float16),
+        ("cpu", {"avx512_bf16": True}, torch.bfloat16),
+        ("cpu", {"amx_bf16": True}, torch.bfloat16),
+        ("cpu", {"avx2": True, "avx512_bf16": False}, torch.float32),
+    ],
+    ids=str,
+)
+def test_the_fastest_precision_is_one_that_the_hardware_multiplies(device, able, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: able.get("bf16", False))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert choose_precision("auto", torch.device(device)) == expected
+    assert choose_precision("auto", torch.device(device), testing=True) == torch.float32
+    assert choose_precision("fp32", torch.device(device)) == torch.float32
 
 
 @pytest.mark.parametrize("set_apart", [False, True], ids=["as torch starts", "set apart"])

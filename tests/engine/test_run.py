@@ -396,6 +396,31 @@ def test_a_resumed_run_goes_on_with_its_scale_of_gradients(scaled, tiny, tmp_pat
     assert Run(tiny, tmp_path, Place(torch.device("cpu")), resume=True).scaler.get_scale() == 4.0
 
 
+MAY_CHANGE = {
+    "clips_per_device": 4,
+    "precision": "auto",
+    "compile": "eager",
+    "activation_checkpointing": True,
+    "workers": 1,
+    "eval_every": 2,
+    "save_every": 7,
+    "keep_best": True,
+    "missing": "skip",
+    "unreadable": "replace",
+}
+
+
+@pytest.mark.parametrize("field", MAY_CHANGE)
+def test_what_changes_nothing_that_is_learnt_may_change_between_two_parts_of_a_run(field, tiny, whole, tmp_path):
+    shutil.copy(whole / "state.safetensors", tmp_path)
+    changed = tiny.override({field: MAY_CHANGE[field]})
+    assert changed != tiny
+    resumed = Run(changed, tmp_path, Place(torch.device("cpu")), resume=True).progress
+    assert resumed.losses == losses(whole)
+    told = [change["field"] for change in resumed.changes]
+    assert told == ([field] if field in ("missing", "unreadable") else [])  # which decide what is read
+
+
 def test_a_run_on_classes_in_another_order_is_refused(whole, tiny, tmp_path):
     tensors, about = read_tensors(whole / "state.safetensors")
     write_tensors(tmp_path / "state.safetensors", tensors, about | {"classes": about["classes"][::-1]})

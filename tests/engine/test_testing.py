@@ -11,7 +11,7 @@ import ctnet
 from ctnet.analysis import count_cost
 from ctnet.engine import Scores, View, load_model, save_model, score_files, testing
 from ctnet.engine.evaluation import data_identity, evaluate
-from ctnet.engine.loading import load_split
+from ctnet.engine.loading import eval_data, load_split
 from ctnet.engine.testing import distinct_names
 from ctnet.micro import make
 
@@ -141,3 +141,28 @@ def test_what_cannot_be_done_is_refused_before_the_work(networks, tiny, tmp_path
             score_files(networks, [change])
     with pytest.raises(ValueError, match="leave out --view and fields"):
         score_files([tmp_path / "other.npz"], views=[View()])
+
+
+@pytest.mark.parametrize("average", ["probabilities", "scores"])
+def test_views_are_averaged_as_asked_and_that_is_told(average, networks, tiny, tmp_path):
+    model = load_model(networks[0])
+    model.head.weight.data *= 100  # so that the two differ
+    save_model(tmp_path / "sharp.safetensors", model, model.classes, tiny)
+    (line,) = score_files([tmp_path / "sharp.safetensors"], ["workers=0"], [View(3, 2)], average=average)
+    dataset = eval_data(tiny, model, View(3, 2))
+    own, other = (
+        evaluate(model, dataset, average=each) for each in (average, *({"probabilities", "scores"} - {average}))
+    )
+    np.testing.assert_allclose(line.scores.probabilities, own.probabilities, atol=1e-5)
+    assert np.abs(line.scores.probabilities - other.probabilities).max() > 0.01
+    assert line.scores.about["average"] == average
+
+
+def test_networks_are_tested_in_full_precision_unless_another_is_named(networks, monkeypatch):
+    """As on a processor that multiplies bf16, in whose 8 bits the best classes often tie."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    full, fast = (score_files(networks[:1], ["workers=0", f"precision={name}"])[0].scores for name in ("auto", "bf16"))
+    assert (full.about["precision"], fast.about["precision"]) == ("float32", "bfloat16")
+    (named,) = score_files(networks[:1], ["workers=0", "precision=fp32"])
+    np.testing.assert_array_equal(full.probabilities, named.scores.probabilities)
+    assert not np.array_equal(fast.probabilities, full.probabilities)

@@ -89,6 +89,7 @@ def test_a_verdict_takes_all_seeds_of_the_table(results, seeds, verdict):
     decided = found("2g", "ct-module > baseline-tsn")
     assert decided.verdict == verdict
     assert decided.is_complete == (seeds == 6)
+    assert decided.tendency == ("leans towards the paper" if seeds in (2, 5) else "")
     assert verdicts(but=decided) == {"not run yet"}
 
 
@@ -142,6 +143,16 @@ def test_a_verdict_follows_the_runs_and_touches_no_other(results, better, worse,
     assert verdicts(but=decided) == {"not run yet"}
 
 
+def test_the_evidence_of_an_ensemble_is_its_own_and_that_of_its_members():
+    asked = found("6", "8-12-16-24-x1x1 > 16", "v1_top1")
+    twins = twins_of("6")
+    fused, single = (twins[row, "v1_top1"] for row in ("8-12-16-24-x1x1", "16"))
+    assert len(fused.runs) == 4
+    expected = {run_file(fused.ensemble(seed)) for seed in seeds_of("6")}
+    expected |= {run_file(run.seeded(seed).name) for run in (*fused.runs, *single.runs) for seed in seeds_of("6")}
+    assert set(asked.files) == expected
+
+
 def test_a_change_of_two_seeds_turns_a_verdict(results):
     """Two accuracies that differ by a clear margin, then two seeds that take the margin away."""
     results("2b", "k2", 0.66)
@@ -169,6 +180,8 @@ def test_what_six_seeds_leave_open_is_judged_once_more_over_twelve(results, late
     first, decided = twice(results, later)
     assert (decided.verdict, decided.look, decided.found.seeds, decided.tested) == (verdict, 2, 12, 1)
     assert decided.before == first.found
+    assert decided.visible == decided.found.detectable(0.025)
+    assert first.visible == first.found.detectable(0.05 / 3)
     assert decided.found.by_seed[:6] == first.found.by_seed
     assert decided.found.by_seed[6:] == pytest.approx([100 * (later - 0.6)] * 6, abs=0.1)
     assert (len(first.files), len(decided.files)) == (12, 24)
@@ -241,11 +254,12 @@ def test_accuracies_that_are_as_good_as_equal_are_equivalent(results):
     assert "90 % interval" in claim.rule
 
 
-def leads(results, in_2a, in_7, **options):
-    for name, column, lead in (("2a", "top1", in_2a), ("7", "mini_kinetics_top1", in_7)):
+def leads(results, in_2a, in_7, seeds_of_2a=6, seeds_of_7=6):
+    asked = (("2a", "top1", in_2a, seeds_of_2a), ("7", "mini_kinetics_top1", in_7, seeds_of_7))
+    for name, column, lead, seeds in asked:
         for row in MODULES:
-            results(name, row, 0.5, column=column, **options)
-        results(name, "ct-module", 0.5 + lead, column=column, **options)
+            results(name, row, 0.5, column=column, seeds=range(seeds))
+        results(name, "ct-module", 0.5 + lead, column=column, seeds=range(seeds))
     return found("7", "smaller lead on Mini-Kinetics", "")
 
 
@@ -257,8 +271,9 @@ def test_a_smaller_lead_is_a_difference_of_two(results):
     assert lead.published == 0.3
 
 
-def test_a_lead_needs_all_seeds_of_both_tables(results):
-    assert leads(results, 0.2, 0.02, seeds=range(3)).verdict == "under way"
+@pytest.mark.parametrize("seeds", [(3, 3), (3, 6), (6, 3)])
+def test_a_lead_needs_all_seeds_of_both_tables(results, seeds):
+    assert leads(results, 0.2, 0.02, *seeds).verdict == "under way"
 
 
 def test_a_direction_is_a_claim_with_its_evidence(results):

@@ -261,6 +261,15 @@ def test_runs_come_behind_those_that_they_start_from():
     assert [run.recipe.dataset for run in chain.values()] == ["MicroPictures", "MicroKinetics", "MicroUCF"]
 
 
+def test_tables_that_decide_most_come_first_and_all_rows_before_the_next_seed():
+    first, second, every = (list(runs_of(tables)) for tables in (["2g"], ["2g", "3"], None))
+    assert every[: len(first)] == first
+    assert every[: len(second)] == second
+    seeds = [run.recipe.seed for run in runs_of(["2d"]).values() if run.start]
+    assert seeds == sorted(seeds)
+    assert set(seeds) == set(range(6))
+
+
 def test_tables_have_their_own_numbers_of_seeds_unless_one_is_given():
     for name, seeds in (("2d", 6), ("8", 3), ("fig3-pictured", 1)):
         assert seeds_of(name) == range(seeds)

@@ -88,6 +88,15 @@ def test_the_error_is_that_of_seeds_and_clips_together():
     assert np.square(errors).mean() == pytest.approx(6, rel=0.06)
 
 
+@pytest.mark.parametrize("of_seeds", [True, False])
+def test_the_error_is_never_less_than_that_of_seeds_or_of_clips_alone(of_seeds):
+    """Means of 75, 50 and 75 points one way, which all are equal the other way: less than the rest would leave."""
+    gains = np.array([[1, 1, 1, 0], [1, 0, 0, 1], [0, 1, 1, 1]])
+    gains = gains if of_seeds else gains.T
+    found = paired_difference(gains, np.zeros(gains.shape))
+    assert found.error**2 == pytest.approx(np.var([75, 50, 75], ddof=1) / 3)
+
+
 def test_detectable_differences_are_found_four_times_out_of_five():
     rng = np.random.default_rng(8)
     planned = Difference(0.0, 1.0, 5, 2000)
@@ -153,6 +162,7 @@ def test_what_cannot_be_compared_is_refused(shapes):
 
 def test_holm():
     assert holm([0.01, 0.04, 0.03, 0.9]) == pytest.approx([0.04, 0.09, 0.09, 0.9])
+    assert holm([0.6, 0.7]) == [1, 1]
     assert holm([]) == []
 
 

@@ -685,6 +685,16 @@ def test_the_reason_of_a_failure_is_told(planned, tmp_path, does, reason):
     assert sweep(runs, tmp_path) == {name: f"{reason}; see {tmp_path / name / 'log.txt'}"}
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_was_asked_to_stop_has_not_failed(planned, tmp_path, name):
+    """Its process saves how far it came, and ends as a shell says that a signal ended it."""
+    runs = planned(f"sys.exit(128 + signal.{name})")
+    (run,) = runs.values()
+    assert sweep(runs, tmp_path) == {run.name: f"stopped by {name}; run again to go on"}
+    assert failure_of(run, tmp_path) is None
+    assert state_of(run, tmp_path) == "started"
+
+
 def test_an_interrupted_sweep_ends_its_processes_and_calls_nothing_failed(planned, tmp_path):
     runs = planned("time.sleep(99)", MEET.format(3), MEET.format(3), "")
 
