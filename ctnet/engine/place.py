@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 
 import torch
 import torch.distributed as dist
@@ -54,17 +56,33 @@ class Place:
         return torch.stack(gathered, 1).flatten(0, 1)[:total]
 
 
+_JOINED = count()
+"""Numbers of the groups that this process joins, one after the other: the same in all processes."""
+
+
+def _join(backend: str) -> None:
+    """Join the group that the environment tells of; another time too, without what is left of earlier groups."""
+    store, rank, world = _meeting(*map(os.environ.get, ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")))
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(f"ctnet/{next(_JOINED)}", store), rank=rank, world_size=world
+    )
+
+
+@cache
+def _meeting(*environment: str | None) -> tuple[dist.Store, int, int]:
+    """What all processes write to and read from, kept as long as this one lives; its rank, and their number."""
+    return next(dist.rendezvous("env://"))
+
+
 def device_named(name: str) -> torch.device:
     """The device of a name, such as "cpu", "cuda" or "cuda:1"; raises ValueError where this machine has none."""
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
     try:
         device = torch.device(name)
     except RuntimeError:
         device = torch.device("meta")
-    if (device.index or 0) >= counts.get(device.type, 0):
-        raise ValueError(
-            f"there is no device {name!r} here: take one of {', '.join(k for k, n in counts.items() if n)}"
-        )
+    if (device.index or 0) >= there.get(device.type, 0):
+        raise ValueError(f"there is no device {name!r} here: take one of {', '.join(k for k, n in there.items() if n)}")
     return device
 
 
@@ -84,7 +102,7 @@ def distributed() -> Iterator[Place]:
     if "WORLD_SIZE" not in os.environ:
         yield Place(device)
         return
-    dist.init_process_group("nccl" if gpu else "gloo")
+    _join("nccl" if gpu else "gloo")
     together = False
     try:
         yield Place(device, dist.get_rank(), dist.get_world_size())

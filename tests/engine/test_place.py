@@ -1,5 +1,8 @@
 """Which process this is, as `torchrun` says, or the group that the caller has joined."""
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -38,6 +41,19 @@ def test_devices_that_a_machine_has_are_found_by_name(gpus, names, monkeypatch):
             device_named(missing)
 
 
+def test_processes_of_torchrun_join_as_often_as_they_like(tmp_path):
+    """As a script does that trains on one fold after the other."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\nfrom ctnet.engine import distributed\n"
+        "for turn in range(8):\n    with distributed() as place:\n"
+        "        assert place.mean(torch.tensor([float(place.rank + turn)])).item() == 0.5 + turn\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
+    done = subprocess.run(torchrun, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_a_group_a_process_is_alone():
     with distributed() as place:
         assert (place.rank, place.world, place.first) == (0, 1, True)
@@ -64,7 +80,8 @@ def test_a_process_that_fails_on_a_gpu_waits_for_nobody(gpu, error, left, monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: None)
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist, "destroy_process_group", lambda: ended.append(True))
