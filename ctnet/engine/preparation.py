@@ -90,21 +90,29 @@ def exact_fp32() -> Iterator[None]:
     """
     backends: Any = torch.backends  # whose types lack cudnn.conv
     operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
-    before = [operator.fp32_precision for operator in operators]
+    of_all, followed = backends.fp32_precision, [operator.fp32_precision for operator in operators]
+    backends.fp32_precision = "none"  # operators without a precision of their own would follow it
+    own = [operator.fp32_precision for operator in operators]
     try:
-        _allow_tf32(False, False)
+        products = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set apart from convolutions, operator by operator
+        products = "high" if own[2] == "tf32" else "highest"
+    try:
+        _set_precision(False, "highest")
         yield
     finally:
-        _allow_tf32(before[0] == "tf32", before[2] == "tf32")
-        for operator, precision in zip(operators, before, strict=True):
+        _set_precision(own[0] == "tf32", products)
+        for operator, before, outer in zip(operators, own, followed, strict=True):
+            precision = "none" if outer == of_all else before  # it goes on following
             if operator.fp32_precision != precision:
                 operator.fp32_precision = precision
+        backends.fp32_precision = of_all
 
 
-def _allow_tf32(convolutions: bool, products: bool) -> None:
+def _set_precision(tf32: bool, products: str) -> None:
     """By the switches that others read, such as `torch.backends.cudnn.flags`: they refuse ones set apart."""
-    torch.backends.cudnn.allow_tf32 = convolutions
-    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision(products)
 
 
 def where(place: Place, precision: torch.dtype) -> str:

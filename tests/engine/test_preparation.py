@@ -9,7 +9,7 @@ from trained import same, train_until, weights
 import ctnet
 from ctnet.engine import Place, get_recipe, load_model, preparation, train
 from ctnet.engine.checkpoint import load_init, read_about, save_model
-from ctnet.engine.preparation import build_model, choose_precision, recompute_activations, seed_step, where
+from ctnet.engine.preparation import build_model, choose_precision, exact_fp32, recompute_activations, seed_step, where
 from ctnet.models import CTModule
 
 
@@ -96,6 +96,42 @@ def test_the_fastest_precision_is_one_that_the_hardware_multiplies(device, able,
     assert choose_precision("auto", torch.device(device)) == expected
     assert choose_precision("auto", torch.device(device), testing=True) == torch.float32
     assert choose_precision("fp32", torch.device(device)) == torch.float32
+
+
+@pytest.fixture
+def precisions():
+    """What torch multiplies fp32 in, of all and of each operator; put back behind the test."""
+    backends = torch.backends
+    operators = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+
+    def read():
+        return [backends.fp32_precision, *(operator.fp32_precision for operator in operators)]
+
+    before = read()
+    yield read
+    backends.fp32_precision = before[0]
+    torch.set_float32_matmul_precision("highest")
+    for operator, precision in zip(operators, before[1:], strict=True):
+        operator.fp32_precision = precision
+
+
+@pytest.mark.parametrize("of_all", ["none", "ieee", "tf32"])
+@pytest.mark.parametrize("products", [None, "highest", "high", "medium"])
+def test_fp32_is_exact_within_and_as_before_behind_whatever_a_program_has_set(of_all, products, precisions):
+    torch.backends.fp32_precision = of_all
+    if products:
+        torch.set_float32_matmul_precision(products)
+    before = precisions()
+    with exact_fp32():
+        assert "tf32" not in precisions()
+        assert torch.get_float32_matmul_precision() == "highest"  # compilers ask for it
+        assert not torch.backends.cudnn.allow_tf32
+    assert precisions() == before
+    if products and of_all == "none":
+        assert torch.get_float32_matmul_precision() == products
+    if of_all == "tf32":
+        torch.backends.fp32_precision = "ieee"
+        assert "tf32" not in precisions()  # what followed goes on following
 
 
 @pytest.mark.parametrize("set_apart", [False, True], ids=["as torch starts", "set apart"])
