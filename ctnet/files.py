@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 PathLike = str | os.PathLike[str]
@@ -100,6 +101,21 @@ def claimed(folder: PathLike) -> Iterator[bool]:
         except (ImportError, OSError):
             pass
         yield True
+
+
+@contextmanager
+def locked(file: IO[str]) -> Iterator[None]:
+    """Wait until no other process writes to an open file within such a block; its close, not the block, ends that.
+
+    On a system, or a disk, that has no locks nobody waits.
+    """
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.lockf(file, fcntl.LOCK_EX)  # on shared disks too
+    except (ImportError, OSError):
+        pass
+    yield
 
 
 def cache_folder() -> Path:

@@ -433,7 +433,10 @@ def _lists(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:
 
     found = {entry.label for entry in listed("train") if not entry.problem}
     largest = max(map(int, found)) if found and all(label.isdecimal() for label in found) else _MOST
-    return names or (sorted(found) if largest >= _MOST else [str(n) for n in range(largest + 1)]), listed(split)
+    if names or largest >= _MOST:
+        return names or sorted(found), listed(split)
+    plain = (e._replace(label=str(int(e.label))) if e.label.isdecimal() else e for e in listed(split))  # 007 is 7
+    return [str(n) for n in range(largest + 1)], plain
 
 
 def _folders(root: Path, split: Split, fold: int) -> tuple[list[str], Entries]:

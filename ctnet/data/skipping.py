@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ctnet.errors import printable
-from ctnet.files import PathLike, write_text
+from ctnet.files import PathLike, locked, write_text
 
 
 def write_skip_list(file: PathLike, reasons: Mapping[str, str]) -> None:
@@ -17,8 +17,8 @@ def write_skip_list(file: PathLike, reasons: Mapping[str, str]) -> None:
 
 
 def add_to_skip_list(file: PathLike, name: str, reason: str) -> None:
-    """Add a line to a list, which several processes may do at the same time."""
-    with open(file, "a", encoding="utf-8") as listed:
+    """Add a line to a list, which several processes may do at the same time, of several machines too."""
+    with open(file, "a", encoding="utf-8") as listed, locked(listed):
         listed.write(f"{_written(name)}\t{printable(reason)}\n")
 
 

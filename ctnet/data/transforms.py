@@ -129,8 +129,23 @@ def split_normalisation(transform: Callable[..., Any]) -> tuple[Callable[..., An
     """
     steps = list(transform.transforms) if isinstance(transform, v2.Compose) else []
     if len(steps) > 2 and isinstance(steps[-2], v2.ToDtype) and isinstance(steps[-1], v2.Normalize):
-        return v2.Compose(steps[:-2]), v2.Compose(steps[-2:])
+        return v2.Compose(steps[:-2]), _Normalisation(steps[-2], steps[-1])
     return transform, nn.Identity()
+
+
+class _Normalisation:
+    """The end of a transform, which keeps its numbers on the device: torchvision's waits for a GPU to copy them."""
+
+    def __init__(self, convert: v2.ToDtype, normalise: v2.Normalize) -> None:
+        self.convert = convert
+        self.mean, self.std = (torch.tensor(each).view(-1, 1, 1) for each in (normalise.mean, normalise.std))
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """(..., 3, H, W), uint8 or float."""
+        clips = self.convert(clips)
+        if self.mean.device != clips.device:
+            self.mean, self.std = self.mean.to(clips.device), self.std.to(clips.device)
+        return clips.sub(self.mean).div_(self.std)
 
 
 def train_transform(

@@ -61,11 +61,12 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
     path = _existing(path)
     convert = _Converter(short_side)
     if path.is_dir():
-        pictures = _pictures(path)
+        with _blamed_on(path):
+            pictures = _pictures(path)
         wanted = _resolve(path, indices, len(pictures))
         frames = {i: _read_picture(pictures[i], convert) for i in sorted(set(wanted))}
     else:
-        with _demux(path) as video:
+        with _blamed_on(path), _demux(path) as video:
             wanted = _resolve(path, indices, _count(path, video) if callable(indices) or video.order else None)
             if video.stream.width and video.stream.height:
                 convert.stored = video.stream.width, video.stream.height
@@ -82,10 +83,22 @@ def read_frames(path: str | PathLike[str], indices: Indices, short_side: int | N
 def count_frames(path: str | PathLike[str]) -> int:
     """Count the frames of a video file or a folder of pictures; raises as `read_frames` does."""
     path = _existing(path)
-    if path.is_dir():
-        return len(_pictures(path))
-    with _demux(path) as video:
-        return _count(path, video)
+    with _blamed_on(path):
+        if path.is_dir():
+            return len(_pictures(path))
+        with _demux(path) as video:
+            return _count(path, video)
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """What the system cannot read, of a video that is there, is that video's fault."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise VideoError(f"{path}: {error.strerror or error}") from error
 
 
 def _count(path: Path, video: "_Video") -> int:

@@ -93,6 +93,8 @@ def test_folds(make_tree, tmp_path, dataset):
         (["2.mp4\t9\ttea", "a b/1.mp4\t9\tcoffee"], ["coffee", "tea"], [1, 0]),
         (["2.mp4\ttea", "a b/1.mp4\tcoffee, black"], ["coffee, black", "tea"], [1, 0]),
         (["a b/1.mp4 0", "c\\3.mp4 0"], ["0"], [0, 0]),
+        (["2.mp4 9 02", "a b/1.mp4 9 00"], ["0", "1", "2"], [2, 0]),
+        (["2.mp4\t9\t02", "a b/1.mp4\t9\t00"], ["0", "1", "2"], [2, 0]),
     ],
 )
 def test_lists_without_a_file_of_classes_have_those_of_training(make_tree, tmp_path, lines, classes, labels):

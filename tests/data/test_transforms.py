@@ -201,6 +201,18 @@ def test_a_clip_can_be_normalised_later(transform):
     assert (cut.dtype, label, same) == (torch.uint8, 4, 4)
     assert torch.equal(normalise(cut), whole)
     assert torch.equal(normalise(torch.stack([cut, cut]))[1], whole)
+    meta = normalise(cut.to("meta"))  # as on a GPU: the numbers follow the clips
+    assert (meta.device.type, meta.dtype, meta.shape) == ("meta", torch.float32, whole.shape)
+
+
+def test_numbers_to_normalise_by_are_copied_to_a_device_once(monkeypatch):
+    """A copy waits for a GPU until all of its work is done."""
+    _, normalise = split_normalisation(eval_transform(64))
+    clip = clip_of(64, 64)
+    first = normalise(clip)
+    for name in ("tensor", "as_tensor"):
+        monkeypatch.setattr(torch, name, lambda *arguments, **options: pytest.fail("made anew"))
+    assert torch.equal(normalise(clip), first)
 
 
 @pytest.mark.parametrize(

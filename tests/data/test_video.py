@@ -1,5 +1,7 @@
+import errno
 import gc
 import importlib.util
+import os
 from pathlib import Path
 
 import av
@@ -374,6 +376,16 @@ def test_damaged_folders_are_named(pictures, damage):
     damage(pictures)
     with pytest.raises(VideoError, match="9876"):
         read_frames(pictures, lambda n: range(n))
+
+
+def test_a_folder_that_the_system_cannot_read_is_a_damaged_video(pictures, monkeypatch):
+    def stale(folder):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "scandir", stale)
+    for read in (count_frames, lambda path: read_frames(path, [0])):
+        with pytest.raises(VideoError, match=r"9876.*: .*[Ss]tale"):
+            read(pictures)
 
 
 @pytest.mark.parametrize("index", [-1, 12])
