@@ -19,6 +19,11 @@ def losses(out):
     return json.loads((out / "metrics.json").read_text())["losses"]
 
 
+def kept_losses(out):
+    """Those in the state of a run that goes on."""
+    return load_file(out / "state.safetensors")["losses"].tolist()
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 

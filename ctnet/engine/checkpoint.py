@@ -257,7 +257,7 @@ def _system_error(error: SafetensorError, path: PathLike) -> OSError:
     """What the system said, which safetensors puts into words: "... (os error 28)"."""
     number = re.search(r"os error (\d+)", str(error))
     code = int(number[1]) if number else errno.EIO
-    return OSError(code, os.strerror(code), os.fspath(path))
+    return OSError(code, os.strerror(code) if number else str(error), os.fspath(path))
 
 
 def behaviour(recipe: Recipe, network: str) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -226,7 +228,14 @@ def evaluate(
     batches = BatchSampler(mine, max(1, batch_size // views), drop_last=False)
     loaded = Loader(dataset, batches, workers, place)
     rows = [torch.zeros(0, len(dataset.classes), device=place.device)]
-    bar = tqdm(loaded, desc="testing", unit="batch", disable=not (progress and place.first), leave=False)
+    bar = tqdm(
+        loaded,
+        desc="testing",
+        unit="batch",
+        disable=not (progress and place.first),
+        leave=False,
+        mininterval=interval(),
+    )
     with closing(loaded), evaluating(model), torch.inference_mode():
         for clips, _ in bar:
             with torch.autocast(place.device.type, precision, enabled=precision != torch.float32):
@@ -241,6 +250,12 @@ def evaluate(
     return Scores(probabilities, np.array(dataset.labels), dataset.names, dataset.classes)
 
 
+def interval() -> float:
+    """Seconds between two states of a bar: short where somebody looks at it, and long in a file, which keeps them."""
+    in_notebook = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)
+    return 0.1 if in_notebook or sys.stderr.isatty() else 60
+
+
 def predict(
     model: VideoModel,
     recipe: Recipe,
@@ -251,9 +266,9 @@ def predict(
     workers: int = 0,
     progress: bool = False,
 ) -> Scores:
-    """Score any video files, sampled and cropped as the recipe that trained the model says; their labels are all 0.
+    """Score any video files, sampled and cropped as the recipe that trained the model says.
 
-    None of them is skipped, whatever the recipe left out.
+    None of them is skipped, whatever the recipe left out. Their labels are all 0, and their names as they are given.
 
     Args:
         model: on the device that is to score them.
@@ -271,9 +286,12 @@ def predict(
     """
     if model.classes is None:
         raise ValueError("the network does not know its classes: save it with their names")
+    if isinstance(videos, str | os.PathLike):
+        raise ValueError(f"videos are given as a list: [{os.fspath(videos)!r}]")
     if not videos:
         raise ValueError("name a video")
-    paths = [Path(video).resolve() for video in videos]
+    paths = [Path(video).absolute() for video in videos]
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
     dataset = eval_data(recipe.override({"skip": ""}), model, view, listed)
-    return evaluate(model, dataset, batch_size=batch_size, workers=workers, progress=progress)
+    scores = evaluate(model, dataset, batch_size=batch_size, workers=workers, progress=progress)
+    return replace(scores, names=list(map(os.fspath, videos)))

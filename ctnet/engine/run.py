@@ -311,6 +311,7 @@ class Run:
             tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
             if self.mean is not None:
                 tensors |= {f"mean.{name}": tensor for name, tensor in self.mean.state_dict().items()}
+            tensors["losses"] = torch.tensor(self.progress.losses)  # they may be many, and a description is short
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             for parameter, state in self.optimizer.state.items():
                 tensors |= {f"optimizer.{part}.{names[id(parameter)]}": value for part, value in state.items()}
@@ -319,7 +320,7 @@ class Run:
                 tensors,
                 describe(self.model, self.classes, self.recipe)
                 | {
-                    "progress": vars(self.progress),
+                    "progress": vars(self.progress) | {"losses": []},
                     "scaler": self.scaler.state_dict(),
                     "clips": self.clips,
                     "behaviour": behaviour(self.recipe, self.recipe.model),
@@ -364,6 +365,7 @@ class Run:
                 alike = value.shape == parameter.shape  # else a counter, which stays on the CPU
                 own = torch.empty_like(parameter).copy_(value) if alike else value.clone()  # the file is let go
                 self.optimizer.state[parameter][part] = own
+        progress.losses = tensors["losses"].tolist() if "losses" in tensors else progress.losses
         if scaler:  # that of a run in another precision is empty
             self.scaler.load_state_dict(scaler)
         self.progress = progress

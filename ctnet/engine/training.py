@@ -1,6 +1,5 @@
 """The loop that trains a network on a recipe's clips (appendix A.1)."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ctnet.data import VideoError, Videos
 from ctnet.engine import signals
-from ctnet.engine.evaluation import Scores
+from ctnet.engine.evaluation import Scores, interval
 from ctnet.engine.place import distributed
 from ctnet.engine.preparation import exact_fp32, keep_freed_memory, seed_step, where
 from ctnet.engine.recipe import Recipe
@@ -120,7 +119,7 @@ def train_one_epoch(run: Run, progress: bool = True) -> None:
         unit="clip",
         leave=False,
         disable=not (progress and run.place.first),
-        mininterval=0.1 if sys.stderr.isatty() else 60,  # a file keeps every line
+        mininterval=interval(),
     )
     batches, began = run.start_epoch(), time.perf_counter()
     losses: list[Tensor] = []  # read only where they are needed: reading waits for the GPU

@@ -1,3 +1,5 @@
+import io
+import sys
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -6,7 +8,7 @@ import torch
 from forks import Fork
 
 import ctnet
-from ctnet.engine import Place, Scores, View, eval_data, evaluate, fuse, get_recipe, predict
+from ctnet.engine import Place, Scores, View, eval_data, evaluate, evaluation, fuse, get_recipe, predict
 from ctnet.engine.evaluation import data_identity
 from ctnet.micro import write_video
 
@@ -193,6 +195,31 @@ def test_a_video_that_is_not_there_is_named_whichever_it_is(tmp_path):
             predict(model, recipe, [tmp_path / name for name in names])
     with pytest.raises(ValueError, match="name a video"):
         predict(model, recipe, [])
+    for single in (str(tmp_path / "there.mp4"), tmp_path / "there.mp4"):
+        with pytest.raises(ValueError, match=r"as a list: \['.*there\.mp4'\]"):
+            predict(model, recipe, single)
+
+
+def test_predicted_videos_have_the_names_that_they_were_given(tmp_path, monkeypatch):
+    model = ctnet.create_model("tsn_r26_twin", num_classes=2)
+    model.classes = ["a", "b"]
+    recipe = get_recipe("micro-something").override({"frames": 2, "size": 16, "workers": 0})
+    (tmp_path / "store").mkdir()
+    write_video(tmp_path / "store" / "9f2c.mp4", np.zeros((8, 32, 32, 3), np.uint8))
+    (tmp_path / "holiday.mp4").symlink_to(tmp_path / "store" / "9f2c.mp4")
+    monkeypatch.chdir(tmp_path)
+    given = ["holiday.mp4", tmp_path / "holiday.mp4", "store/../store/9f2c.mp4"]
+    assert predict(model, recipe, given).names == list(map(str, given))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "notebook", "seconds"), [(True, False, 0.1), (False, True, 0.1), (False, False, 60)]
+)
+def test_bars_move_where_somebody_looks_and_seldom_in_files(terminal, notebook, seconds, monkeypatch):
+    base = type("tqdm_notebook", (), {}) if notebook else object
+    monkeypatch.setattr(evaluation, "tqdm", type("tqdm", (base,), {}))
+    monkeypatch.setattr(sys, "stderr", type("Stream", (io.StringIO,), {"isatty": lambda self: terminal})())
+    assert evaluation.interval() == seconds
 
 
 def scores_in_two(file, rank, recipe):

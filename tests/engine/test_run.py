@@ -13,7 +13,7 @@ from forks import Fork
 from kills import kill_at_random
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel
-from trained import losses, same, train_until, weights
+from trained import kept_losses, losses, same, train_until, weights
 
 from ctnet.data import VideoError, load_videos
 from ctnet.engine import Place, Scores, eval_data, evaluate, load_model, load_recipe, train, training
@@ -217,7 +217,7 @@ def test_a_damaged_validation_video_loses_nothing(filmed, tmp_path):
         train(filmed, tmp_path / "run", progress=False)
     assert "\n" not in str(refused.value)
     progress = read_about(tmp_path / "run" / "state.safetensors")["progress"]
-    assert (progress["epoch"], progress["step"], len(progress["losses"])) == (0, 3, 3)
+    assert (progress["epoch"], progress["step"], len(kept_losses(tmp_path / "run"))) == (0, 3, 3)
 
     listed = tmp_path / "bad.txt"
     listed.write_text(f"{bad.relative_to(filmed.root).as_posix()}\tdamaged\n")
@@ -394,6 +394,24 @@ def test_a_resumed_run_goes_on_with_its_scale_of_gradients(scaled, tiny, tmp_pat
     about["scaler"]["scale"] = 4.0
     write_tensors(tmp_path / "state.safetensors", tensors, about)
     assert Run(tiny, tmp_path, Place(torch.device("cpu")), resume=True).scaler.get_scale() == 4.0
+
+
+def test_a_run_of_very_many_steps_keeps_and_resumes_its_losses(tiny, whole, tmp_path):
+    """More than the description of a file may hold: that of a state stays short."""
+    shutil.copy(whole / "state.safetensors", tmp_path)
+    tensors, about = read_tensors(tmp_path / "state.safetensors")
+    many = torch.rand(6_000_000)
+    write_tensors(tmp_path / "state.safetensors", tensors | {"losses": many}, about)
+    run = Run(tiny, tmp_path, Place(torch.device("cpu")), resume=True)
+    run.save()
+    assert run.progress.losses[-1] == kept_losses(tmp_path)[-1] == float(many[-1])
+    assert len(json.dumps(read_about(tmp_path / "state.safetensors"))) < 10_000
+
+
+def test_a_file_that_cannot_be_written_tells_what_its_writer_says(tmp_path):
+    with pytest.raises(OSError, match=r"state\.safetensors") as refused:
+        write_tensors(tmp_path / "state.safetensors", {}, {"text": "x" * 100_000_001})
+    assert "Input/output" not in str(refused.value)
 
 
 MAY_CHANGE = {

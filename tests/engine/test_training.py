@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from forks import Fork, command
-from trained import arguments, losses, same, train_until, weights
+from trained import arguments, kept_losses, losses, same, train_until, weights
 
 import ctnet
 from ctnet import cli
@@ -199,8 +199,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(pieces, steady, tmp_
     """With frozen statistics of batch normalisation, a batch may be cut in pieces of any size."""
     recipe, whole = steady
     train_until(4, recipe.override({"clips_per_device": pieces}), tmp_path)  # for an epoch
-    progress = read_about(tmp_path / "state.safetensors")["progress"]
-    np.testing.assert_allclose(progress["losses"], losses(whole)[:4], rtol=1e-4)
+    np.testing.assert_allclose(kept_losses(tmp_path), losses(whole)[:4], rtol=1e-4)
 
 
 def side_by_side(recipe, *outs, main=cli.main):
@@ -390,7 +389,7 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(slow, times, tiny, tmp_
     recipe = tiny.override({"workers": 2, "train_clips": 800})
     done = Fork(command, cli.main, "train", "micro-something", *arguments(recipe, tmp_path)).end()
     assert done.returncode == 128 + signal.SIGTERM, done
-    assert read_about(tmp_path / "state.safetensors")["progress"]["losses"]
+    assert kept_losses(tmp_path)
 
 
 def test_no_process_that_loads_data_outlives_a_run_that_is_killed_as_it_starts(tiny, tmp_path, as_data_processes_start):
