@@ -294,4 +294,4 @@ def predict(
     listed = VideoList("videos", Path(paths[0].anchor), model.classes, paths, [0] * len(paths), [])
     dataset = eval_data(recipe.override({"skip": ""}), model, view, listed)
     scores = evaluate(model, dataset, batch_size=batch_size, workers=workers, progress=progress)
-    return replace(scores, names=list(map(os.fspath, videos)))
+    return replace(scores, names=[os.fspath(video) for video in videos])
