@@ -79,7 +79,7 @@ def figure(value: Any) -> str:
         kind = "+z.1f" if "mean" in value else "z.1f"
         return f"{value.get('mean', value.get('value')):{kind}} ({value['low']:z.1f} to {value['high']:z.1f})"
     if isinstance(value, float):
-        return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+        return f"{value:{'.0e' if 0 < abs(value) < 1e-3 else '.4g' if abs(value) < 9999.5 else '.0f'}}"
     if value is None:
         return "–"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

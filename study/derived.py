@@ -127,7 +127,7 @@ def _alike() -> Iterator[Claim]:
         ("4.2", "4", "R101: accuracy comparable to X3D-XL", r101.top1, x3d.top1),
     ]
     for where, about, statement, ours, other in accurate:
-        gap = f"{ours - other:+.1f} points"
+        gap = f"{ours - other:+z.1f} points"
         rule, bound = "printed accuracies within half a point", "half a point is this study's bound"
         holds = bool(abs(ours - other) <= 0.5)
         yield _derived(where, about, statement, statement, "comparable", gap, holds, rule, bound)

@@ -160,14 +160,12 @@ def decide_in_looks(
     probability of at most 5 + 2.5 %.
 
     Args:
-        first: by the table's own seeds; None for what is not known yet, and then there is no second look.
+        first: by the table's own seeds; None for what is not known yet, which counts in both looks.
         second: by these and more; None where there are no more.
         margin: in points.
     """
     once = zip(decide(first, margin), corrected(first), strict=True)
     decided = [Decision(verdict, p, 1, len(first)) for verdict, p in once]
-    if None in first:
-        return decided
     left = [place for place, found in enumerate(decided) if found.verdict not in ("supported", "contradicted")]
     again = [second[place] if decided[place].verdict == "inconclusive" else None for place in left]
     for place, verdict, p in zip(left, decide(again, margin, LEVEL / 2), corrected(again), strict=True):

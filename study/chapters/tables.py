@@ -66,7 +66,7 @@ def _cost_cells(
     """A printed cost, what was measured, the difference, the verdict."""
     value = row.printed[column]
     measured, verdict = (claim.measured, claim.verdict) if claim else (None, "not measured")
-    difference = "–" if measured is None else f"{measured - value:+.2f}"
+    difference = "–" if measured is None else f"{measured - value:+z.2f}"
     if claim is None and cost and value is None and column == "gflops":
         measured, verdict = cost.gmacs, "not printed"
     cells = {

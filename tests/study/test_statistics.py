@@ -212,10 +212,18 @@ def test_a_second_look_judges_what_is_open_at_half_the_level(more, verdict, p):
 def test_without_more_seeds_there_is_no_second_look():
     first = [SURE, OPEN, None]
     decided = decide_in_looks(first, [None] * 3)
-    assert decided == decide_in_looks(first, [None, SURE, None]), "nor before the first is whole"
+    assert {found.look for found in decided} == {1}
     assert [found.verdict for found in decided] == decide(first) == ["supported", "inconclusive", ""]
     assert [found.p for found in decided] == corrected(first)
     assert decide_in_looks([], []) == []
+
+
+def test_what_is_not_known_yet_counts_in_both_looks_and_takes_no_verdict_back():
+    more = Difference(2.0, 0.5, 12, 4000)
+    known, wider = (decide_in_looks([SURE, OPEN, *rest], [None, more, *rest]) for rest in ([], [None]))
+    assert [found.verdict for found in known] == [found.verdict for found in wider[:2]] == ["supported", "supported"]
+    assert [(found.look, found.tested) for found in wider] == [(1, 3), (2, 2), (1, 3)]
+    assert (known[1].p, wider[1].p) == pytest.approx((2 * more.p, 2 * 2 * more.p))
 
 
 def test_the_margin_is_held_against_two_one_sided_tests():

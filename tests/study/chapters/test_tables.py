@@ -36,6 +36,7 @@ def test_cost_tables_say_for_every_row_whether_it_was_measured(name):
     assert list(measured) == [bool(row.networks) for row in rows]
     assert list(verdicts == "not reproduced") == [bool(row.not_measured) for row in rows]
     assert set(verdicts[~measured]) <= {"not reproduced", "not measured", "not printed"}
+    assert not frame.isin(["-0.00", "-0.0"]).any(axis=None)
 
 
 @pytest.mark.parametrize(
