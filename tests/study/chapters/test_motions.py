@@ -122,15 +122,15 @@ def test_mistakes_are_counted_by_what_the_clips_show(monkeypatch):
 
 
 def test_without_leaving_out_a_motion_differences_are_those_of_the_verdicts():
-    tables = {name for name in trained_tables() if protocol_of(name) == 3} - {"5", "7", "fig3"}  # other clips, measures
+    tables = {name for name in trained_tables() if protocol_of(name) == 3} - {"5", "fig3"}  # other clips, measures
     asked = {
         f"{d.label}, Table {d.table}": d.found
         for d in directions()
-        if d.table in tables and d.found and abs(d.found.mean) < 10
+        if d.table in tables and d.found and abs(d.found.mean) < 10 and (d.table != "7" or d.column == "v2_top1")
     }
     frame = rest_table(()).data
     assert set(frame["Difference"]) == set(asked)
-    assert {"2f", "6"} < tables
+    assert {"2f", "6", "7"} < tables
     for _, row in frame.iterrows():
         found = asked[row["Difference"]]
         assert numbers(row["Without "]) == pytest.approx([found.mean, found.low, found.high], abs=0.051)
