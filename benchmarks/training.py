@@ -1,12 +1,16 @@
 """Speed of training the twins, and of CT-Net against the same network written with Conv3d.
 
     python benchmarks/training.py
-    python benchmarks/training.py --threads 2 --precision fp32
+    python benchmarks/training.py --threads 2 --precision bf16 --backbone r50_twin
+
+The study's own runs compute with `ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2` in the environment.
 
 First whole epochs of `ctnet.train` on drawn clips, data loading included: clips per second of TSN and CT-Net in turn,
 and the share of the time that is spent waiting for data. Then steps of training alone: CT-Net as it is here, where
 spatial and temporal convolutions see one memory, against the same function as one would write it down, `study.conv3d`.
 All numbers are medians over the rounds. In each round every contestant has its turn, so that a busy machine slows all.
+The arithmetic bound is reached when all multiply-adds of a step, forward and twice as many backward, are done at the
+rate that a product of two large matrices has here.
 """
 
 import argparse
@@ -22,12 +26,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import ctnet
+from ctnet.deploy import matrix_rate
 from ctnet.engine import choose_precision, get_recipe, train
 from ctnet.engine.preparation import keep_freed_memory
 from ctnet.micro import MicroSomething
 from study.conv3d import InConv3d
 
-TWINS = {"TSN": "tsn_r50_twin", "CT-Net": "ctnet_r50_twin"}
+TWINS = {"TSN": "tsn", "CT-Net": "ctnet"}
 
 
 def trainer(model: nn.Module, clips: torch.Tensor, precision: torch.dtype) -> Callable[[], None]:
@@ -47,7 +52,7 @@ def trainer(model: nn.Module, clips: torch.Tensor, precision: torch.dtype) -> Ca
     return step
 
 
-def compare_epochs(clips: int, rounds: int, precision: str) -> None:
+def compare_epochs(clips: int, rounds: int, precision: str, backbone: str) -> None:
     """Epochs of `ctnet.train`, data loading included."""
     with tempfile.TemporaryDirectory() as folder:
         for split, count in (("train", clips), ("val", 24)):
@@ -57,7 +62,7 @@ def compare_epochs(clips: int, rounds: int, precision: str) -> None:
         for turn in range(rounds):
             for name, model in TWINS.items():
                 out = Path(folder, f"{name}-{turn}")
-                changes = shared | {"model": model, "precision": precision}
+                changes = shared | {"model": f"{model}_{backbone}", "precision": precision}
                 train(get_recipe("micro-something").override(changes), out, progress=False)
                 rows[name].append(json.loads((out / "metrics.json").read_text())["epochs"][0])
     print(f"{'whole epochs':28} {'clips/s':>8}  waiting for data")
@@ -68,16 +73,17 @@ def compare_epochs(clips: int, rounds: int, precision: str) -> None:
         print(f"{name:28} {speed:8.1f}  {waiting:.1%}")
 
 
-def compare_steps(batch: int, rounds: int, precision: torch.dtype) -> None:
+def compare_steps(batch: int, rounds: int, precision: torch.dtype, backbone: str) -> None:
     """Steps of training alone, of three networks in turn."""
     torch.manual_seed(0)
-    ours = ctnet.create_model("ctnet_r50_twin", num_classes=24)
+    ours = ctnet.create_model(f"ctnet_{backbone}", num_classes=24)
     theirs = InConv3d(ours)
     clips = torch.randn(batch, 3, 8, 32, 32)
     with torch.no_grad():
         difference = float((ours.eval()(clips[:2]) - theirs.eval()(clips[:2])).abs().max())
     assert difference < 1e-5, f"the networks differ by {difference}"
-    tsn = ctnet.create_model("tsn_r50_twin", num_classes=24)
+    tsn = ctnet.create_model(f"tsn_{backbone}", num_classes=24)
+    gmacs = [ctnet.count_cost(model, size=32, frames=8).conv_linear_gmacs for model in (ours, ours, tsn)]
     contestants = {
         "CT-Net, here": ours.to(memory_format=torch.channels_last),
         "CT-Net, Conv3d": theirs,
@@ -91,11 +97,13 @@ def compare_steps(batch: int, rounds: int, precision: torch.dtype) -> None:
             step()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - begin)
-    first = seconds["CT-Net, here"]
-    print(f"\n{'steps alone':28} {'clips/s':>8}  time, CT-Net here = 1")
-    for name, found in seconds.items():
+    first, rate = seconds["CT-Net, here"], matrix_rate() * torch.get_num_threads()
+    bound = f"of the arithmetic bound, {rate:.0f} GFLOP/s in fp32"
+    print(f"\n{'steps alone':28} {'clips/s':>8}  time, CT-Net here = 1  {bound}")
+    for (name, found), cost in zip(seconds.items(), gmacs, strict=True):
         ratio = statistics.median(other / own for other, own in zip(found, first, strict=True))
-        print(f"{name:28} {batch / statistics.median(found):8.1f}  {ratio:.2f}")
+        speed = batch / statistics.median(found)
+        print(f"{name:28} {speed:8.1f}  {ratio:21.2f}  {speed * 3 * 2 * cost / rate:.0%}")
 
 
 def main() -> None:
@@ -105,15 +113,16 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=480, help="of an epoch")
     parser.add_argument("--batch", type=int, default=32, help="clips of a step")
     parser.add_argument("--threads", type=int, default=1, help="of a process; the study trains with one")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    parser.add_argument("--precision", default="fp32", help="auto, fp32 or bf16; the study trains in fp32")
+    parser.add_argument("--backbone", default="r26_twin", help="of the twins; r50_twin has ResNet-50's 16 blocks")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     precision = choose_precision(options.precision, torch.device("cpu"))
     print(f"{options.threads} threads, {str(precision).removeprefix('torch.')}\n")
     if options.epochs:
-        compare_epochs(options.clips, options.epochs, options.precision)
-    compare_steps(options.batch, options.rounds, precision)
+        compare_epochs(options.clips, options.epochs, options.precision, options.backbone)
+    compare_steps(options.batch, options.rounds, precision, options.backbone)
 
 
 if __name__ == "__main__":
