@@ -12,6 +12,7 @@ from ctnet.engine.recipe import EXECUTION, REPAIRS
 from ctnet.errors import did_you_mean
 from study.fullscale import SEVERAL_CLIPS, Target, wilson
 from study.paper import all_rows, table
+from study.runs import USUAL
 from study.store import write
 
 
@@ -139,5 +140,8 @@ def find_target(name: str, recipes: Sequence[Recipe], view: View, changed: Itera
 
 
 def _network(model: str, options: Mapping[str, Any], frames: int, size: int) -> str:
-    words = [f"{frames} frames", f"{size} pixels", *(f"{name} {options[name]}" for name in sorted(options))]
+    """A network in words; what it has anyway is not told, so that equal ones are called the same."""
+    told = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    named = [f"{name} {value}" for name, value in sorted(told.items()) if value != USUAL.get(name)]
+    words = [f"{frames} frames", f"{size} pixels", *named]
     return f"{model} ({', '.join(words)})"

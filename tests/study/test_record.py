@@ -56,6 +56,15 @@ def test_rows_that_match():
     assert find_target("6/8-16", both, View()) == Target("6", "8-16", "somethingv1")
 
 
+@pytest.mark.parametrize("name", ["2a/ct-module", "2b/k2", "2c/parallel", "2e/blocks-7", "2f/kernels-3-3"])
+@pytest.mark.parametrize("more", [{}, {"sizes": 2, "kernels": (3, 3), "blocks": 7, "connection": "parallel"}], ids=str)
+def test_rows_of_one_network_take_the_same_test(name, more):
+    plain = V1.override({"options": {"pointwise": False, "excitation": "none"} | more})
+    assert find_target(name, [plain], View()).row == name.partition("/")[2]
+    with pytest.raises(ValueError, match="sizes 3"):
+        find_target(name, [plain.override({"options": plain.options | {"sizes": 3}})], View())
+
+
 PLAIN_16 = {"pointwise": False, "excitation": "none", "sizes": [-1, 16]}
 
 
