@@ -143,8 +143,7 @@ class _Normalisation:
     def __call__(self, clips: Tensor) -> Tensor:
         """(..., 3, H, W), uint8 or float."""
         clips = self.convert(clips)
-        if self.mean.device != clips.device:
-            self.mean, self.std = self.mean.to(clips.device), self.std.to(clips.device)
+        self.mean, self.std = self.mean.to(clips), self.std.to(clips)  # themselves, but for the first time
         return clips.sub(self.mean).div_(self.std)
 
 
