@@ -17,7 +17,7 @@ def write_skip_list(file: PathLike, reasons: Mapping[str, str]) -> None:
 
 
 def add_to_skip_list(file: PathLike, name: str, reason: str) -> None:
-    """Add a line to a list, which several processes may do at the same time, of several machines too."""
+    """Add a line to a list, which several processes may do at the same time, on a disk that has locks."""
     with open(file, "a", encoding="utf-8") as listed, locked(listed):
         listed.write(f"{_written(name)}\t{printable(reason)}\n")
 

@@ -1,5 +1,8 @@
 """Entries of skip lists are matched by what they mean, and what matches nothing is told."""
 
+import subprocess
+import sys
+import threading
 import unicodedata
 
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctnet.data import VideoDataset, eval_transform, load_videos, sample_sparse
-from ctnet.data.skipping import read_skip_list, write_skip_list
+from ctnet.data.skipping import add_to_skip_list, read_skip_list, write_skip_list
 
 NAMES = ["train/tea/a.mp4", "train/tea/b 1.mp4", "train/tea/it's.mp4", "val/tea/d.mp4"]
 
@@ -64,6 +67,33 @@ def test_what_matches_nothing_is_told_but_other_splits_and_remarks_are_not(root,
         set(),
         ["train/tea/A.mp4", "/elsewhere/a.mp4", "a.mp4"],
     )
+
+
+HOLD = """
+import fcntl, sys
+with open(sys.argv[1], "a") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.readline()
+    file.write("theirs\\tcut off\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="which has other locks")
+def test_a_line_is_added_when_no_other_process_writes(tmp_path):
+    """As on a shared disk, where what two machines append at once may be lost."""
+    listed = tmp_path / "bad.txt"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(listed)], text=True, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        own = threading.Thread(target=add_to_skip_list, args=(listed, "ours", "damaged"))
+        own.start()
+        own.join(0.3)
+        assert own.is_alive()
+        other.stdin.write("\n")
+        other.stdin.close()
+        own.join(60)
+    assert listed.read_text() == "theirs\tcut off\nours\tdamaged\n"
 
 
 @pytest.mark.parametrize("entry", ["train/tea", "train/tea/", ".", "train/*.mp4", "train/tea/a", "train/tea/a.mp4;bad"])
