@@ -127,13 +127,15 @@ def twin_run(network: Network, changes: dict[str, Any] | None = None) -> TwinRun
 
     Args:
         network: at full size.
-        changes: of the protocol: fields of a recipe, and "recipe" (its name), "start" (changes of the run to start
-            from; pretraining on pictures unless given), "keep" (whether its weights are kept).
+        changes: of the protocol: fields of a recipe, and "recipe" (its name), "backbone" (of the twin, where not the
+            recipe's stands for ResNet-50), "start" (changes of the run to start from; pretraining on pictures unless
+            given), "keep" (whether its weights are kept).
     """
     changes = dict(changes or {})
     recipe, start, keep = changes.pop("recipe", PROTOCOLS[1]), changes.pop("start", None), changes.pop("keep", False)
     method, _, backbone = network.model.partition("_")
-    narrow = get_recipe(recipe).model.partition("_")[2] if backbone == "r50" else f"{backbone}_twin"
+    narrow = changes.pop("backbone", get_recipe(recipe).model.partition("_")[2])
+    narrow = narrow if backbone == "r50" else f"{backbone}_twin"
     model = f"{method}_{narrow}"
     fitted = {
         "model": model,

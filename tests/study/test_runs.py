@@ -355,6 +355,17 @@ def test_a_protocol_is_what_twins_have_in_common():
     assert (changed.start.recipe, changed.start.start) == (run.recipe.override({"lr": 0.1}), run.start)
 
 
+def test_a_protocol_may_name_another_twin_of_resnet_50_than_its_recipes():
+    deep = {"recipe": PROTOCOLS[3], "backbone": "r50_twin"}
+    run = twin_run(Network("ctnet_r50", {"blocks": 12}), deep)
+    assert (run.recipe.model, run.recipe.options) == ("ctnet_r50_twin", {"blocks": 12})
+    assert run.start.recipe.model == "tsn_r50_twin"
+    assert twin_run(Network("ctnet_r26"), deep).recipe.model == "ctnet_r26_twin"
+    assert run.recipe == get_recipe(PROTOCOLS[3]).override(
+        {"model": "ctnet_r50_twin", "options": {"blocks": 12}, "frames": 8, "init": "none"}
+    )
+
+
 def test_weights_are_kept_among_the_results_or_lie_among_the_work(tmp_path, own_results):
     run = run_of("2g", "baseline-tsn")
     assert weights_file(run, tmp_path) == tmp_path / run.name / "model.safetensors"
