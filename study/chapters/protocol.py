@@ -60,7 +60,7 @@ def _heading(protocol: int) -> str:
 
 
 def trials_table(chosen: str) -> BookTable:
-    """The trials that chose "protocol 1" to "protocol 3" or "Table 5's fine-tuning", in the order of their making."""
+    """Trials of `results/tuning.json`: those that chose "protocol 1", and so on, in the order of their making."""
     kept = (read("tuning.json") or {}).get(chosen) or {"trials": [], "about": "No trials are kept."}
     rows = [
         {

@@ -43,6 +43,7 @@ def test_the_recipes_are_told_field_by_field():
         ("protocol 2", {"CT-Net"}),
         ("protocol 3", {"CT-Net"}),
         ("Table 5's fine-tuning", {"CT-Net", "TSN"}),
+        ("Table 2e's deeper twins", {"CT-Net", "TSN"}),
     ],
 )
 def test_trials_are_all_told(own_results, chosen, networks):
