@@ -91,7 +91,7 @@ def measure_and_keep(network: Network) -> "Cost":
 
 
 def record(network: Network) -> dict[str, Any]:
-    """What the file of a network holds: config, cost, provenance. A cost that today's code has counted goes before.
+    """What the file of a network holds: config, cost, provenance. Another cost that today's code counts goes first.
 
     Raises:
         FileNotFoundError: when the network was never measured.
@@ -109,7 +109,9 @@ def record(network: Network) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
     counted = value(_counted(network), CODE)
-    return content | {"cost": Cost(**counted) if counted else cost}
+    if counted is None or (today := Cost(**counted)) == cost:
+        return content | {"cost": cost}
+    return content | {"cost": today, "provenance": provenance(["cost"], [network.model], 0.0)}
 
 
 def kept(network: Network) -> "Cost":

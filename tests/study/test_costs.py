@@ -1,7 +1,7 @@
 """Kept costs are those of today's networks, tell where they come from, and are named when they are damaged."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -107,6 +107,22 @@ def test_results_of_older_behaviour_are_stale(own_results, edited, older):
     with edited(cost_file(TSN)) as content:
         content["provenance"]["behaviour"] |= older
     assert is_stale(record(TSN))
+
+
+def test_another_count_by_todays_code_is_told_as_of_today(own_results, edited, monkeypatch):
+    made, today = record(TSN)["provenance"], kept(TSN)
+    monkeypatch.setattr("study.costs.value", lambda *arguments: asdict(today))
+    assert record(TSN)["provenance"] == made
+    with edited(cost_file(TSN)) as content:
+        content["cost"]["gmacs"] += 1
+        content["provenance"] |= {"behaviour": {"cost": 0}, "commit": "old"}
+    found = record(TSN)
+    assert found["cost"] == today
+    assert not is_stale(found)
+    assert found["provenance"]["commit"] != "old"
+    monkeypatch.setattr("study.costs.value", lambda *arguments: None)
+    assert record(TSN)["cost"].gmacs == today.gmacs + 1
+    assert record(TSN)["provenance"]["commit"] == "old"
 
 
 def test_a_row_sums_networks_and_multiplies_views():
