@@ -56,6 +56,7 @@ PARTS = ("drawing", "data", "engine")
 PROBE = 10  # first losses that a run's file keeps with all digits
 CURVE = 20  # parts of a run, of equal numbers of steps, whose mean losses its file keeps
 LOG, FAILED = "log.txt", "failed"  # of a run's directory; the second holds the reason
+INIT = "init"  # of the same: the hash of the weights that a run has begun with
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"} | KERNELS
 """Of a run's process, unless it is set otherwise: two runs with a thread each are faster than one with two."""
@@ -78,11 +79,22 @@ def _is_kept(name: str) -> bool:
 
 
 def is_done(run: TwinRun, work: Path, needed: bool = False) -> bool:
-    """Whether a run's outcome is there, tested with every view that a row asks for today, and its weights too if
-    another run needs them."""
+    """Whether a run's outcome is there, tested with every view that a row asks for today, its weights too if another
+    run needs them, and its scores if an ensemble does that is not there."""
     content = outcome(run.name)
     tested = content is not None and content["predictions"].keys() >= set(views_of(run))
-    return tested and (not (needed or run.keep) or weights_file(run, work).exists())
+    weighed = tested and (not (needed or run.keep) or weights_file(run, work).exists())
+    return weighed and all(_scores_file(run, work, view).exists() for view in _unfused(run))
+
+
+def _unfused(run: TwinRun) -> set[str]:
+    """Views of the ensembles that a run is a member of and that are not there."""
+    missing = [of for name, of in ensembles().items() if not _is_kept(name)]
+    return {twin.view for twin, seed in missing if run.name in [member.seeded(seed).name for member in twin.runs]}
+
+
+def _scores_file(run: TwinRun, work: Path, view: str) -> Path:
+    return work / run.name / f"scores-{view}.npz"
 
 
 STATES = ("done", "stale", "failed", "started", "left")
@@ -172,7 +184,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
         began = time.perf_counter()
         recipe = _started(run, work)
         init = _weights_hash(run, recipe)
-        anew = _make_anew(run, out)
+        anew = _make_anew(run, out, init)
         scores = {"1x1": train(recipe, out)}
         trained = time.perf_counter() - began
         model = load_model(out / MODEL).to(place.device)
@@ -184,7 +196,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
                     model, dataset, place, batch_size=2 * recipe.batch_size, precision=exact, progress=True
                 )
         for view, found in scores.items():
-            found.save(out / f"scores-{view}.npz")
+            found.save(_scores_file(run, work, view))
         if run.keep:
             # With the run's own recipe: today's names the path of the weights on this machine.
             save_model(weights_file(run, work), model, recipe=run.recipe, dtype=torch.float16)
@@ -193,6 +205,7 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
                 again = scores["1x1"]
                 noted = _repeated(kept, again.predictions, again.accuracy(), _made(run, place, trained))
                 write(run_file(run.name), kept | noted)
+            fuse_done(work)
             (out / STATE).unlink(missing_ok=True)
             return _kept(run.name)
         history = json.loads((out / "metrics.json").read_text())
@@ -220,18 +233,20 @@ def execute(run: TwinRun, work: Path) -> dict[str, Any]:
     return content
 
 
-def _make_anew(run: TwinRun, out: Path) -> bool:
+def _make_anew(run: TwinRun, out: Path, init: str | None) -> bool:
     """Whether a run begins at its first step; what another attempt left is removed, unless it can go on from there.
 
-    It cannot where its state is gone, or was made by other versions of behaviour, as far as it tells.
+    It cannot where its state is gone, was made by other versions of behaviour, or began with other weights than `init`.
     """
-    state = out / STATE
-    if state.exists() and read_about(state).get("behaviour") != behaviour(PARTS, [run.recipe.model]):
-        state.unlink()
+    state, began_with = out / STATE, out / INIT
     if state.exists():
-        return False
+        same = read_about(state).get("behaviour") == behaviour(PARTS, [run.recipe.model])
+        if same and began_with.exists() and began_with.read_text() == str(init):
+            return False
+        state.unlink()
     for name in (MODEL, SCORES):
         (out / name).unlink(missing_ok=True)
+    began_with.write_text(str(init))
     return True
 
 
@@ -249,7 +264,7 @@ def fuse_done(work: Path, member: str | None = None) -> list[str]:
     new = []
     for name, (twin, seed) in ensembles().items():
         members = [run.seeded(seed).name for run in twin.runs]
-        kept = [work / run / f"scores-{twin.view}.npz" for run in members]
+        kept = [_scores_file(run.seeded(seed), work, twin.view) for run in twin.runs]
         if _is_kept(name) and member not in members:
             continue
         current = [content for content in map(outcome, members) if content and not is_stale(content)]
@@ -290,7 +305,9 @@ def confirm(run: TwinRun, work: Path) -> bool:
     losses = first_losses(run, work)
     same = np.allclose(losses, content["first_losses"][: len(losses)], rtol=1e-3)
     if same:
-        _confirmed(run.name, content, networks_of(run))
+        # Versions of the drawing are part of what names the clips.
+        drawn = {split: _fingerprint(run.recipe, split) for split in content["data"]}
+        _confirmed(run.name, content | {"data": drawn}, networks_of(run))
         for name, (twin, seed) in ensembles().items():
             members = [member.seeded(seed).name for member in twin.runs]
             fused, kept = outcome(name), [outcome(member) for member in members]
@@ -398,6 +415,7 @@ def sweep(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be positive, got {jobs}")
+    fuse_done(work)
     left = left_of(runs, work, weights)
     failed: dict[str, str] = {}
     started: dict[str, subprocess.Popen[bytes]] = {}
@@ -478,6 +496,7 @@ def submit(runs: dict[str, TwinRun], work: Path, jobs: int, weights: bool = Fals
     except ImportError as error:
         raise RuntimeError("Slurm needs a package: pip install 'ctnet[cluster]'") from error
     work = work.resolve()
+    fuse_done(work)
     left = left_of(runs, work, weights)
     ids: dict[str, str] = {}
     while pending := left.keys() - ids.keys():

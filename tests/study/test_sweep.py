@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from forks import Fork
 from trained import stopped_at
 
-from ctnet.engine import Scores, get_recipe, load_model, load_recipe, train, training
+from ctnet.engine import Scores, get_recipe, load_model, load_recipe, save_model, train, training
 from ctnet.engine.checkpoint import read_tensors
 from ctnet.micro import MICRO_DATASETS, MicroSomething
 from study.chapters.protocol import repeats_table
@@ -251,6 +251,16 @@ def test_a_stale_run_is_confirmed_by_its_first_losses(done, factor, same):
         assert content_of(run.name) == old | {"provenance": old["provenance"] | today}
 
 
+def test_a_confirmed_run_names_its_clips_as_todays_drawing_does(done):
+    runs, work = done
+    run = list(runs.values())[-1]
+    kept = content_of(run.name)
+    write(run_file(run.name), kept | {"data": {"train": "0" * 16, "val": "1" * 16}})
+    make_old(run.name)
+    assert confirm(run, work)
+    assert content_of(run.name)["data"] == kept["data"]
+
+
 def test_the_command_confirms_what_is_stale_and_names_what_differs(ensemble, run_study):
     """An ensemble is confirmed with the last of its runs."""
     name, (confirmed, differing), work = ensemble
@@ -412,6 +422,24 @@ def test_a_failure_is_told_and_marked_in_one_line(runs, results, tmp_path):
     assert "Traceback" in (work / later.name / "log.txt").read_text()
 
 
+def test_a_run_that_began_with_other_weights_begins_anew(done):
+    runs, work = done
+    start, run = runs.values()
+    (results_dir() / run_file(run.name)).unlink()
+    shutil.rmtree(work / run.name)
+    with stopped_at(3):
+        execute(run, work)
+    weights = weights_file(start, work)
+    model = load_model(weights)
+    with torch.no_grad():
+        model.head.weight.add_(1)
+        next(model.backbone.parameters()).mul_(0.5)
+    save_model(weights, model, recipe=start.recipe, dtype=torch.float16)
+    content = execute(run, work)
+    assert content["init"] == hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    assert content["first_losses"][:1] == pytest.approx(first_losses(run, work)[:1])
+
+
 def test_a_run_is_looked_at_with_every_view_of_its_rows(ensemble):
     _, members, work = ensemble
     for run in members:
@@ -452,6 +480,30 @@ def test_rows_whose_runs_are_fused_get_their_file_with_the_last_of_these(ensembl
     assert content_of(name)["predictions"] == fused["predictions"]
     assert fuse_done(work, second.name) == []
     assert not (results_dir() / run_file(name)).exists()
+
+
+def test_a_missing_ensemble_is_fused_by_the_next_sweep(ensemble):
+    name, members, work = ensemble
+    (results_dir() / run_file(name)).unlink()
+    runs = {run.name: run for run in members}
+    assert left_of(runs, work) == {}
+    assert sweep(runs, work) == {}
+    assert content_of(name)["members"] == list(runs)
+
+
+def test_members_whose_scores_a_missing_ensemble_needs_are_run_again(ensemble):
+    """As in a fresh clone. What they left stays, and is held against the new scores."""
+    name, (first, second), work = ensemble
+    fused, kept = content_of(name), content_of(first.name)
+    runs = {run.name: run for run in (first, second)}
+    shutil.rmtree(work / first.name)
+    assert left_of(runs, work) == {}
+    (results_dir() / run_file(name)).unlink()
+    assert list(left_of(runs, work)) == [first.name]
+    assert state_of(first, work) == "left"
+    assert [noted["equal_predictions"] for noted in execute(first, work)["repeated"]] == [1.0]
+    assert content_of(name)["predictions"] == fused["predictions"]
+    assert content_of(first.name) | {"repeated": []} == kept | {"repeated": []}
 
 
 def test_an_outcome_depends_on_the_network_that_its_weights_come_from_too():
