@@ -299,6 +299,10 @@ def _declared(
     compared = [*(pair for listed in pairs.values() for pair in listed), *(order.dearer if order else ())]
     if unknown := {row for pair in compared for row in pair} - found.keys():
         raise ValueError(f"orders name rows that are not there: {', '.join(sorted(unknown))}")
+    if untrained := {row for listed in pairs.values() for pair in listed for row in pair if found[row].twin is None}:
+        raise ValueError(f"orders name rows without a twin: {', '.join(sorted(untrained))}")
+    if free := {row for pair in (order.dearer if order else ()) for row in pair if not found[row].networks}:
+        raise ValueError(f"the order of costs names rows without a network: {', '.join(sorted(free))}")
     together = [Lead(**told) for told in leads or ()]
     return Table(table, title, claim, about, found, seeds, twins or {}, pairs, together, order, again)
 

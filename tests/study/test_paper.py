@@ -211,6 +211,14 @@ def row_of(content):
         (lambda content: content["columns"]["top1"].update(datset="somethingv1"), "datset"),
         (lambda content: content["orders"]["top1"].append(["ct-module", "ct-modul"]), "ct-modul"),
         (lambda content: content["orders"]["top1"].append(["ct-module"]), "not enough values"),
+        (lambda content: row_of(content).update(twin=None), "orders name rows without a twin: ct-module"),
+        (
+            lambda content: content.update(
+                rows=[row | {"network": None, "networks": []} for row in content["rows"]],
+                costs={"statement": "", "order": "", "dearer": [["baseline-tsn", "ct-module"]]},
+            ),
+            "rows without a network: baseline-tsn, ct-module",
+        ),
         (
             lambda content: content["second_look"]["orders"]["top1"].append(["ct-module-pwconv", "ct-modul"]),
             "second look",
