@@ -9,7 +9,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from filelock import FileLock
 
+from study.measured import measured_dir
 from study.store import provenance, read, write
 
 if TYPE_CHECKING:
@@ -245,15 +247,18 @@ def try_exports(names: Iterable[str], again: bool = False) -> dict[str, dict[str
     """
     from ctnet.models import network_version
 
-    kept, names = read("speed/exports.json") or {}, list(names)
-    current = {} if again else exports()
+    names, current = list(names), {} if again else exports()
     for name in (name for name in names if name not in current):
         start, runtimes = time.perf_counter(), _versions("onnx", "onnxruntime", "onnxscript")
         found = {"version": network_version(name), **_try_export(name)}
         made = provenance((), [name], time.perf_counter() - start)
-        kept[name] = found | {"provenance": made | {"versions": made["versions"] | runtimes}}
-        write("speed/exports.json", dict(sorted(kept.items())))
-    return {name: kept[name] for name in names}
+        current[name] = found | {"provenance": made | {"versions": made["versions"] | runtimes}}
+        lock = measured_dir() / "exports.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):  # what several processes find at once is all kept
+            kept = read("speed/exports.json") or {}
+            write("speed/exports.json", dict(sorted((kept | {name: current[name]}).items())))
+    return {name: current[name] for name in names}
 
 
 SAME = 1e-4

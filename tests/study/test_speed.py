@@ -9,7 +9,7 @@ from ctnet import deploy
 from ctnet.models import list_models, network_version
 from study import speed
 from study.conv3d import InConv3d
-from study.store import read
+from study.store import read, write
 
 
 def test_kept_times_are_of_the_networks_and_runtimes_that_are_listed():
@@ -134,6 +134,19 @@ def test_an_export_that_fails_is_kept_with_its_error(error, told, empty, monkeyp
     assert tried == [{"frames": 8, "size": 32}]
     speed.try_exports(["tsn_r50_twin"], again=True)
     assert len(tried) == 2
+
+
+def test_what_another_process_tries_meanwhile_is_kept_too(empty, monkeypatch):
+    def fail(model, *arguments, **options):
+        write("speed/exports.json", {"tsn_r26_twin": {"error": "of another process"}})
+        raise RuntimeError("of this one")
+
+    monkeypatch.setattr(deploy, "export", fail)
+    speed.try_exports(["tsn_r50_twin"])
+    assert {name: kept["error"] for name, kept in read("speed/exports.json").items()} == {
+        "tsn_r26_twin": "of another process",
+        "tsn_r50_twin": "RuntimeError: of this one",
+    }
 
 
 def test_a_profile_is_kept_with_where_it_comes_from(monkeypatch, tmp_path):
