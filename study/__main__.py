@@ -237,9 +237,21 @@ def verify(
     else:
         print_claims(decided)
     warn_of_stale(decided)
+    if table is None:
+        warn_of_others(decided)
     for text in lost:
         print(f"fallen: {text}", file=sys.stderr)
     raise typer.Exit(1 if lost else 0)
+
+
+RENEWALS = {
+    "cost/": "measure again with --live",
+    "runs/": "run `python -m study confirm`, also with `--table pilot`",
+    "saliency": "run `python -m study saliency`",
+    "full-scale/": "test again, and `python -m study record`",
+    "speed/": "run `python -m study speed`",
+}
+"""What renews results, by how the names of their files begin."""
 
 
 def measure_costs(tables: list[str] | None) -> None:
@@ -270,14 +282,22 @@ def warn_of_stale(decided: "list[Claim]") -> None:
     from study.store import stale
 
     old = set(stale({file for claim in decided for file in claim.evidence}))
-    for kind, advice in (
-        ("cost/", "measure again with --live"),
-        ("runs/", "run `python -m study confirm`"),
-        ("saliency", "run `python -m study saliency`"),
-        ("full-scale/", "test again, and `python -m study record`"),
-    ):
+    for kind, advice in RENEWALS.items():
         if count := sum(any(file.startswith(kind) and file in old for file in claim.evidence) for claim in decided):
             print(f"{count} claims rest on results of older versions of behaviour: {advice}", file=sys.stderr)
+
+
+def warn_of_others(decided: "list[Claim]") -> None:
+    """Say how many of the results that no claim rests on are of older versions of behaviour, and what renews them."""
+    from study.store import is_stale, read, results_dir
+
+    folder, used = results_dir(), {file for claim in decided for file in claim.evidence}
+    files = (str(path.relative_to(folder)) for kind in RENEWALS for path in folder.glob(f"{kind}*.json"))
+    others = [file for file in files if file not in used]
+    old = [file for file in others if (kept := read(file)) and "provenance" in kept and is_stale(kept)]
+    for kind, advice in RENEWALS.items():
+        if count := sum(file.startswith(kind) for file in old):
+            print(f"{count} more results are of older versions of behaviour: {advice}", file=sys.stderr)
 
 
 @app.command("record")

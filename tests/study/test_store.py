@@ -12,7 +12,7 @@ from ctnet.micro import drawing
 from ctnet.models import network_version
 from study.costs import cost_file
 from study.paper import table
-from study.runs import run_file, twins_of
+from study.runs import run_file, runs_of, twins_of
 from study.store import (
     BEHAVIOUR,
     KERNELS,
@@ -174,7 +174,11 @@ def test_a_raised_version_makes_old_results_stale_and_no_others(folder, monkeypa
     ("name", "find", "advice"),
     [
         ("2a", lambda: cost_file(table("2a").rows["csn-module"].networks[0]), "measure again with --live"),
-        ("2b", lambda: run_file(next(iter(twins_of("2b").values())).names(0)[0]), "run `python -m study confirm`"),
+        (
+            "2b",
+            lambda: run_file(next(iter(twins_of("2b").values())).names(0)[0]),
+            "run `python -m study confirm`, also with `--table pilot`",
+        ),
         ("fig3", lambda: "saliency.json", "run `python -m study saliency`"),
     ],
 )
@@ -184,6 +188,20 @@ def test_the_command_tells_what_rests_on_stale_results(own_results, edited, run_
     code, _, errors = run_study("verify", "--table", name)
     assert code == 0
     assert f"claims rest on results of older versions of behaviour: {advice}\n" in errors
+
+
+@pytest.mark.parametrize(
+    ("find", "advice"),
+    [
+        (lambda: "speed/runtimes.json", "run `python -m study speed`"),
+        (lambda: run_file(next(iter(runs_of(["pilot"])))), "run `python -m study confirm`, also with `--table pilot`"),
+    ],
+)
+def test_the_command_tells_of_stale_results_that_no_claim_rests_on(own_results, edited, run_study, find, advice):
+    with edited(find()) as content:
+        content["provenance"]["behaviour"] = {"cost": 0}
+    code, _, errors = run_study("verify")
+    assert (code, errors) == (0, f"1 more results are of older versions of behaviour: {advice}\n")
 
 
 def test_a_number_is_kept_with_the_circumstances_it_was_made_in(monkeypatch):
