@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock
 
 from ctnet.files import write_text
@@ -29,7 +29,7 @@ def measured_dir() -> Path:
     return Path(os.environ.get("CTNET_MEASURED", ROOT / "_build" / "measured"))
 
 
-_BEGAN = time.time()  # of this process, which has read no code before
+_BEGAN = psutil.Process().create_time()  # before which this process has read no code
 
 
 def measured(name: str, measure: Callable[[], Any], code: Iterable[str]) -> Any:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_what_is_measured_while_its_code_is_edited_is_not_kept(root, monkeypatch
     monkeypatch.setattr(module, "_BEGAN", (root / "other.py").stat().st_mtime - 1)
     assert measured("cost", lambda: 1, ["code"]) == 1
     assert value("cost", ["code"]) is None
+
+
+def test_a_process_may_have_read_its_code_before_it_measures(tmp_path):
+    """It began before this module was read, and code that was edited in between may be of either state."""
+    began = time.time()
+    code = "import time; time.sleep(0.3); from study import measured; print(measured._BEGAN)"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert began - 2 < float(asked.stdout) < time.time() - 0.3  # the system tells it to the second
 
 
 def test_processes_that_ask_together_measure_once(tmp_path):
