@@ -94,7 +94,7 @@ def test_kept_accuracies_are_those_of_the_kept_predictions():
 
 @pytest.mark.parametrize("name", [name for name in trained_tables() if name != "5"])
 def test_a_twin_is_its_rows_network_at_another_size(name):
-    shallower = protocol_of(name) > 1
+    shallower = protocol_of(name) > 1 and not name.startswith("2e")  # which replaces more blocks than ResNet-26 has
     for twin in twins_of(name).values():
         networks = twin.row.networks
         models = [f"{network.model}_twin" for network in networks]
