@@ -91,7 +91,7 @@ def _sentence(text: str) -> str:
 
 def _p(p: float) -> str:
     """A p-value with two digits that tell."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "<\u00a00.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _visible(points: float) -> str:

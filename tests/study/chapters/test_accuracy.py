@@ -32,7 +32,7 @@ def test_directions_are_shown_with_their_verdicts(some):
     assert frame["Verdict"].tolist() == ["supported", "supported", "not run yet"]
     assert frame["Twins, points"].tolist() == ["+20.0", "+10.0", "–"]
     assert frame["Printed, points"].tolist() == ["+1.2", "+0.3", "+0.5"]
-    assert frame["p, and corrected"].tolist() == ["< 0.001, < 0.001", "< 0.001, < 0.001", "–"]
+    assert frame["p, and corrected"].tolist() == ["<\u00a00.001, <\u00a00.001", "<\u00a00.001, <\u00a00.001", "–"]
     assert "verdict-supported" in styled.to_html()
 
 
