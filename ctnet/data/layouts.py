@@ -331,7 +331,9 @@ def _mini_kinetics(root: Path, split: Split, fold: int) -> tuple[list[str], Entr
         ids = dict.fromkeys(_lines(root, f"{part}_ytid_list.txt"))
         rows = [row for row in _kinetics_rows(root, part) if row.video in ids]
         unknown = sorted(ids.keys() - {row.video for row in rows})
-        return rows, [Entry(video, "", f"not in the {part} annotations of Kinetics") for video in unknown]
+        return rows, [
+            Entry(video, "", f"in {part}_ytid_list.txt, but not in Kinetics' {part} annotations") for video in unknown
+        ]
 
     training = listed("train")
     rows, unknown = training if split == "train" else listed(split)
