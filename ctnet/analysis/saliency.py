@@ -52,7 +52,7 @@ def grad_cam(model: VideoModel, clips: Tensor, labels: Tensor, relu: bool = True
     _check(model, clips, labels)
     with torch.inference_mode(False), evaluating(model):
         with torch.no_grad():
-            features = model.forward_features(clips)
+            features = model.forward_features(clips).detach()
         with torch.enable_grad():
             scores = model.forward_head(features.requires_grad_().clone())  # a head may write over its input
             wanted = labels.to(scores.device)[:, None]

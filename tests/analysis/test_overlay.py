@@ -128,6 +128,34 @@ def test_pictures_of_each_kind(count, tmp_path):
     assert width >= (count + 1) * 288
 
 
+def place_of(picture, page):
+    """Upper left corner of a picture (3, H, W) in a page (H, W, 3)."""
+    pixels = picture.permute(1, 2, 0).numpy()
+    height, width = pixels.shape[:2]
+    (found,) = (
+        (int(y), int(x))
+        for y, x in np.argwhere((page == pixels[0, 0]).all(-1))
+        if page[y : y + height, x : x + width].shape == pixels.shape
+        and (page[y : y + height, x : x + width] == pixels).all()
+    )
+    return found
+
+
+def test_a_caption_stands_above_its_own_picture(tmp_path):
+    names = ("one", "a network of a longer name")
+    shown = [explanation(8)._replace(name=name) for name in names]
+    save_explanations(tmp_path / "a.png", shown)
+    with Image.open(tmp_path / "a.png") as strip:
+        page = np.asarray(strip.convert("RGB"))
+    widths, end = {}, 0
+    for caption, pictures in overlays(shown, 8, side=160):
+        y, x = place_of(pictures[0], page)
+        ink = (page[end:y, x:] < 128).all(-1).any(0).nonzero()[0]
+        widths[caption] = ink.max()
+        end = y + pictures.shape[2]
+    assert sorted(widths, key=widths.__getitem__) == sorted(widths, key=len)
+
+
 def test_an_explanation_is_of_the_predicted_class_unless_another_is_asked_for(tmp_path):
     rng = np.random.default_rng(0)
     write_video(tmp_path / "clip.mp4", rng.integers(0, 255, (10, 36, 64, 3), np.uint8))

@@ -115,6 +115,18 @@ def test_a_head_that_is_not_linear_needs_grad_cam():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_grad_cam_weights_channels_by_their_mean_gradient_whatever_the_head():
+    features, clips = torch.randn(3, 6, 4, 8, 8), torch.zeros(3, 3, 4, 8, 8)
+    model = Small(features, hidden=4).eval()
+    for clip, label in enumerate(LABELS):
+        leaf = features.detach().clone().requires_grad_()
+        model.forward_head(leaf.clone())[clip, label].backward()
+        channels = [leaf.grad[clip, c].mean() * features[clip, c] for c in range(6)]
+        expected = torch.stack(channels).sum(0)
+        expected = (expected - expected.min()) / (expected.max() - expected.min())
+        torch.testing.assert_close(grad_cam(model, clips, LABELS, relu=False)[clip], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("explain", [saliency_tubes, grad_cam])
 def test_maps_are_the_same_where_no_gradients_are_kept(explain):
     model = Small()
