@@ -3,6 +3,7 @@ import gc
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -305,19 +306,41 @@ def test_short_side_resizes_bilinearly(tmp_path, height, width):
     assert (frames.float() - expected.float()).abs().mean() < 2
 
 
-def test_rotated_videos_are_turned_upright(tmp_path):
-    path = tmp_path / "phone.mp4"
+def write_rotated(path, angle):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.set_display_rotation(90)
+        stream.set_display_rotation(angle)
         for pixels in draw_frames(5):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
+    return path
+
+
+def test_rotated_videos_are_turned_upright(tmp_path):
+    path = write_rotated(tmp_path / "phone.mp4", 90)
     stored = decode_all(path)
     frames = read_frames(path, [2])
     assert frames.shape == (1, 3, 64, 48)
     np.testing.assert_array_equal(as_array(frames)[0], np.rot90(stored[2]))
+
+
+class Unknown:
+    """Side data of a kind that PyAV does not know, beside the display matrix."""
+
+    def get(self, name):
+        raise ValueError(f"no side data but {name} is known")
+
+
+@pytest.mark.parametrize("angle", [0, 90, 180, 270])
+def test_rotated_videos_with_unknown_side_data_are_turned_upright_too(angle, tmp_path, monkeypatch):
+    path = write_rotated(tmp_path / "phone.mp4", angle)
+    expected = read_frames(path, [2])
+    turn_of = video_module._turn_of
+    monkeypatch.setattr(
+        video_module, "_turn_of", lambda frame: turn_of(SimpleNamespace(side_data=Unknown(), rotation=frame.rotation))
+    )
+    assert torch.equal(read_frames(path, [2]), expected)
 
 
 @pytest.mark.parametrize("kind", ["h264, gop 12", "mpeg4 with B-frames"])

@@ -27,12 +27,14 @@ def network(**options):
 )
 def test_a_loaded_network_gives_the_same_scores_and_knows_its_classes(options, tmp_path):
     model, path = network(**options), tmp_path / "model.safetensors"
+    model.input_mean, model.input_std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     save_model(path, model, classes=["b", "a", "c"])
     loaded, clip = load_model(path), torch.randn(2, 3, 4, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(clip), model(clip))
     assert loaded.classes == ["b", "a", "c"]
-    assert (loaded.num_frames, loaded.input_mean, loaded.config) == (4, model.input_mean, model.config)
+    assert (loaded.num_frames, loaded.config) == (4, model.config)
+    assert (loaded.input_mean, loaded.input_std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert not loaded.training
 
 
@@ -92,6 +94,19 @@ def test_a_network_is_saved_from_what_compiles_it_and_with_another_head(tmp_path
     loaded = load_model(tmp_path / "model.safetensors")
     assert (loaded.classes, loaded.config["num_classes"]) == (list("abcde"), 5)
     assert torch.equal(loaded.head.weight, model.head.weight)
+
+
+def test_a_network_is_saved_from_what_trains_it_in_parallel(tmp_path):
+    model, store = network(), torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(model)
+        save_model(tmp_path / "model.safetensors", parallel)
+    finally:
+        torch.distributed.destroy_process_group()
+    loaded = load_model(tmp_path / "model.safetensors").state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def damage(path, kind):

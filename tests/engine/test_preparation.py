@@ -10,6 +10,8 @@ import ctnet
 from ctnet.engine import Place, get_recipe, load_model, preparation, train
 from ctnet.engine.checkpoint import load_init, read_about, save_model
 from ctnet.engine.preparation import build_model, choose_precision, exact_fp32, recompute_activations, seed_step, where
+from ctnet.engine.run import Run
+from ctnet.engine.training import train_step
 from ctnet.models import CTModule
 
 
@@ -40,6 +42,34 @@ def test_what_is_random_in_a_step_is_its_own():
         seed_step(*step)
         drawn.add(float(torch.rand(())))
     assert len(drawn) == 4
+
+
+def first_step(recipe, folder):
+    training = Run(recipe, folder, Place(torch.device("cpu")), resume=False)
+    train_step(training, 0, training.start_epoch())
+
+
+def test_blocks_are_computed_twice_where_activations_are_not_kept(tiny, tmp_path, monkeypatch):
+    calls, convolve = [], torch.nn.Conv2d.forward
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda *inputs: calls.append(None) or convolve(*inputs))
+    first_step(tiny, tmp_path / "kept")
+    kept = len(calls)
+    first_step(tiny.override({"activation_checkpointing": True}), tmp_path / "again")
+    assert kept < 0.6 * (len(calls) - kept), "all but the stem"
+
+
+def test_a_network_is_compiled_by_the_backend_that_is_named(tiny, tmp_path, monkeypatch):
+    asked, compiled = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, backend: asked.append(backend) or compiled(model, backend=backend)
+    )
+    first_step(tiny.override({"compile": "eager"}), tmp_path)
+    assert asked == ["eager"]
+
+
+def test_networks_whose_blocks_are_not_known_keep_their_activations():
+    with pytest.raises(ValueError, match="does not know the blocks of Linear: leave it out"):
+        recompute_activations(torch.nn.Linear(2, 2))
 
 
 def test_recomputed_activations_change_nothing(tiny):

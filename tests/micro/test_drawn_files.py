@@ -58,7 +58,7 @@ def test_files_show_the_clips_and_labels_of_memory(layout, roots, tmp_path):
         assert max(psnr(frames, memory.clips[clip][indices]) for clip in same_class) > 24
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["somethingv2", "kinetics"])
 def test_training_batches_go_through_a_network(layout, roots):
     videos = load_videos(roots[layout], "train")
     sampler = partial(sample_dense, length=4, window=16) if layout == "kinetics" else partial(sample_sparse, length=4)
@@ -78,8 +78,6 @@ def test_testing_views_are_clips_times_crops(layout, roots):
     views, label = data[number]
     assert views.shape == (6, 3, 4, 48, 48)
     assert label == load_videos(roots[layout], "val").labels[number] > 0
-    with torch.no_grad():
-        assert ctnet.create_model("ctnet_r26_twin", num_classes=5).eval()(views).shape == (6, 5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

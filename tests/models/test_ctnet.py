@@ -130,8 +130,14 @@ def test_activations_around_a_replaced_convolution_leave_what_its_gradient_needs
 def test_tensorize_keeps_the_normalisation_of_inception(pretrained):
     cnn = torchvision.models.inception_v3(init_weights=False, transform_input=pretrained)
     model = ctnet.tensorize(cnn, INCEPTION_CONVS)
-    named = ctnet.create_model("ctnet_inceptionv3").input_mean
-    assert (model.input_mean == named) == pretrained
+    imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert (model.input_mean, model.input_std) == (((0.5,) * 3, (0.5,) * 3) if pretrained else imagenet)
+
+
+def test_tensorize_takes_frames_and_dropout():
+    model = ctnet.tensorize(torchvision.models.resnet18(), "odd", num_classes=3, num_frames=24, dropout=0.3)
+    assert (model.num_frames, model.head.out_features) == (24, 3)
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.3]
 
 
 class Block(torch.nn.Module):

@@ -183,6 +183,14 @@ def test_usual_names_of_state_dicts(name, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("trained", "mean"), [("state_dict", "state_dict_ema"), ("model", "ema"), ("model", "model_ema")]
+)
+def test_the_trained_weights_go_before_their_mean(trained, mean, tmp_path):
+    torch.save({mean: {"a": torch.zeros(2)}, trained: {"a": torch.ones(2)}}, tmp_path / "file")
+    assert read_official_checkpoint(tmp_path / "file")["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("<!DOCTYPE html><html>", "it is a web page; download the file"),

@@ -173,3 +173,15 @@ def test_classes_frames_and_dropout_reach_every_network(name):
         model = ctnet.create_model(name, num_classes=7, num_frames=24, dropout=0.3)
     assert (model.head.out_features, model.num_frames) == (7, 24)
     assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.3]
+
+
+@pytest.mark.parametrize("name", ["tsn_r50_twin", "i3d_r50", "x3d_xl", "eco_lite", "blvnet_tam_r50"])
+def test_dropout_is_applied_before_the_head_while_a_network_trains(name):
+    model = ctnet.create_model(name, num_classes=7, dropout=0.9).eval()
+    with torch.no_grad():
+        features = model.forward_features(torch.randn(2, 3, 4, 32, 32))
+        assert torch.equal(model.forward_head(features.clone()), model.forward_head(features.clone()))
+        model.train()
+        assert not torch.equal(model.forward_head(features.clone()), model.forward_head(features.clone()))
+        next(module for module in model.modules() if isinstance(module, torch.nn.Dropout)).p = 0.0
+        assert torch.equal(model.forward_head(features.clone()), model.forward_head(features.clone()))

@@ -109,7 +109,8 @@ def test_the_features_of_a_densenet_are_rectified_as_its_own_are():
 
 
 def test_dropout_called_as_a_function_follows_the_mode_of_the_network():
-    model, clip = ctnet.tensorize(torchvision.models.densenet121(drop_rate=0.9)), torch.randn(2, 3, 2, 64, 64)
+    model = ctnet.tensorize(torchvision.models.densenet121(drop_rate=0.9), dropout=0.0)
+    clip = torch.randn(2, 3, 2, 64, 64)
     with torch.no_grad():
         assert not torch.equal(model(clip), model(clip))
         model.eval()
@@ -184,7 +185,7 @@ class Dropping(nn.Module):
         self.drop, self.conv1, self.conv2 = drop, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
 
     def forward(self, x):
-        return self.drop(self.conv2(self.conv1(x)), training=self.training)
+        return self.drop(self.conv2(self.conv1(x)), p=0.9, training=self.training)
 
 
 @pytest.mark.parametrize("drop", [dropout, nn.functional.dropout2d])
@@ -193,7 +194,7 @@ def test_what_depends_on_the_mode_is_followed_or_refused(drop):
     cnn.features = nn.Sequential(Dropping(drop))
     if drop is dropout:
         model = ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)
-        assert any(part.p == 0.5 for part in model.backbone.modules() if isinstance(part, nn.Dropout))
+        assert any(part.p == 0.9 for part in model.backbone.modules() if isinstance(part, nn.Dropout))
     else:
         with pytest.raises(ValueError, match="calls .*dropout2d.*use its module"):
             ctnet.tensorize(cnn, ["features.0.conv2"], num_classes=3)

@@ -23,6 +23,16 @@ def test_a_trained_twin_comes_by_name_with_its_classes():
     assert (model.input_mean, model.input_std) == (kept.input_mean, kept.input_std)
 
 
+def test_clips_are_normalised_as_the_weights_were_trained(monkeypatch, tmp_path):
+    model = ctnet.create_model("tsn_r26_twin", num_classes=2)
+    model.input_mean, model.input_std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    (tmp_path / "checkpoints").mkdir()
+    ctnet.save_model(tmp_path / "checkpoints" / "tsn_r26_twin-Mine-0.safetensors", model, classes=["a", "b"])
+    monkeypatch.setenv("CTNET_RESULTS", str(tmp_path))
+    again = ctnet.create_model("tsn_r26_twin", num_classes=2, weights="mine")
+    assert (again.input_mean, again.input_std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
 def test_a_trained_twin_takes_a_head_for_other_classes():
     trained = ctnet.create_model("ctnet_r50_twin", weights="micro-something").eval()
     model = ctnet.create_model("ctnet_r50_twin", num_classes=99, weights="micro-something").eval()

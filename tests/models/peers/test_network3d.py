@@ -79,6 +79,8 @@ def test_features_and_head_give_the_librarys_own_scores(name):
         ("i3d_inception", 0.5, 0.5),
         ("r2plus1d34", (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)),
         ("corrnet_r50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("ctnet_r50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("ctnet_inceptionv3", 0.5, 0.5),
     ],
 )
 def test_clips_are_normalised_as_each_network_was_trained(name, mean, std):
