@@ -29,6 +29,10 @@ class Plan:
     hard: float = 1.0
     later: int = 0
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.deviation):
+            raise ValueError(f"the deviation must be a number of points, got {self.deviation}")
+
 
 def simulate(
     plan: Plan, accuracies: Sequence[float], orders: Sequence[tuple[int, int]], studies: int = 200, seed: int = 0

@@ -49,7 +49,7 @@ def show(browser, tmp_path):
     """A function that opens HTML in a page with the book's scripts and styles; what goes wrong in a script fails."""
     errors, pages = [], []
 
-    def opened(html, scripts=True, **options):
+    def opened(html, scripts=True, failing=False, **options):
         names = ("common", "fields", "costs", "ledger", "gallery", "motions", "saliency")
         tags = "".join(f'<script src="{STATIC}/explorers/{name}.js"></script>' for name in names)
         head = f'<meta charset="utf-8"><link rel="stylesheet" href="{STATIC}/ctnet.css">{tags}'
@@ -58,7 +58,8 @@ def show(browser, tmp_path):
         context = browser.new_context(java_script_enabled=scripts, viewport={"width": 800, "height": 900}, **options)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        if not failing:
+            page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(file.as_uri())
         pages.append(context)
         return page

@@ -8,6 +8,7 @@ from study.chapters.markup import BookTable, ledger_link
 from study.chapters.verdicts import named
 from study.directions import Direction, directions
 from study.runs import PROTOCOLS, Twin, accuracy_table, protocol_of, seeds_of, twins_of
+from study.statistics import MARGIN
 
 
 def directions_of(table: str) -> list[Direction]:
@@ -56,7 +57,8 @@ def direction_table(table: str) -> BookTable:
     rows = [
         {
             "The paper's order": _sentence(direction.statement.partition(": ")[2].removeprefix("accuracy is "))
-            + (f" ({direction.found.seeds} seeds)" if direction.found and direction.look == 2 else ""),
+            + (f" ({direction.found.seeds} seeds)" if direction.found and direction.look == 2 else "")
+            + (" (asked by this study)" if direction.published is None and any(d.published for d in asked) else ""),
             "Verdict": ledger_link(direction.verdict, direction.id),
             "Printed, points": "–" if direction.published is None else f"{direction.published:+z.1f}",
             "Twins, points": f"{found.mean:+z.1f}" if (found := direction.found) else "–",
@@ -73,6 +75,12 @@ def direction_table(table: str) -> BookTable:
         "p is that of a true difference of 0. Corrected for the directions here (Holm) it decides: below 0.05 an order "
         "is supported or contradicted. So an interval that excludes 0 is not always enough.",
     ]
+    if same := [direction for direction in asked if direction.verdict == "equivalent"]:
+        told = "; ".join(f"{direction.label}: {_deciding(direction)}" for direction in same)
+        notes.append(
+            f"Equivalent: the 90 % interval lies within ±{MARGIN:g} points, or in a second look the 95 % interval. It "
+            f"is narrower than the one in the table, or the same. {told}."
+        )
     if before := [(direction.label, first) for direction in asked if (first := direction.before)]:
         told = "; ".join(f"{label}: {d.mean:+z.1f} ({d.low:+z.1f} to {d.high:+z.1f})" for label, d in before)
         notes.append(
@@ -83,6 +91,13 @@ def direction_table(table: str) -> BookTable:
     if all(direction.published is None for direction in asked):
         del frame["Printed, points"]
     return BookTable(frame, f"Directions of {named(table)}.", "directions", notes)
+
+
+def _deciding(direction: Direction) -> str:
+    """The interval by which a direction is equivalent or not."""
+    assert direction.found is not None
+    low, high = direction.found.likely if direction.look == 1 else (direction.found.low, direction.found.high)
+    return f"{low:+z.1f} to {high:+z.1f}"
 
 
 def _sentence(text: str) -> str:

@@ -1,7 +1,7 @@
 """The book's plots of costs and published accuracies; each returns a matplotlib figure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -94,7 +94,9 @@ def plot_curve(
     return figure
 
 
-def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabel: str, log: bool = False) -> Figure:
+def plot_published_tradeoff(
+    frame: pd.DataFrame, cost: str, accuracy: str, ylabel: str, log: bool = False, shown: Collection[str] | None = None
+) -> Figure:
     """Published accuracy against published cost (Fig. 5), rows of one method joined by a line.
 
     Args:
@@ -103,14 +105,15 @@ def plot_published_tradeoff(frame: pd.DataFrame, cost: str, accuracy: str, ylabe
         accuracy: name of the column.
         ylabel: what the accuracy is and of which dataset.
         log: whether the cost axis is logarithmic.
+        shown: methods to show; all unless given. A method looks the same in all figures of one frame.
     """
     of = {"clip_gflops": "one clip", "gflops": "all views"}[cost]
     methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method.startswith("CT-Net"))
-    # so that a method looks the same in all figures of a table
     looks = dict(zip(methods, zip("osD^vP*Xh<>pd" * 2, PALETTE[1:] * 4, strict=False), strict=False))
     figure = BookFigure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
-    for method, points in frame.dropna(subset=[cost, accuracy]).groupby("method", sort=False):
+    chosen = frame if shown is None else frame[frame["method"].isin(shown)]
+    for method, points in chosen.dropna(subset=[cost, accuracy]).groupby("method", sort=False):
         is_ours, (marker, color) = str(method).startswith("CT-Net"), looks[str(method)]
         ordered = points.astype({cost: float, accuracy: float}).sort_values(cost)
         axes.plot(

@@ -96,8 +96,9 @@ def pilot_table(protocol: int) -> BookTable:
 
 
 def pilot_deviation(protocol: int) -> float:
-    """Standard deviation of the full CT-Net's accuracy from seed to seed of a pilot, in points."""
-    return float(np.std(_pilot(protocol)["ct-net"], ddof=1))
+    """Standard deviation of the full CT-Net's accuracy from seed to seed of a pilot, in points; NaN until it is run."""
+    found = _pilot(protocol)["ct-net"]
+    return float(np.std(found, ddof=1)) if len(found) > 1 else float("nan")
 
 
 def _pilot(protocol: int) -> dict[str, list[float]]:
@@ -110,10 +111,12 @@ def power_table(deviation: float, studies: int = 200, later: int = 0) -> BookTab
     """What a table of four orders will be able to see: its whole analysis on runs that are made up.
 
     Args:
-        deviation: of accuracy from seed to seed, in points, as the pilot tells it.
+        deviation: of accuracy from seed to seed, in points, as the pilot tells it; NaN where it is not run yet.
         studies: how many are made up for each true difference.
         later: seeds of a second look at all orders that are open, the first ones included; 0 without one.
     """
+    if np.isnan(deviation):
+        return BookTable(pd.DataFrame({"True difference, points": []}), "The pilot that tells this is not run yet.")
     plan = Plan(len(seeds_of(TRIALS)), get_recipe(PROTOCOLS[3]).val_clips or 0, deviation, later=later)
     rows = []
     for gap in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
@@ -269,7 +272,7 @@ def runs_table() -> BookTable:
             {
                 "Table": each,
                 "Protocol": str(protocol_of(each)),
-                "Rows": str(len(twins_of(each))),
+                "Rows": str(len({row for row, _ in twins_of(each)})),
                 "Seeds": f"{len(seeds_of(each))}" + (f"; {len(again.seeds)} of some rows" if again else ""),
                 "Runs": str(len(runs)),
                 "Done": str(done),

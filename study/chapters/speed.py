@@ -30,13 +30,15 @@ SHADES = {"eager": COLORS["plain"], "optimized": COLORS["ct"], "library": COLORS
 def speed_card() -> HTML:
     """The card that opens the chapter: what was measured, on what, and how to measure it again."""
     networks, runtimes = speed("networks"), speed("runtimes")
-    made = networks["provenance"]
+    made, others = networks["provenance"], runtimes["provenance"]
     threads = "one thread" if networks["threads"] == 1 else f"{networks['threads']} threads"
-    versions = runtimes["provenance"]["versions"] | made["versions"]
+    versions = made["versions"] | others["versions"]
+    days = " and ".join(sorted({each["made"][:10] for each in (made, others)}))
+    cpus = " and ".join(dict.fromkeys(each["hardware"]["cpu"] for each in (made, others)))
     packages = ", ".join(f"{name} {versions[name]}" for name in ("torch", *runtimes["backends"]) if name in versions)
     items = {
         "Measured": f"{len(networks['models'])} networks; TSN and CT-Net in {len(runtimes['backends'])} runtimes",
-        "On": f"{made['hardware']['cpu']}, {made['hardware']['cores']} cores, fp32, {threads}, {made['made'][:10]}",
+        "On": f"{cpus}, {made['hardware']['cores']} cores, fp32, {threads}, {days}",
         "With": packages,
         "How": f"{networks['rounds']} rounds of all networks in turn, {runtimes['rounds']} of the runtimes; "
         "medians of processor time",

@@ -181,7 +181,9 @@ def card(name: str) -> HTML:
     if ordered:
         runs = runs_of([name])
         trained = [kept["provenance"] for run in runs if (kept := outcome(run))]
-        items["Trained as twins"] = f"{len(twins_of(name))} rows, {len(trained)} of {len(runs)} runs done"
+        items["Trained as twins"] = (
+            f"{len({row for row, _ in twins_of(name)})} rows, {len(trained)} of {len(runs)} runs done"
+        )
         items["Verdict on the directions"] = count_verdicts(ordered)
         left = len(runs) > len(trained)
         commands["Train what is missing" if left else "Train a run again"] = (

@@ -9,7 +9,7 @@ from IPython.display import HTML
 
 from study.chapters.markup import BookTable, Link, anchor, verdict_class
 from study.chapters.tables import count_verdicts, figures
-from study.claims import AGAINST, HOLDS, VERDICTS, Claim
+from study.claims import HOLDS, VERDICTS, Claim
 from study.ledger import KNOWN
 from study.paper import FILES, TABLES, table
 from study.store import stale
@@ -18,8 +18,9 @@ ANSWERS = {
     "hold": HOLDS,
     "equivalent": ("equivalent",),
     "undecided": ("inconclusive", "under way", "not run yet"),
-    "not measured": ("not run here",),
-    "do not hold": AGAINST[::-1],
+    "not measured": ("not run here", "not reproduced"),
+    "against the paper's own arithmetic": ("paper inconsistent", "inconsistent"),
+    "do not hold": ("differs", "contradicted"),
 }
 """The verdicts in the words of the first page; the first of each lends its colour."""
 _LEDGER = "ledger.html"

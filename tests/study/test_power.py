@@ -11,6 +11,11 @@ FIVE = [(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)]
 WRONG = {"supported", "contradicted"}
 
 
+def test_a_plan_without_a_deviation_is_refused():
+    with pytest.raises(ValueError, match="deviation must be a number of points, got nan"):
+        Plan(6, 200, float("nan"))
+
+
 def share(count, *verdicts):
     return sum(count[verdict] for verdict in verdicts) / count.total()
 

@@ -13,13 +13,19 @@ const Explorers = {
     return made;
   },
 
-  // Builds every explorer of a kind on the page: build(place, data, picture), the plain picture being taken away.
+  // Builds every explorer of a kind on the page: build(place, data, picture), the plain picture being taken away. It
+  // comes back where that fails.
   start(kind, build) {
     for (const place of document.querySelectorAll(`[data-explorer="${kind}"]`)) {
       const data = JSON.parse(place.querySelector("script").textContent);
       const picture = place.querySelector(".explorer-picture");
       picture.remove();
-      build(place, data, picture);
+      try {
+        build(place, data, picture);
+      } catch (error) {
+        place.replaceChildren(picture);
+        reportError(error);
+      }
     }
   },
 
@@ -41,7 +47,7 @@ const Explorers = {
     const options = values.map(([value, text]) =>
       Explorers.element("option", { value, selected: value === chosen }, text),
     );
-    const pick = (event) => changed(values[event.target.selectedIndex][0]);
+    const pick = ({ target }) => changed(values[target.selectedIndex]?.[0] ?? target.value); // others may be added
     const select = Explorers.element("select", { onchange: pick, "aria-label": label }, ...options);
     return Explorers.element("label", {}, label, select);
   },

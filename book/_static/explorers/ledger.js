@@ -71,7 +71,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
     // Sorting: columns of numbers by the first number of a cell, cells without one last; all others by the alphabet.
     const collator = new Intl.Collator("en", { numeric: true });
-    const number = (cell) => parseFloat(cell.textContent.replace("−", "-").match(/[+-]?\d+(\.\d+)?/)?.[0]);
+    const number = (cell) => parseFloat(cell.textContent.replace("−", "-").match(/[+-]?\d+(\.\d+)?(e[+-]?\d+)?/)?.[0]);
     const compare = (heading, way) => (one, other) => {
       if (!["Published", "Here"].includes(heading)) return way * collator.compare(one.textContent, other.textContent);
       const [a, b] = [number(one), number(other)];
@@ -108,7 +108,7 @@ document.addEventListener("DOMContentLoaded", () => {
     cells.forEach((cell, number) => (cell.tabIndex = number ? -1 : 0));
     map.addEventListener("keydown", (event) => {
       const at = cells.indexOf(event.target);
-      if (at < 0) return;
+      if (at < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
       const starts = cells.flatMap((cell, n) => (cell.previousElementSibling ? [] : [n])); // of the tables
       const next = cells[{
         ArrowRight: at + 1,

@@ -36,6 +36,24 @@ def test_directions_are_shown_with_their_verdicts(some):
     assert "verdict-supported" in styled.to_html()
 
 
+def test_what_is_called_equivalent_is_told_with_the_interval_that_decides(results):
+    """Half a point apart: the 95 % interval reaches beyond the margin."""
+    for row, accuracy in (("c3d-module", 0.5), ("r-2-1-d-module", 0.6), ("csn-module", 0.655), ("ct-module", 0.66)):
+        results("2a", row, accuracy, spread=0.01)
+    shown = direction_table("2a")
+    (same,) = (direction for direction in directions_of("2a") if direction.verdict == "equivalent")
+    low, high = same.found.likely
+    (note,) = (note for note in shown.notes if note.startswith("Equivalent"))
+    assert note.endswith(f"{same.label}: {low:+z.1f} to {high:+z.1f}.")
+    assert all(not note.startswith("Equivalent") for note in direction_table("2b").notes)
+
+
+def test_what_the_paper_does_not_ask_is_marked():
+    marked = [order for order in direction_table("5").data["The paper's order"] if "asked by this study" in order]
+    assert len(marked) == sum(direction.published is None for direction in directions_of("5")) == 1
+    assert "HMDB51" in marked[0]
+
+
 def test_p_of_a_comparison_that_is_not_finished_is_not_shown(results):
     for row, accuracy in (("c3d-module", 0.5), ("ct-module", 0.7)):
         results("2a", row, accuracy, seeds=range(3))

@@ -174,6 +174,11 @@ def test_without_scripts_the_picture_stays(show, costs):
     assert page.inner_text("body").strip() == "plain"
 
 
+def test_where_a_script_fails_the_picture_comes_back(show, costs):
+    page = show(explorers.explorer("costs", "Cost", {"frames": costs["frames"]}, "<p>plain</p>").data, failing=True)
+    assert page.inner_text("body").strip().endswith("plain")
+
+
 # -- Playing with the receptive field ----------------------------------------------------------------------------------
 
 

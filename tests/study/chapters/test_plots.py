@@ -59,5 +59,18 @@ def test_tradeoff_draws_every_method_that_prints_both_numbers():
     assert "I3D" not in drawn
 
 
+def test_a_method_looks_the_same_whichever_others_are_shown():
+    frame = table("4").printed
+    every, some = (
+        {line.get_label(): (line.get_marker(), line.get_color()) for line in figure.axes[0].lines}
+        for figure in (
+            plots.plot_published_tradeoff(frame, "clip_gflops", "top1", "top-1", shown=shown)
+            for shown in (None, ["CT-Net", "SlowFast", "TSM"])
+        )
+    )
+    assert 1 < len(some) < len(every)
+    assert some.items() <= every.items()
+
+
 def test_a_figure_shows_itself_as_png():
     assert plots.plot_curve({1: 1.0}, {1: 1.0}, "x")._repr_png_().startswith(b"\x89PNG")

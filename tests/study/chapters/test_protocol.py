@@ -80,6 +80,18 @@ def test_what_the_plan_can_see_grows_with_the_difference_and_falls_with_scatter(
     assert again.caption.endswith("and 12 seeds for all that 6 leave open.")
 
 
+def test_without_a_pilot_no_plan_is_made(results):
+    assert np.isnan(pilot_deviation(3))
+    shown = power_table(pilot_deviation(3))
+    assert shown.data.empty
+    assert shown.caption.endswith("not run yet.")
+
+
+def test_rows_are_counted_once_however_many_columns_their_twins_have():
+    frame = runs_table().data.set_index("Table")
+    assert frame.loc[["5", "7"], "Rows"].tolist() == ["2", "4"]
+
+
 def test_runs_that_learn_early_end_high():
     runs = take_offs()
     assert correlation_within(runs) < -0.6

@@ -53,6 +53,25 @@ def test_a_bar_counts_every_claim_once(decided):
         assert re.findall(r"flex-grow:(\d+)", html) == [count for _, count in key]
 
 
+def test_costs_that_no_network_stands_for_do_not_count_as_wrong(decided):
+    bar = bars(decided)["costs"].data
+    (missing,) = re.findall(r'verdict=not\+reproduced">(\d+) not measured', bar)
+    assert int(missing) == sum(claim.kind == "cost" and claim.verdict == "not reproduced" for claim in decided) > 0
+    (wrong,) = re.findall(r'verdict=differs">(\d+) do not hold', bar)
+    assert int(wrong) == sum(claim.kind == "cost" and claim.verdict == "differs" for claim in decided) > 0
+
+
+def test_the_first_page_tells_of_accuracies_that_were_measured(decided):
+    told = numbers(decided)
+    assert (told["accuracies_answer"], told["accuracies_measured"]) == ("Not measured.", "no accuracy")
+    first = next(claim for claim in decided if claim.kind == "full size")
+    told = numbers([replace(claim, verdict="differs") if claim == first else claim for claim in decided])
+    assert (told["accuracies_answer"], told["accuracies_measured"]) == (
+        f"1 of {told['accuracies']} were measured.",
+        "1 accuracy",
+    )
+
+
 def test_every_verdict_is_an_answer():
     assert sorted(verdict for each in verdicts.ANSWERS.values() for verdict in each) == sorted(VERDICTS)
 
@@ -170,6 +189,21 @@ def test_an_address_chooses_entries_or_opens_one(ledger):
     assert rows(page).count() == len(few)
 
 
+def test_several_verdicts_that_an_address_asks_for_can_be_chosen_again(ledger):
+    page, few = ledger
+    page.evaluate("location.hash = 'verdict=supported,contradicted'")
+    chosen, both = (
+        page.get_by_label("verdict", exact=True),
+        sum(c.verdict in ("supported", "contradicted") for c in few),
+    )
+    page.wait_for_function("document.querySelector('[aria-label=verdict]').value.includes(',')")
+    assert rows(page).count() == both
+    chosen.select_option("supported")
+    assert rows(page).count() == sum(claim.verdict == "supported" for claim in few)
+    chosen.select_option("supported or contradicted")
+    assert rows(page).count() == both
+
+
 def test_a_heading_sorts_numbers_by_their_size_and_back(ledger):
     page, _few = ledger
     heading = page.get_by_role("button", name="Here")
@@ -177,7 +211,7 @@ def test_a_heading_sorts_numbers_by_their_size_and_back(ledger):
     first = page.locator("table.ledger tbody tr td:nth-child(6)")
 
     def numbers():
-        found = [re.search(r"[+-]?\d+(\.\d+)?", text.replace("−", "-")) for text in first.all_inner_texts()]
+        found = [re.search(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", text.replace("−", "-")) for text in first.all_inner_texts()]
         return [float(number[0]) for number in found if number]
 
     assert len(numbers()) > 10
@@ -205,6 +239,8 @@ def test_arrows_move_over_the_map_and_tell_what_a_cell_is(ledger):
     assert page.inner_text(".verdict-map output") == cells.last.get_attribute("title")
     page.keyboard.press("Home")
     assert page.inner_text(".verdict-map output") == cells.first.get_attribute("title")
+    page.keyboard.press("Control+ArrowRight")
+    assert page.inner_text(".verdict-map output") == cells.first.get_attribute("title"), "a key of the browser's"
 
 
 def test_an_address_that_is_no_code_hinders_nothing(ledger):
