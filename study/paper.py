@@ -14,7 +14,6 @@ from study.store import config_hash, damaged, read, results_dir, stamp
 TABLES = ("1", "2a", "2b", "2c", "2d", "2e", "2f", "2g", "2h", "3", "4", "5", "6", "7", "8")
 """Tables of the paper."""
 FILES = {name: f"table_{name}" for name in TABLES} | {
-    "2e-next": "table_2e",
     "2g-sgd": "table_2g",
     "fig3": "figure_3",
     "fig3-pictured": "figure_3",
