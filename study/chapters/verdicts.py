@@ -19,7 +19,7 @@ ANSWERS = {
     "equivalent": ("equivalent",),
     "undecided": ("inconclusive", "under way", "not run yet"),
     "not measured": ("not run here", "not reproduced"),
-    "against the paper's own arithmetic": ("paper inconsistent", "inconsistent"),
+    "slips of the paper": ("paper inconsistent", "inconsistent"),
     "do not hold": ("differs", "contradicted"),
 }
 """The verdicts in the words of the first page; the first of each lends its colour."""
