@@ -37,7 +37,18 @@ from ctnet.engine.run import MODEL, SCORES, STATE
 from ctnet.engine.run import Run as TrainingRun
 from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
-from study.runs import TwinRun, ensembles, outcome, run_file, runs_of, views_of, weights_file, with_starts
+from study.runs import (
+    TwinRun,
+    all_seeds_of,
+    all_twins,
+    ensembles,
+    outcome,
+    run_file,
+    runs_of,
+    views_of,
+    weights_file,
+    with_starts,
+)
 from study.store import (
     KERNELS,
     behaviour,
@@ -89,8 +100,9 @@ def is_done(run: TwinRun, work: Path, needed: bool = False) -> bool:
 
 def _unfused(run: TwinRun) -> set[str]:
     """Views of the ensembles that a run is a member of and that are not there."""
-    missing = [of for name, of in ensembles().items() if not _is_kept(name)]
-    return {twin.view for twin, seed in missing if run.name in [member.seeded(seed).name for member in twin.runs]}
+    name, seed = run.seeded(0).name, run.recipe.seed
+    joint = [twin for twin in all_twins() if twin.fused and name in [member.name for member in twin.runs]]
+    return {twin.view for twin in joint if seed in all_seeds_of(twin) and not _is_kept(twin.ensemble(seed))}
 
 
 def _scores_file(run: TwinRun, work: Path, view: str) -> Path:
@@ -415,7 +427,6 @@ def sweep(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be positive, got {jobs}")
-    fuse_done(work)
     left = left_of(runs, work, weights)
     failed: dict[str, str] = {}
     started: dict[str, subprocess.Popen[bytes]] = {}
