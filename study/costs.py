@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ctnet.processes import importing_once
+from ctnet.processes import end_with_parent, importing_once
 from study.measured import measured, value
 from study.paper import TABLES, Network, Row
 from study.store import damaged, provenance, read, results_dir, write
@@ -69,15 +69,17 @@ def measure_all(jobs: int, tell: Callable[[str], Any] = print) -> None:
     left = [network for network in networks_of([*TABLES, "3.3"]).values() if value(_counted(network), CODE) is None]
     if left:
         tell(f"counting the cost of {len(left)} networks, {jobs} side by side")
-        context = importing_once("ctnet.analysis.cost", "ctnet.models")
-        with ProcessPoolExecutor(jobs, context, _one_thread) as pool:
+        # The first before all code that counts: it notes when that begins to be read.
+        context = importing_once("study.measured", "ctnet.analysis.cost", "ctnet.models")
+        with ProcessPoolExecutor(jobs, context, _begin) as pool:
             for _ in tqdm(pool.map(measure, left), total=len(left), unit="network", disable=None):
                 pass
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
 
 
