@@ -236,9 +236,7 @@ def verify(
         print(json.dumps([{"id": claim.id} | asdict(claim) for claim in decided], indent=1))
     else:
         print_claims(decided)
-    warn_of_stale(decided)
-    if table is None:
-        warn_of_others(decided)
+    warn_of_stale(decided, whole=table is None)
     for text in lost:
         print(f"fallen: {text}", file=sys.stderr)
     raise typer.Exit(1 if lost else 0)
@@ -277,27 +275,25 @@ def print_claims(decided: "list[Claim]") -> None:
     print(f"{len(decided)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
 
 
-def warn_of_stale(decided: "list[Claim]") -> None:
-    """Say how many claims rest on results that older versions of behaviour have made, and what renews them."""
-    from study.store import stale
+def warn_of_stale(decided: "list[Claim]", whole: bool) -> None:
+    """Say what renews results that older versions of behaviour have made, and how many claims rest on them.
 
-    old = set(stale({file for claim in decided for file in claim.evidence}))
-    for kind, advice in RENEWALS.items():
-        if count := sum(any(file.startswith(kind) and file in old for file in claim.evidence) for claim in decided):
-            print(f"{count} claims rest on results of older versions of behaviour: {advice}", file=sys.stderr)
-
-
-def warn_of_others(decided: "list[Claim]") -> None:
-    """Say how many of the results that no claim rests on are of older versions of behaviour, and what renews them."""
-    from study.store import is_stale, read, results_dir
+    Args:
+        decided: claims.
+        whole: whether these are all claims, so that what none of them rests on is told too.
+    """
+    from study.store import results_dir, stale
 
     folder, used = results_dir(), {file for claim in decided for file in claim.evidence}
-    files = (str(path.relative_to(folder)) for kind in RENEWALS for path in folder.glob(f"{kind}*.json"))
-    others = [file for file in files if file not in used]
-    old = [file for file in others if (kept := read(file)) and "provenance" in kept and is_stale(kept)]
+    kept = {str(path.relative_to(folder)) for kind in RENEWALS for path in folder.glob(f"{kind}*.json")}
+    kept.discard("speed/exports.json")  # of networks each of its own version: `study.speed.exports` leaves out the old
+    old = set(stale(used | kept if whole else used))
     for kind, advice in RENEWALS.items():
-        if count := sum(file.startswith(kind) for file in old):
-            print(f"{count} more results are of older versions of behaviour: {advice}", file=sys.stderr)
+        of_kind = {file for file in old if file.startswith(kind)}
+        resting = sum(not of_kind.isdisjoint(claim.evidence) for claim in decided)
+        for count, what in ((resting, "claims rest on results"), (len(of_kind - used), "more results are")):
+            if count:
+                print(f"{count} {what} of older versions of behaviour: {advice}", file=sys.stderr)
 
 
 @app.command("record")
