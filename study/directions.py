@@ -86,6 +86,11 @@ class Direction:
         return self.found.detectable(LEVEL / self.look / self.tested) if self.found else float("nan")
 
     @property
+    def narrow(self) -> tuple[float, float] | None:
+        """The interval by which it is equivalent or not: of 90 %, and in a second look of 95 %."""
+        return self.found.interval(2 * LEVEL / self.look) if self.found else None
+
+    @property
     def tendency(self) -> str:
         """Which way it leans as long as it is not decided; "" when it is."""
         if self.found is None or self.verdict not in ("inconclusive", "under way"):

@@ -75,8 +75,8 @@ def direction_table(table: str) -> BookTable:
         "p is that of a true difference of 0. Corrected for the directions here (Holm) it decides: below 0.05 an order "
         "is supported or contradicted. So an interval that excludes 0 is not always enough.",
     ]
-    if same := [direction for direction in asked if direction.verdict == "equivalent"]:
-        told = "; ".join(f"{direction.label}: {_deciding(direction)}" for direction in same)
+    if same := [(direction.label, direction.narrow) for direction in asked if direction.verdict == "equivalent"]:
+        told = "; ".join(f"{label}: {narrow[0]:+z.1f} to {narrow[1]:+z.1f}" for label, narrow in same if narrow)
         notes.append(
             f"Equivalent: the 90 % interval lies within ±{MARGIN:g} points, or in a second look the 95 % interval. It "
             f"is narrower than the one in the table, or the same. {told}."
@@ -91,13 +91,6 @@ def direction_table(table: str) -> BookTable:
     if all(direction.published is None for direction in asked):
         del frame["Printed, points"]
     return BookTable(frame, f"Directions of {named(table)}.", "directions", notes)
-
-
-def _deciding(direction: Direction) -> str:
-    """The interval by which a direction is equivalent or not."""
-    assert direction.found is not None
-    low, high = direction.found.likely if direction.look == 1 else (direction.found.low, direction.found.high)
-    return f"{low:+z.1f} to {high:+z.1f}"
 
 
 def _sentence(text: str) -> str:
