@@ -42,14 +42,19 @@ const Explorers = {
     return made;
   },
 
-  // A list of choices that folds out.
+  // A list of choices that folds out; add(value, text) of what it returns adds one.
   list(label, values, chosen, changed) {
     const options = values.map(([value, text]) =>
       Explorers.element("option", { value, selected: value === chosen }, text),
     );
-    const pick = ({ target }) => changed(values[target.selectedIndex]?.[0] ?? target.value); // others may be added
+    const pick = (event) => changed(values[event.target.selectedIndex][0]);
     const select = Explorers.element("select", { onchange: pick, "aria-label": label }, ...options);
-    return Explorers.element("label", {}, label, select);
+    const made = Explorers.element("label", {}, label, select);
+    made.add = (value, text) => {
+      values.push([value, text]);
+      select.append(new Option(text, value));
+    };
+    return made;
   },
 
   // What colours mean: pairs of a class and a text.

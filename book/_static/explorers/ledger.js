@@ -40,7 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const [name, made] of Object.entries(lists)) {
         const select = made.querySelector("select"), value = chosen[name];
         if (value.includes(",") && ![...select.options].some((each) => each.value === value)) // only a link asks for it
-          select.append(new Option(value.replaceAll(",", " or "), value));
+          made.add(value, value.replaceAll(",", " or "));
         select.value = value;
       }
     }
