@@ -57,11 +57,11 @@ def test_every_chapter_is_listed_once():
 BUILD = [Path(sys.executable).with_name("jupyter-book"), "build", "book/"]
 
 
-def build(folder):
+def build(folder, command=BUILD):
     variables = {name: value for name, value in os.environ.items() if not name.startswith("CTNET_")}
     paths = [str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables |= {"PYTHONPATH": os.pathsep.join(paths), "CTNET_RESULTS": str(folder / "results")}
-    return subprocess.run(BUILD, cwd=folder, capture_output=True, text=True, env=variables)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=variables)
 
 
 def write_chapter(folder, name, code, text=""):
@@ -79,7 +79,7 @@ def small_book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     del config["sphinx"]["config"]["measure_first"]
-    config["sphinx"]["config"]["kernels_import"] = ["this"]
+    config["sphinx"]["config"] |= {"kernels_import": ["this"], "linkcheck_ignore": [".*"]}
     (folder / "_config.yml").write_text(yaml.safe_dump(config))
     for part in ("_ext", "_static", "references.bib", "bibliography.md", "glossary.md"):
         source = ROOT / "book" / part
@@ -168,8 +168,34 @@ def test_a_book_is_built_from_what_changed(small_book):
         last = done.stderr.strip().splitlines()[-3:]
         assert "first, code cell 1 (import warnings): wrote a warning" in last[0]
         assert "second, code cell 1 (import os): DeadKernelError" in last[1]
-        assert "third, code cell 1 (6 * 7): ZeroDivisionError: division by zero" in last[2]
+        assert "third, code cell 1 (6 * 7): ZeroDivisionError: division by zero; see" in last[2]
+        assert "1 / 0\n" in Path(last[2].rpartition("; see ")[2]).read_text(), "where it came from"
         assert pages(small_book) == before
+
+
+def test_the_pages_are_those_of_whole_builds_alone(small_book, tmp_path):
+    """Not of one chapter, of another builder or for another folder; and what is lost of them comes back."""
+    for name in ("first", "second", "third"):
+        write_chapter(small_book, name, f"print('{name}')")
+    assert build(small_book).returncode == 0
+    before = pages(small_book)
+    write_chapter(small_book, "third", "print('edited')")
+    (small_book / "shapes" / "area.py").touch()
+    for command in (
+        [*BUILD[:2], "book/third.ipynb", "--config", "_config.yml"],
+        [*BUILD, "--path-output", tmp_path / "elsewhere"],
+        [*BUILD, "--builder", "linkcheck"],
+    ):
+        done = build(small_book, command)
+        assert done.returncode == 0, done.stderr
+        after = pages(small_book)
+        assert {name: after.get(name) for name in before} == before, command
+    assert "edited" in (tmp_path / "elsewhere" / "_build" / "html" / "third.html").read_text()
+    assert build(small_book).returncode == 0
+    assert "edited" in page(small_book, "third")
+    (small_book / "_build" / "html" / "first.html").unlink()
+    assert build(small_book).returncode == 0
+    assert "first" in page(small_book, "first")
 
 
 def build_once(folder):

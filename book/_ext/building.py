@@ -36,6 +36,9 @@ class Build:
 
     def execute(self, app: Sphinx) -> None:
         """Execute the chapters whose inputs changed; when one fails, say which and end."""
+        if self.publishes(app):
+            app.outdir = app.builder.outdir = type(app.outdir)(self.book.pages.html)
+        Path(app.outdir).mkdir(parents=True, exist_ok=True)
         jobs = cores()
         if app.config.measure_first:
             import_module(app.config.measure_first).measure_all(jobs, LOGGER.info)
@@ -50,6 +53,13 @@ class Build:
         self.changed = self.book.changed(self.states)
         self.book.pages.begin()
 
+    def publishes(self, app: Sphinx) -> bool:
+        """Whether this makes the pages; others, such as `linkcheck`, have what jupyter-book tells of the same folder.
+
+        They leave the folder of work without its mark, so that the next build renders and publishes all pages.
+        """
+        return app.builder.name == "html"
+
     def outdated(self, app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> Iterable[str]:
         """Pages to be read again."""
         return self.changed & env.found_docs
@@ -60,20 +70,20 @@ class Build:
 
     def publish(self, app: Sphinx, exception: Exception | None) -> None:
         """Replace the published pages, unless the build failed."""
-        if exception is None:
+        if exception is None and self.publishes(app):
             self.book.pages.publish(self.book.shared, self.states, anew=bool(self.changed))
             app.outdir = type(app.outdir)(self.book.pages.published)  # what Sphinx says last
         self.book.pages.close()
 
 
 def _begin(app: Sphinx, config: Any) -> None:
-    """Turn a build of `_build/html` into one that publishes there."""
-    if Path(app.outdir).name != "html":
+    """Turn a build of `_build/html` into one that publishes there; one of a single page, or elsewhere, is plain."""
+    root = Path(app.srcdir).parent.resolve()
+    if Path(app.outdir).resolve() != root / "_build" / "html":
         return
-    book = Book(Path(app.srcdir).parent)
+    book = Book(root)
     book.pages.open(book.shared)
-    folder = type(app.outdir)
-    app.outdir, app.doctreedir = folder(book.pages.html), folder(book.pages.doctrees)
+    app.doctreedir = type(app.doctreedir)(book.pages.doctrees)
     config.nb_execution_mode = "cache"
     config.nb_execution_cache_path = str(book.chapters.folder / "cache")
     build = Build(book)

@@ -67,9 +67,9 @@ class Pages:
         Args:
             shared: as `open` was told.
             pages: the state of every page, for `rendered` to tell the next build.
-            anew: whether any page was rendered.
+            anew: whether any page was rendered; otherwise they are published only where some are lost.
         """
-        if anew or not self.published.is_dir():
+        if anew or self._lost():
             shutil.rmtree(self._new, ignore_errors=True)
             shutil.copytree(self.html, self._new)
             if self.published.is_dir():
@@ -77,6 +77,10 @@ class Pages:
             self._new.rename(self.published)
             shutil.rmtree(self._old, ignore_errors=True)
         write_text(self.work / WHOLE, json.dumps({"shared": shared, "pages": dict(pages)}))
+
+    def _lost(self) -> bool:
+        """Whether something that was published is not there any more."""
+        return any(not (self.published / path.relative_to(self.html)).exists() for path in self.html.rglob("*"))
 
     def close(self) -> None:
         """Let another process build."""

@@ -17,7 +17,9 @@ def built(root, meanwhile=lambda: None):
     book = Book(root)
     book.pages.open(book.shared)
     build = Build(book)
-    app = SimpleNamespace(config=SimpleNamespace(measure_first="", kernels_import=[]), outdir="")
+    app = SimpleNamespace(
+        config=SimpleNamespace(measure_first="", kernels_import=[]), outdir="", builder=SimpleNamespace(name="html")
+    )
     build.execute(app)
     text = (root / "book" / "page.md").read_text()
     if build.changed:
