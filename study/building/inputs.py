@@ -79,7 +79,8 @@ class Places:
         """The name of an input; None for what does not count: caches, and what is neither code nor result."""
         if path.is_relative_to(self.measured):
             return f"measured {path}" if path.suffix == ".json" and kind == "file" else None
-        if path.is_relative_to(self.build) or any(part in (".venv", ".git", "site-packages") for part in path.parts):
+        within = min((path.relative_to(r).parts for r in self.roots if path.is_relative_to(r)), key=len, default=())
+        if path.is_relative_to(self.build) or not {".venv", ".git", "site-packages"}.isdisjoint(within):
             return None
         if path.suffix == ".pyc":
             try:
@@ -119,9 +120,13 @@ class Places:
 
     def _results(self) -> str:
         """All names of results: a chapter may ask whether one is there. And the weights, which are read unseen."""
-        files = sorted(path for path in self.results.rglob("*") if path.is_file())
+        found = []
+        for folder, folders, files in os.walk(self.results, followlinks=True):  # what is gone meanwhile has no files
+            folders[:] = [name for name in folders if not name.startswith(".")]  # in which runs write what is not whole
+            found += [Path(folder, name) for name in files if not name.startswith(".")]
         return _hash(
-            f"{path.relative_to(self.results)} {'' if path.suffix == '.json' else self._file(path)}" for path in files
+            f"{path.relative_to(self.results)} {'' if path.suffix == '.json' else self._file(path)}"
+            for path in sorted(found)
         )
 
 

@@ -105,6 +105,38 @@ def test_a_change_of_anything_else_is_not(clone, places, change):
     assert places.unchanged(states)
 
 
+def test_what_a_run_has_not_written_whole_is_no_result(clone, places):
+    before = places.state("results")
+    (clone / "results" / "numbers" / ".three.json.0a").mkdir()
+    (clone / "results" / "numbers" / ".three.json.0a" / "three.json").write_text("3")
+    assert places.state("results") == before
+    (clone / "results" / "numbers" / ".three.json.0a" / "three.json").rename(
+        clone / "results" / "numbers" / "three.json"
+    )
+    assert places.state("results") != before
+
+
+def test_a_folder_that_goes_while_results_are_listed_hinders_nothing(clone, places, monkeypatch):
+    (clone / "results" / "passing").mkdir()
+    scandir = os.scandir
+
+    def gone(path):
+        if str(path).endswith("passing"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert places.state("results")
+
+
+@pytest.mark.parametrize("above", [".venv", "site-packages"])
+def test_a_clone_may_lie_below_any_folder(above, tmp_path):
+    clone = tmp_path / above / "clone"
+    places = Places((clone,), clone / "results", clone / "_build" / "measured", clone / "_build")
+    log = [f"file\t{clone / name}" for name in ("package/used.py", ".venv/lib/site-packages/other.py")]
+    assert list(places.states(log)) == [f"file {clone / 'package/used.py'}"]
+
+
 @pytest.mark.parametrize("gone", ["package/lazy.py", "results/numbers/one.json", "results/numbers/two.json"])
 def test_what_is_gone_is_noticed(clone, places, gone):
     states = places.states(read_by(CODE, clone))
