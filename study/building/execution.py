@@ -21,6 +21,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -85,6 +86,9 @@ class Chapters:
 
     def _record_file(self, name: str) -> Path:
         return self.folder / f"{name.replace('/', '--')}.json"
+
+    def _traceback_file(self, name: str) -> Path:
+        return self._record_file(name).with_suffix(".traceback")
 
     def code(self, name: str) -> str:
         """Hash of a chapter's code cells, by which the cache finds it."""
@@ -196,12 +200,15 @@ class Chapters:
         )
         client.on_cell_start = self._go_on
         log.touch()
+        self._traceback_file(name).unlink(missing_ok=True)
         began, clock = time.time(), time.perf_counter()
         self._clients[name] = client
         try:
             client.execute(env={**variables, "CTNET_RECORD": str(log)}, cleanup_kc=True)
         except CellExecutionError as error:
-            raise Failure(name, notebook, f"{error.ename}: {error.evalue}") from error
+            self._traceback_file(name).write_text(strip_ansi(error.traceback), encoding="utf-8")
+            told = f"{error.ename}: {error.evalue.strip()}; see {self._traceback_file(name)}"
+            raise Failure(name, notebook, told) from error
         except Exception as error:
             raise Failure(name, notebook, f"{type(error).__name__}: {error}") from error
         finally:
