@@ -60,7 +60,7 @@ def _heading(protocol: int) -> str:
 
 
 def trials_table(chosen: str) -> BookTable:
-    """Trials of `results/tuning.json`: those that chose "protocol 1", and so on, in the order of their making."""
+    """Trials of `results/tuning.json`: those for "protocol 1", and so on, in the order of their making."""
     kept = (read("tuning.json") or {}).get(chosen) or {"trials": [], "about": "No trials are kept."}
     rows = [
         {
@@ -75,7 +75,7 @@ def trials_table(chosen: str) -> BookTable:
         }
         for trial in kept["trials"]
     ]
-    return BookTable(pd.DataFrame(rows), f"Trials that chose {chosen}.", "worded", notes=[kept["about"]])
+    return BookTable(pd.DataFrame(rows), f"Trials for {chosen}.", "worded", notes=[kept["about"]])
 
 
 def pilot_table(protocol: int) -> BookTable:
