@@ -1,9 +1,33 @@
-"""Processes that need what takes seconds to import, and that end with those that have started them."""
+"""Processes: how many may work, and how they start with what takes seconds to import and end with who started them."""
 
+import math
 import os
 from multiprocessing import get_all_start_methods, get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import Any
+
+CONTROL = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container may use."""
+QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files with the processor time of a period and that period, of the second and the first version of these."""
+
+
+def cores() -> int:
+    """Processors that this process may use: those that it is bound to, and as many as a container's quota is for."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(bound, _quota())))
+
+
+def _quota() -> float:
+    """Processors whose whole time a container may use; without end where nothing limits it."""
+    for names in QUOTAS:
+        try:
+            time, period = " ".join((CONTROL / name).read_text() for name in names).split()
+            return int(time) / int(period) if int(time) > 0 else math.inf
+        except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
+            continue
+    return math.inf
 
 
 def importing_once(*modules: str) -> Any:

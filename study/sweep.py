@@ -37,6 +37,7 @@ from ctnet.engine.run import MODEL, SCORES, STATE
 from ctnet.engine.run import Run as TrainingRun
 from ctnet.engine.training import train_step
 from ctnet.micro import MICRO_DATASETS, MicroDataset
+from ctnet.processes import cores
 from study.runs import (
     TwinRun,
     all_seeds_of,
@@ -169,7 +170,7 @@ def _clips(run: TwinRun) -> int:
 
 def side_by_side() -> int:
     """How many runs one machine trains at the same time unless told: a GPU takes one for every core, up to 16."""
-    return min(os.cpu_count() or 1, 16) if torch.cuda.is_available() else 1
+    return min(cores(), 16) if torch.cuda.is_available() else 1
 
 
 def execute(run: TwinRun, work: Path) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""Processes that a pool has forked know when their code was read, and leave nothing behind."""
+"""As many processes as there are processors for; they know when their code was read, and leave nothing behind."""
 
+import os
 import subprocess
 import sys
 
 import psutil
+import pytest
+
+from ctnet import processes
 
 SCRIPT = """
 import os, signal, time
@@ -32,3 +36,26 @@ def test_workers_know_when_code_was_read_before_them_and_end_with_a_parent_that_
     assert all(float(read) < float(began) for _, read, began in found)
     workers = [psutil.Process(int(number)) for number, _, _ in found if psutil.pid_exists(int(number))]
     assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu.max": "what\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "400000\n"}, 8),
+    ],
+)
+def test_a_container_is_not_asked_for_more_than_its_quota(files, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(processes, "CONTROL", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert processes.cores() == expected

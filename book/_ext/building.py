@@ -15,8 +15,9 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 try:
+    from ctnet.processes import cores
     from study.building.book import Book
-    from study.building.execution import cores, report
+    from study.building.execution import report
 except ModuleNotFoundError as error:
     raise ExtensionError(
         f"{error}: the book is built in a clone, from an installation that follows it: `make book`, or "
@@ -82,7 +83,7 @@ def _begin(app: Sphinx, config: Any) -> None:
     if Path(app.outdir).resolve() != root / "_build" / "html":
         return
     book = Book(root)
-    book.pages.open(book.shared)
+    book.pages.open(book.shared, LOGGER.info)
     app.doctreedir = type(app.doctreedir)(book.pages.doctrees)
     config.nb_execution_mode = "cache"
     config.nb_execution_cache_path = str(book.chapters.folder / "cache")

@@ -1,7 +1,6 @@
 """What a dataset on disk holds, and which of its videos cannot be used."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from ctnet.data.video import VideoError, read_frames
 from ctnet.data.workers import results
 from ctnet.errors import printable
 from ctnet.files import PathLike, check_file
+from ctnet.processes import cores
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 
@@ -91,7 +91,7 @@ def check(
     if not paths:
         raise ValueError("none of the annotated videos is there; see `ctnet data info`")
     examine = partial(_examine, min_frames=min_frames, every_frame=every_frame)
-    count = (os.cpu_count() or 1) if workers is None else max(workers, 1)
+    count = cores() if workers is None else max(workers, 1)
     checked = None if skip_list is None else Path(f"{skip_list}.checked")
     asked = {"root": str(root.resolve()), "dataset": dataset, "min_frames": min_frames, "every_frame": every_frame}
     good = _noted(checked, asked) if checked else set()

@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from ctnet.files import replacing
 from ctnet.micro.datasets import MICRO_DATASETS, MicroClass, MicroDataset, MicroSplit
 from ctnet.micro.drawing import Difficulty
+from ctnet.processes import cores
 
 RATE = 12  # frames per second
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {  # by the file's suffix: encoder, pixels, options
@@ -106,7 +106,7 @@ def make(
     with replacing(root) as scratch:
         scratch.mkdir()
         files = LAYOUTS[layout](scratch, clips)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             written = pool.map(lambda file: write_video(file[0], file[1].config.draw(file[1].number)[0]), files.items())
             for _ in tqdm(written, f"writing {name}", len(files), unit="clip", disable=not progress):
                 pass

@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from ctnet.files import write_text
+from ctnet.processes import cores
 from study.building.inputs import Places, commit
 from study.building.kernels import Zygote, forked_kernel
 
@@ -178,6 +179,7 @@ class Chapters:
             "CTNET_MEASURED": str(self.places.measured),
             "CTNET_RESULTS": str(self.places.results),
         }
+        variables.pop("PYTHONPYCACHEPREFIX", None)  # bytecode elsewhere would not tell of which file of the roots it is
         if jobs > 1:
             variables.setdefault("OMP_NUM_THREADS", str(max(1, cores() // jobs)))
         return variables
@@ -273,11 +275,6 @@ def _opened(folder: Path) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
         cache = get_cache(folder)
     return cache
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ctnet.files import write_text
 
@@ -30,14 +30,19 @@ class Pages:
         self._old, self._new = (published.with_name(f".{published.name}-{name}") for name in ("old", "new"))
         self._lock = FileLock(published.with_name(".lock"))
 
-    def open(self, shared: str) -> None:
+    def open(self, shared: str, tell: Callable[[str], object] = print) -> None:
         """Make the folder of work ready; another process that builds the same book is waited for.
 
         Args:
             shared: state of what all pages depend on; where it differs from the last one, all are rendered anew.
+            tell: takes a line when there is such a process.
         """
         self.published.parent.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            tell("another process builds this book: waiting until it has ended")
+            self._lock.acquire()
         if self.published.is_dir() and not any(self.published.iterdir()):
             self.published.rmdir()
         if self._old.is_dir() and not self.published.is_dir():

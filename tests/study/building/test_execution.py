@@ -43,6 +43,18 @@ def test_a_chapter_of_which_nobody_takes_notes_fails(chapters, monkeypatch, tmp_
     assert chapters().outdated() == ["one"]
 
 
+def test_what_is_imported_is_known_wherever_bytecode_is_kept(chapters, monkeypatch, tmp_path):
+    (tmp_path / "helper.py").write_text("value = 1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path.with_name("bytecode")))
+    made = chapters(one=("import helper", {}), two=("import helper", {}))
+    assert made.execute(["one"], 1, print) == made.execute(["two"], 1, print) == []  # the second reads bytecode alone
+    assert chapters().outdated() == []
+    (tmp_path / "helper.py").write_text("value = 22")
+    assert sorted(chapters().outdated()) == ["one", "two"]
+
+
 def test_an_empty_line_of_a_warning_fails_its_chapter_alone(chapters):
     made = chapters(one=("import sys; print(file=sys.stderr)", {}), two=("2", {}))
     (failure,) = made.execute(["one", "two"], 1, print)

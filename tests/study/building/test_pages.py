@@ -90,3 +90,17 @@ def test_pages_that_were_lost_come_back_from_the_work(folder):
     pages.publish("same", pages.rendered(), anew=False)
     pages.close()
     assert read(folder) == whole("one")
+
+
+def test_a_build_that_waits_for_another_says_so(folder):
+    told, first, second = [], Pages(folder), Pages(folder)
+    first.open("same", told.append)
+    assert told == []
+
+    def tell(line):
+        told.append(line)
+        first.close()
+
+    second.open("same", tell)
+    second.close()
+    assert told == ["another process builds this book: waiting until it has ended"]
