@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.runs import TwinRun, seeds_of, twins_of
+from study.runs import TwinRun, outcome, seeds_of, twins_of
 from study.store import read
 
 CLIPS = 500
@@ -52,10 +52,13 @@ def informative(action_area: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
 
 
 def content() -> dict[str, Any] | None:
-    """What `measure_saliency` has kept; None unless it is about today's runs."""
+    """What `measure_saliency` has kept; None unless it is about today's runs, and none was trained since."""
     runs = {row: [run.name for run in seeds] for row, seeds in measured_runs().items()}
     found = read(FILE)
-    return found if found and found["runs"] == runs else None
+    if not found or found["runs"] != runs:
+        return None
+    trained = [kept["provenance"]["made"] for names in runs.values() for name in names if (kept := outcome(name))]
+    return found if max(trained, default="") <= found["provenance"]["made"] else None
 
 
 def measured(content: Mapping[str, Any], row: str, measure: str) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from study import store
 from study.chapters.accuracy import direction_table, directions_of
 from study.chapters.differences import direction_figure
 from study.chapters.saliency import saliency_card, saliency_strips, saliency_table
-from study.runs import seeds_of, twins_of
+from study.runs import run_file, seeds_of, twins_of
 from study.saliency import FILE, MEASURES, content, measured, measured_runs, pack, uniform
 
 
@@ -48,7 +48,12 @@ def keep(tmp_path, monkeypatch):
                 "trained": {row: {key: [1.0, 0.5, 1.5] for key in MEASURES} for row in names},
                 "best": {"masks": {key: [2.0] for key in MEASURES}},
             },
-            "provenance": {"seconds": 1.0, "hardware": {"cpu": "one"}, "behaviour": {"saliency": 0}},
+            "provenance": {
+                "made": "2026-01-01T00:00:00+00:00",
+                "seconds": 1.0,
+                "hardware": {"cpu": "one"},
+                "behaviour": {"saliency": 0},
+            },
         }
         store.write(FILE, made)
 
@@ -80,6 +85,14 @@ def test_values_are_read_back_to_a_thousandth_without_clips_that_tell_nothing(ke
     np.testing.assert_allclose(measured(kept, CT, "scatter"), [values], atol=0.0005001)
     found = {measure: uniform(kept, measure) for measure in MEASURES}
     assert list(found.values()) == pytest.approx([10.0, 10.0, 62.5, 100.0, 0.0])
+
+
+def test_maps_of_networks_that_were_trained_again_since_count_no_more(own_results, edited):
+    name = measured_runs()[CT][3].name
+    for year, still in (("2020", True), ("2999", False)):
+        with edited(run_file(name)) as run:
+            run["provenance"]["made"] = year + run["provenance"]["made"][4:]
+        assert (content() is not None) == still
 
 
 def verdicts():
