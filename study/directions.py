@@ -255,12 +255,17 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
     )
 
 
+def _shared(runs: frozenset[str], others: frozenset[str], other: Direction) -> str:
+    """A note that a direction rests on runs that another one of an earlier table rests on."""
+    part = "the same runs as" if runs == others else "some of the runs of"
+    return f"{part} {other.table}/{other.subject}/{other.column}"
+
+
 def direction_claims() -> Iterator[Claim]:
     """Every direction as a claim of the ledger."""
-    first: dict[frozenset[str], Direction] = {}
+    before: list[tuple[frozenset[str], int, Direction]] = []
     for direction in directions():
         runs = frozenset(file for file in direction.files if file != saliency.FILE)
-        same = first.setdefault(runs, direction) if runs else direction
         claim = Claim(
             "direction",
             direction.table,
@@ -273,9 +278,15 @@ def direction_claims() -> Iterator[Claim]:
             rule=_RULES[direction.look].format(direction.compared),
             evidence=tuple(file for file in direction.files if read(file)),
         )
-        shares = same.table != direction.table
-        shared = f"the same runs as {same.table}/{same.subject}/{same.column}" if shares else ""
-        topics = ("shared runs",) if shares else ()
+        each = len(runs) // direction.found.seeds if direction.found else 0  # one run is compared with itself in views
+        others = [
+            (of, other)
+            for of, count, other in before
+            if other.table != direction.table and runs and (runs == of or (runs < of and 0 < each == count))
+        ]
+        shared = _shared(runs, *others[0]) if others else ""
+        before.append((runs, each, direction))
+        topics = ("shared runs",) if shared else ()
         notes = (direction.tendency, _CAUTION.get(direction.column), shared)
         yield replace(claim, note="; ".join(filter(None, notes)), topics=topics)
 
