@@ -23,7 +23,7 @@ def _quota() -> float:
     """Processors whose whole time a container may use; without end where nothing limits it."""
     for names in QUOTAS:
         try:
-            time, period = " ".join((CONTROL / name).read_text() for name in names).split()
+            time, period = " ".join((CONTROL / name).read_text(encoding="ascii") for name in names).split()
             return int(time) / int(period) if int(time) > 0 else math.inf
         except (OSError, ValueError, ZeroDivisionError):  # "max", or no such file
             continue
