@@ -48,6 +48,7 @@ class Direction:
         found: the twins' difference; None as long as it cannot be told.
         is_complete: whether that is of all seeds. Fewer tell where a difference tends, and may still turn.
         files: under `results`, that it is measured on.
+        of_a_seed: those of them that are of its first seed's runs: what it compares, however many seeds it has.
         compared: what the interval is of.
         tested: directions of the table; in a second look, those that the first neither supported nor contradicted.
         p: corrected for all that is tested together, and doubled in a second look.
@@ -64,6 +65,7 @@ class Direction:
     found: Difference | None
     is_complete: bool
     files: tuple[str, ...]
+    of_a_seed: tuple[str, ...] = ()
     compared: str = "paired difference"
     tested: int = 1
     p: float = 1.0
@@ -170,6 +172,7 @@ def _accuracy(column: str, better: Row, worse: Row, seeds: Sequence[int]) -> Dir
         None if None in values else round(float(values[0] - values[1]), 1),
         *_difference(twins, lambda right: right[1], seeds),
         _files(twins, seeds),
+        _files(twins, seeds[:1]),
     )
 
 
@@ -255,17 +258,12 @@ def _saliency(measure: str, one: Row, other: Row) -> Direction:
     )
 
 
-def _shared(runs: frozenset[str], others: frozenset[str], other: Direction) -> str:
-    """A note that a direction rests on runs that another one of an earlier table rests on."""
-    part = "the same runs as" if runs == others else "some of the runs of"
-    return f"{part} {other.table}/{other.subject}/{other.column}"
-
-
 def direction_claims() -> Iterator[Claim]:
     """Every direction as a claim of the ledger."""
-    before: list[tuple[frozenset[str], int, Direction]] = []
+    first: dict[frozenset[str], Direction] = {}
     for direction in directions():
-        runs = frozenset(file for file in direction.files if file != saliency.FILE)
+        runs = frozenset(direction.of_a_seed)
+        same = first.setdefault(runs, direction) if runs else direction
         claim = Claim(
             "direction",
             direction.table,
@@ -278,15 +276,10 @@ def direction_claims() -> Iterator[Claim]:
             rule=_RULES[direction.look].format(direction.compared),
             evidence=tuple(file for file in direction.files if read(file)),
         )
-        each = len(runs) // direction.found.seeds if direction.found else 0  # one run is compared with itself in views
-        others = [
-            (of, other)
-            for of, count, other in before
-            if other.table != direction.table and runs and (runs == of or (runs < of and 0 < each == count))
-        ]
-        shared = _shared(runs, *others[0]) if others else ""
-        before.append((runs, each, direction))
-        topics = ("shared runs",) if shared else ()
+        shares = same.table != direction.table
+        of = "the same runs as" if set(same.files) == set(direction.files) else "shares runs with"
+        shared = f"{of} {same.table}/{same.subject}/{same.column}" if shares else ""
+        topics = ("shared runs",) if shares else ()
         notes = (direction.tendency, _CAUTION.get(direction.column), shared)
         yield replace(claim, note="; ".join(filter(None, notes)), topics=topics)
 
